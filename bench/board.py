@@ -1,0 +1,255 @@
+"""The board: tables and plots, a pure function of records. Imports no torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import record
+from bench.errors import UserError
+from bench.record import Record
+from bench.stats import bootstrap_map, interval, resamples
+
+CEILING, FLOOR = "imagenet", "random_init"
+RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
+BOOTSTRAP_SEED = 0
+
+Samples = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value in points with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one task, over its seeds.
+
+    Attributes:
+        method: its name.
+        records: of its seeds, in order.
+        value: the headline; None if every seed failed.
+        gap: value(imagenet) - value, paired over test pictures; None without an imagenet row.
+        over_floor: value - value(random_init), paired; None without a random_init row.
+        closed: share of the way from random_init to imagenet.
+        flags: what a reader must know first.
+    """
+
+    method: str
+    records: tuple[Record, ...]
+    value: Estimate | None = None
+    gap: Estimate | None = None
+    over_floor: Estimate | None = None
+    closed: float | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def scored(self) -> list[Record]:
+        """The records of the seeds that did not fail."""
+        return [r for r in self.records if r.status == "ok"]
+
+    @property
+    def status(self) -> str:
+        """`ok`, `failed`, or `partial` if only some seeds failed."""
+        count = len(self.scored)
+        return "failed" if not count else "ok" if count == len(self.records) else "partial"
+
+    def mean(self, read: Any) -> float | None:
+        """Mean over the scored seeds of what `read` takes from a record."""
+        return float(np.mean([read(r) for r in self.scored])) if self.scored else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One task: comparable rows, best first, failed ones last."""
+
+    task: str
+    rows: tuple[Row, ...]
+
+    @property
+    def example(self) -> Record:
+        """A record that speaks for all: a scored one where there is one."""
+        return next((r for row in self.rows for r in row.scored), self.rows[0].records[0])
+
+
+@dataclass(frozen=True)
+class Board:
+    """Every task of one suite."""
+
+    suite: str
+    sha256: str
+    settings: Mapping[str, Any]
+    tables: tuple[Table, ...] = field(default=())
+
+    @property
+    def failed(self) -> bool:
+        """Whether any cell failed."""
+        return any(row.status != "ok" for table in self.tables for row in table.rows)
+
+
+def load(folder: Path) -> Board:
+    """Read every record below OUT/SUITE and compute the board.
+
+    Raises:
+        UserError: there are none, or they do not belong in one table.
+    """
+    records = record.read_all(folder)
+    if not records:
+        raise UserError(f"{folder}: holds no records; make some with bench run")
+    _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
+    by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
+    for path, found in records.items():
+        by_task[found.task][path] = found
+    first = next(iter(records.values()))
+    tables = tuple(_table(task, group) for task, group in sorted(by_task.items()))
+    return Board(first.suite, first.suite_sha256, first.suite_settings, tables)
+
+
+def _check_same(records: Mapping[Path, Record], what: str, read: Any) -> None:
+    values: dict[Any, Path] = {}
+    for path, found in records.items():
+        if (value := read(found)) is not None:
+            values.setdefault(value, path)
+    if len(values) > 1:
+        one, two, *_ = values.values()
+        raise UserError(f"{one} and {two} differ in the {what}: never in one table; move one away")
+
+
+def _table(task: str, records: Mapping[Path, Record]) -> Table:
+    _check_same(records, "task version", lambda r: r.task_version)
+    for name in sorted({name for r in records.values() for name in r.data}):
+        _check_same(records, f"pictures ({name})", lambda r, name=name: r.data.get(name))
+    groups: dict[str, list[Record]] = defaultdict(list)
+    samples: dict[str, list[Samples]] = defaultdict(list)
+    counts: NDArray[np.uint16] | None = None
+    for path, found in records.items():
+        groups[found.method].append(found)
+        if found.status == "ok":
+            arrays = record.read_predictions(path, found)
+            if counts is None:
+                counts = resamples(len(arrays["truth"]), RESAMPLES, BOOTSTRAP_SEED)
+            drawn = bootstrap_map(arrays["scores"], arrays["truth"], counts)
+            samples[found.method].append(100 * drawn)
+    means = {method: np.mean(drawn, axis=0) for method, drawn in samples.items()}
+    rows = [_row(method, groups, means) for method in groups]
+    ranked = sorted(rows, key=lambda r: (r.value is None, -(r.value.value if r.value else 0)))
+    return Table(task, tuple(ranked))
+
+
+def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Samples]) -> Row:
+    """A method's row from the bootstrap samples of all methods, mean over seeds."""
+    row = Row(method, tuple(sorted(groups[method], key=lambda r: r.seed)))
+    values = {m: float(np.mean([r.value for r in groups[m] if r.status == "ok"])) for m in means}
+    if method not in means:
+        return row
+
+    def difference(of: str, minus: str) -> Estimate | None:
+        if of not in means or minus not in means:
+            return None
+        return Estimate(values[of] - values[minus], *interval(means[of] - means[minus]))
+
+    over_floor = difference(method, FLOOR)
+    whole = values[CEILING] - values[FLOOR] if {CEILING, FLOOR} <= values.keys() else None
+    return Row(
+        method,
+        row.records,
+        value=Estimate(values[method], *interval(means[method])),
+        gap=difference(CEILING, method),
+        over_floor=over_floor,
+        closed=(values[method] - values[FLOOR]) / whole if whole else None,
+        flags=tuple(_flags(row, over_floor)),
+    )
+
+
+def _flags(row: Row, over_floor: Estimate | None) -> list[str]:
+    flags = sorted({flag for found in row.scored for flag in found.flags})
+    flags += [f"seed {found.seed} failed" for found in row.records if found.status != "ok"]
+    unconverged = sum(found.selection.get("unconverged", 0) for found in row.scored)
+    if unconverged:
+        flags.append(f"{unconverged} probe fits unconverged")
+    if over_floor is not None and row.method != FLOOR:
+        if over_floor.value < 0:
+            flags.append(f"below {FLOOR}")
+        elif over_floor.low <= 0:
+            flags.append(f"not distinguishable from {FLOOR}")
+    return flags
+
+
+COLUMNS: dict[str, Any] = {
+    "task": lambda t, r: t.task,
+    "task_version": lambda t, r: t.example.task_version,
+    "method": lambda t, r: r.method,
+    "seeds": lambda t, r: len(r.scored),
+    "metric": lambda t, r: t.example.metric,
+    **{
+        f"{name}{end}": (lambda t, r, n=name, p=part: getattr(getattr(r, n), p, None))
+        for name in ("value", "gap", "over_floor")
+        for end, part in {"": "value", "_low": "low", "_high": "high"}.items()
+    },
+    "closed": lambda t, r: r.closed,
+    "candidates": lambda t, r: r.mean(lambda x: x.selection["candidates"]),
+    "optimism": lambda t, r: r.mean(lambda x: x.scores["optimism"]),
+    "images_seen": lambda t, r: r.mean(lambda x: x.pretraining.images_seen),
+    "seconds": lambda t, r: r.mean(lambda x: x.pretraining.seconds),
+    "status": lambda t, r: r.status,
+    "flags": lambda t, r: "; ".join(r.flags),
+}
+
+
+def frame(board: Board) -> list[dict[str, Any]]:
+    """The rows of leaderboard.csv: one for each method and task."""
+    return [
+        {name: read(table, row) for name, read in COLUMNS.items()}
+        for table in board.tables
+        for row in table.rows
+    ]
+
+
+def write(board: Board, folder: Path) -> None:
+    """Write LEADERBOARD.md, leaderboard.csv and a gap plot for each task.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from bench import plots  # matplotlib takes longer to import than a board to check
+
+    files = texts(board)
+    for table in board.tables:
+        files |= plots.gap(table)
+    try:
+        for name, content in files.items():
+            record.write(folder / name, content)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); see --out") from None
+
+
+def texts(board: Board) -> dict[str, bytes]:
+    """The board's text files by name."""
+    from bench.leaderboard import csv, markdown
+
+    return {
+        "LEADERBOARD.md": markdown(board).encode(),
+        "leaderboard.csv": csv(frame(board)).encode(),
+    }
+
+
+def stale(board: Board, folder: Path) -> list[str]:
+    """The board's text files that are missing or do not say what the records say."""
+    return [
+        name
+        for name, content in texts(board).items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content
+    ]
+
+

@@ -1,0 +1,135 @@
+"""The cells of a run, computed: one encoder at a time, one task after another, each recorded."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import time
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from bench import plugins, record
+from bench.data import Data, open_data
+from bench.device import peak_memory_mb, seed_everything, select_device
+from bench.encoder import Encoder
+from bench.environment import describe
+from bench.errors import UserError
+from bench.method import Context, obtain
+from bench.plan import Cell, Request
+from bench.progress import Reporter
+from bench.record import EncoderFacts, PretrainingFacts, Record
+from bench.task import Task
+
+
+def compute(cells: Sequence[Cell], request: Request, reporter: Reporter) -> None:
+    """Compute and record every cell; one that fails is recorded as failed, and the rest go on.
+
+    Raises:
+        UserError: the data or the output folder cannot be used at all.
+    """
+    device = select_device(request.device)
+    reads = set[str]()
+    for cell in cells:
+        reads |= {*plugins.load("methods", cell.method).reads}
+        reads |= {*plugins.load("tasks", cell.task).reads}
+    data = open_data(request.suite, request.data_root, reads, request.cache, reporter)
+    for (method, seed), group in itertools.groupby(cells, key=lambda c: (c.method, c.seed)):
+        reporter.cell = f"{method} seed {seed}: "
+        context = Context(
+            request.suite, method, seed, device, data, request.cache, reporter
+        )
+        _compute_encoder(list(group), context, request)
+    reporter.cell = ""
+
+
+def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) -> None:
+    """Obtain one encoder and give a copy of it to each task."""
+    try:
+        encoder = obtain(context)
+    except Exception as error:  # whatever a method raises, the other methods go on
+        for cell in cells:
+            _save_failure(cell, context, request, error)
+        return
+    for cell in cells:
+        path = cell.path(request)
+        path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
+        try:
+            result, predictions = evaluate(encoder, cell, context)
+        except Exception as error:  # the same for tasks
+            _save_failure(cell, context, request, error)
+            continue
+        result = record.save(result, path, predictions)
+        context.reporter.say(f"{cell}: {result.metric} {result.value:.2f}")
+
+
+def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, dict[str, Any]]:
+    """Score a copy of an encoder; return the record and the per-image predictions."""
+    task: Task = plugins.load("tasks", cell.task)()
+    own = copy.deepcopy(encoder)
+    weights = own.weights_sha256()
+    seed_everything(context.seed)
+    started = time.monotonic()
+    scores = task.evaluate(own, context)
+    history = encoder.pretraining
+    speed = history.images_seen / history.seconds if history.seconds else None
+    data = dict(scores.data)
+    if context.data.corpus is not None and "corpus" in plugins.load("methods", cell.method).reads:
+        data["corpus"] = context.data.corpus.fingerprint
+    result = Record(
+        **_identity(cell, context),
+        status="ok",
+        value=scores.value,
+        scores=scores.scores,
+        selection=scores.selection,
+        flags=scores.flags + _skipped(context.data),
+        encoder=EncoderFacts(
+            backbone=encoder.backbone,
+            weights_sha256=weights,
+            parameters=sum(p.numel() for p in encoder.parameters()),
+        ),
+        pretraining=PretrainingFacts(
+            images_seen=history.images_seen,
+            seconds=history.seconds,
+            images_per_second=speed,
+            monitors=history.monitors,
+        ),
+        timings=scores.timings | {"evaluate": time.monotonic() - started},
+        peak_memory_mb=peak_memory_mb(context.device),
+        data=data,
+    )
+    return result, scores.predictions
+
+
+def _skipped(data: Data) -> list[str]:
+    count = len(data.corpus.pictures.skipped) if data.corpus else 0
+    return [f"{count} damaged corpus pictures skipped"] if count else []
+
+
+def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> None:
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    message = " ".join(text.split())
+    failed = Record(**_identity(cell, context), status="failed", error=message)
+    record.save(failed, cell.path(request))
+    context.reporter.say(f"{cell}: FAILED: {message}")
+    if request.verbose:
+        context.reporter.say("".join(traceback.format_exception(error)))
+
+
+def _identity(cell: Cell, context: Context) -> dict[str, Any]:
+    task = plugins.load("tasks", cell.task)
+    return {
+        "suite": context.suite.name,
+        "suite_sha256": context.suite.sha256,
+        "suite_settings": context.suite.model_dump(mode="json"),
+        "method": cell.method,
+        "method_code": plugins.method_code(cell.method),
+        "task": cell.task,
+        "task_version": task.version,
+        "metric": task.metric,
+        "seed": cell.seed,
+        "environment": describe(context.device),
+        "created": record.now(),
+    }
+
+

@@ -1,0 +1,128 @@
+"""The command line: bench run, list, board."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import platformdirs
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+from bench import plugins, suite
+from bench.errors import UserError
+from bench.progress import Reporter
+
+app = typer.Typer(
+    help="How far is self-supervised pretraining from ImageNet labels, and how sure are we.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
+OUT = Path("results/local")
+
+Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
+Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
+
+
+@app.command()
+def run(
+    methods: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
+    tasks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
+    suite_: Annotated[
+        str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
+    ] = "mini",
+    seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
+    data_root: Annotated[Path | None, typer.Option(help="Where the suite's pictures lie.")] = None,
+    out: Out = OUT,
+    cache: Annotated[
+        Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be computed again.")
+    ] = CACHE,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")] = "auto",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
+    ] = None,
+    verbose: Verbose = False,
+) -> None:
+    """Plan the cells, skip those recorded, run the rest, render the board."""
+    from bench import leaderboard, plan
+    from bench.run import run as run_request
+
+    chosen = suite.load(suite_, set_)
+    request = plan.Request(
+        suite=chosen,
+        methods=tuple(plugins.select("methods", methods)),
+        tasks=tuple(plugins.select("tasks", tasks)),
+        seeds=seeds or chosen.seeds,
+        data_root=data_root,
+        out=out,
+        cache=cache,
+        device=device,
+        verbose=verbose,
+    )
+    board = run_request(request, Reporter())
+    stdout = Console()
+    for table in board.tables:
+        stdout.print(leaderboard.terminal(table))
+    raise typer.Exit(1 if board.failed else 0)
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        Literal["methods", "tasks", "suites"] | None, typer.Argument(help="What to list.")
+    ] = None,
+) -> None:
+    """Names, one line each, with their references."""
+    grid = Grid(box=None, show_header=False, pad_edge=False)
+    for name in [kind] if kind else ["methods", "tasks", "suites"]:
+        grid.add_row(f"[bold]{name}[/bold]")
+        if name == "suites":
+            for key in suite.names():
+                grid.add_row(f"  {key}", suite.load(key).summary, "")
+        elif name in ("methods", "tasks"):
+            for key in plugins.names(name):
+                found = plugins.describe(name, key)
+                grid.add_row(f"  {key}", found.summary, found.constants.get("reference", ""))
+    Console(soft_wrap=not sys.stdout.isatty()).print(grid)
+
+
+@app.command()
+def board(
+    out: Out = OUT,
+    check: Annotated[bool, typer.Option("--check", help="Fail if a board is stale.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Render the boards of every suite below --out from their records."""
+    from bench import board as boards
+
+    folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
+    if not folders:
+        raise UserError(f"--out {out}: holds no records; make some with bench run")
+    for folder in folders:
+        found = boards.load(folder)
+        if not check:
+            boards.write(found, folder)
+            typer.echo(folder / "LEADERBOARD.md")
+        elif files := boards.stale(found, folder):
+            raise UserError(f"{folder}: {', '.join(files)} is stale; run bench board --out {out}")
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line and status 2."""
+    try:
+        app()
+    except UserError as error:
+        if {"-v", "--verbose"} & set(sys.argv):
+            raise
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("bench: stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+

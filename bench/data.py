@@ -1,0 +1,78 @@
+"""The image sets of a run, opened and checked once, before anything is computed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+
+import filelock
+
+from bench import scenes
+from bench.corpus import Corpus, open_corpus
+from bench.digest import code_digest, digest
+from bench.errors import UserError
+from bench.progress import Reporter
+from bench.suite import Scenes, Suite
+from bench.voc import Voc, open_voc
+
+
+@dataclass(frozen=True)
+class Data:
+    """The image sets that a run needs; None is one that it does not."""
+
+    corpus: Corpus | None
+    voc: Voc | None
+
+
+def open_data(
+    suite: Suite, root: Path | None, reads: AbstractSet[str], cache: Path, reporter: Reporter
+) -> Data:
+    """Open what a run reads.
+
+    Args:
+        suite: says where everything lies below the data root.
+        root: the data root; None for a suite that renders its own.
+        reads: any of `corpus` and `voc`.
+        cache: where rendered pictures are kept.
+        reporter: where progress is shown.
+
+    Raises:
+        UserError: something is missing, empty or damaged.
+    """
+    if suite.scenes is not None:
+        if root is not None:
+            raise UserError(f"suite {suite.name} renders its own pictures: leave out --data-root")
+        root = rendered(suite.scenes, cache, reporter)
+    elif root is None:
+        raise UserError(f"suite {suite.name} needs pictures: say where with --data-root DIR")
+    elif not root.is_dir():
+        raise UserError(f"--data-root {root}: no such folder")
+    elif not any(root.iterdir()):
+        raise UserError(f"--data-root {root}: the folder is empty")
+    return Data(
+        corpus=open_corpus(root / suite.corpus.folder, suite.corpus.damaged, reporter)
+        if "corpus" in reads
+        else None,
+        voc=open_voc(root, suite.voc, reporter) if "voc" in reads else None,
+    )
+
+
+def rendered(settings: Scenes, cache: Path, reporter: Reporter) -> Path:
+    """The data root of rendered scenes, from the cache or rendered into it."""
+    key = digest([settings.model_dump(), scenes.VERSION, code_digest([Path(scenes.__file__)])])
+    root = cache / "scenes" / key[:24]
+    root.parent.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(root.with_suffix(".lock")):
+        if not root.exists():
+            partial = Path(tempfile.mkdtemp(prefix="partial-", dir=root.parent))
+            total = settings.corpus + settings.train + settings.test
+            try:
+                with reporter.stage("rendering scenes", total) as bar:
+                    scenes.render(partial, **settings.model_dump(), advance=bar.advance)
+                partial.replace(root)
+            finally:
+                shutil.rmtree(partial, ignore_errors=True)
+    return root

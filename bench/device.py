@@ -1,0 +1,62 @@
+"""Devices, precision and seeds: what the machine adds to a number."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+import torch
+from torch import nn
+
+from bench.errors import UserError
+
+
+def select_device(name: str) -> torch.device:
+    """The device called `name`; `auto` takes a GPU where there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"--device {name}: {first}") from None
+    return device
+
+
+def mixed_precision(device: torch.device, model: nn.Module) -> str:
+    """The faster training precision on this device, in accelerate's words (`no`, `bf16`, `fp16`).
+
+    On a GPU half precision always pays. On a processor with bfloat16 instructions it doubles the
+    speed of dense convolutions and halves that of depthwise ones, so a backbone with depthwise
+    convolutions stays in float32 there (figures in docs/design.md).
+    """
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    depthwise = any(
+        isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1
+        for part in model.modules()
+    )
+    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
+    return "bf16" if fast and not depthwise else "no"
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch and make its convolutions repeatable; every random draw comes from torch."""
+    torch.manual_seed(seed)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """The most memory held so far in MiB: on the GPU, or by this process on a processor."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def loader_workers() -> int:
+    """Loader processes: one for each core, at most eight."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)

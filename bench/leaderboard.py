@@ -1,0 +1,168 @@
+"""The board as text: Markdown that explains itself, CSV, and the terminal's table."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from csv import DictWriter
+from typing import Any
+
+from rich import box
+from rich.table import Table as Grid
+
+from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table
+
+HEADERS = (
+    "method",
+    "{metric} [95 %]",
+    f"gap to {CEILING} [95 %]",
+    f"over {FLOOR} [95 %]",
+    "closed",
+    "seeds",
+    "images seen",
+    "candidates",
+    "stage",
+    "optimism",
+    "flags",
+)
+
+
+def csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Comma-separated rows; points with four decimals, empty where there is no value."""
+    stream = io.StringIO()
+    writer = DictWriter(stream, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()})
+    return stream.getvalue()
+
+
+def terminal(table: Table) -> Grid:
+    """One task as a rich table: the first six columns and the flags."""
+    grid = Grid(title=f"{table.task} (version {table.example.task_version})", box=box.SIMPLE)
+    shown = (*range(6), len(HEADERS) - 1)
+    for column in shown:
+        title = HEADERS[column].format(metric=table.example.metric)
+        grid.add_column(title, justify="left" if column in (0, shown[-1]) else "right")
+    for row in table.rows:
+        cells = _cells(row)
+        grid.add_row(*(cells[column] for column in shown))
+    return grid
+
+
+def markdown(board: Board) -> str:
+    """LEADERBOARD.md: what was measured, on what, and how sure it is."""
+    parts = [_title(board), *(_section(board, table) for table in board.tables), _reading(board)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _title(board: Board) -> str:
+    suite = board.settings
+    budget = suite["pretraining"]
+    own = ", ".join(f"`{name}` {r['images']:,}" for name, r in sorted(suite["recipes"].items()))
+    return "\n".join(
+        [
+            f"# How far from ImageNet labels? Suite `{board.suite}`",
+            "",
+            f"{suite['summary'][0].upper()}{suite['summary'][1:]}.",
+            "",
+            "| | |",
+            "| --- | --- |",
+            f"| backbone, the same in every row | `{suite['backbone']['name']}` |",
+            f"| pretraining pictures | `{suite['corpus']['folder']}`, crops of "
+            f"{budget['crop']} px |",
+            f"| pretraining budget | {budget['images']:,} pictures through the encoder"
+            + (f"; {own}" if own else "")
+            + " |",
+            f"| trained and tested on | `{suite['voc']['folder']}`, `{suite['voc']['train']}` -> "
+            f"`{suite['voc']['test']}`, {suite['voc']['size']} px |",
+            f"| settings (SHA-256) | `{board.sha256[:16]}` |",
+        ]
+    )
+
+
+def _section(board: Board, table: Table) -> str:
+    example = table.example
+    lines = [f"## {table.task}", ""]
+    lines += [f"Version {example.task_version} of the task. {example.metric} in points, 0-100."]
+    excluded = example.scores.get("excluded_classes")
+    if excluded:
+        least = board.settings["voc"]["min_positives"]
+        lines += [
+            "",
+            f"Left out of the mean, with fewer than {least} positive pictures in a list: "
+            f"{', '.join(excluded)}.",
+        ]
+    lines += ["", *_grid([h.format(metric=example.metric) for h in HEADERS], table.rows, _cells)]
+    errors = [
+        f"- `{row.method}`, seed {found.seed}: {found.error}"
+        for row in table.rows
+        for found in row.records
+        if found.error
+    ]
+    if errors:
+        lines += ["", "Failed cells:", "", *errors]
+    if any(row.gap for row in table.rows):
+        lines += ["", f"![gap to {CEILING}](gap_{table.task}.svg)"]
+    curves = [row for row in table.rows if row.scored and "stage_mAP" in row.scored[0].scores]
+    if curves:
+        stages = len(curves[0].scored[0].scores["stage_mAP"])
+        lines += ["", f"{example.metric} of every stage, fine to coarse; bold is the stage that"]
+        lines[-1] += " the training list chose (first seed):"
+        headers = ["method", *(f"stage {s}" for s in range(stages))]
+        lines += ["", *_grid(headers, curves, _curve)]
+    return "\n".join(lines)
+
+
+def _grid(headers: Sequence[str], rows: Sequence[Row], cells: Any) -> list[str]:
+    ruler = ["---", *("---:" for _ in headers[1:])]
+    body = [cells(row) for row in rows]
+    return [f"| {' | '.join(line)} |" for line in (headers, ruler, *body)]
+
+
+def _cells(row: Row) -> list[str]:
+    stages = sorted({str(found.selection["stage"]) for found in row.scored})
+    images = row.mean(lambda r: r.pretraining.images_seen)
+    candidates = row.mean(lambda r: r.selection["candidates"])
+    optimism = row.mean(lambda r: r.scores["optimism"])
+    return [
+        row.method,
+        _estimate(row.value),
+        "-" if row.method == CEILING else _estimate(row.gap),
+        "-" if row.method == FLOOR else _estimate(row.over_floor),
+        "-" if row.closed is None else f"{100 * row.closed:.0f} %",
+        str(len(row.scored)),
+        "-" if images is None else f"{images:,.0f}",
+        "-" if candidates is None else f"{candidates:.0f}",
+        ", ".join(stages) or "-",
+        "-" if optimism is None else f"{optimism:+.1f}",
+        "FAILED" if row.status == "failed" else "; ".join(row.flags),
+    ]
+
+
+def _curve(row: Row) -> list[str]:
+    found = row.scored[0]
+    chosen = found.selection["stage"]
+    values = [f"{value:.1f}" for value in found.scores["stage_mAP"]]
+    return [row.method, *(f"**{v}**" if s == chosen else v for s, v in enumerate(values))]
+
+
+def _estimate(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    return f"{estimate.value:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"
+
+
+def _reading(board: Board) -> str:
+    return f"""## How to read this
+
+- **gap**: the value of `{CEILING}` minus the method's, on the same test pictures. Smaller is better; below 0 beats ImageNet labels.
+- **closed**: (method - `{FLOOR}`) / (`{CEILING}` - `{FLOOR}`), the share of the way from no training to ImageNet labels.
+- **[95 %]**: percentile interval over {RESAMPLES:,} bootstrap resamples of the test pictures. Differences are paired: both rows on the same resamples. With one seed it says nothing of how another pretraining run would differ.
+- **seeds**: independent runs the value is the mean of.
+- **images seen**: pictures that went through the encoder in pretraining; `{CEILING}` comes pretrained elsewhere and shows 0.
+- **candidates**: settings tried per class, the same for every row; **stage**: the backbone's stage they settled on, by cross-validation on the training list. The test list chose nothing.
+- **optimism**: what choosing stage and cost on the test list would have added, in points. It is not in the value.
+- **flags**: a row `below {FLOOR}` or `not distinguishable from {FLOOR}` (its interval over it holds 0) has shown no benefit here.
+
+Each row's records lie beside this file, TASK/METHOD/seedK.json, with per-image predictions in seedK.npz."""

@@ -1,0 +1,90 @@
+"""The plan of a run: its cells, and which of them stand recorded already. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import plugins, record
+from bench.errors import UserError
+from bench.suite import Suite
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `bench run` was asked for.
+
+    Attributes:
+        suite: the experiment, overrides applied.
+        methods: names, without repeats.
+        tasks: names, without repeats.
+        seeds: how many; they are 0, 1, ...
+        data_root: where the pictures lie; None for a suite that renders its own.
+        out: where records and boards go.
+        cache: where what can be computed again goes.
+        device: a torch device's name, or `auto`.
+        verbose: whether a failure shows its traceback.
+    """
+
+    suite: Suite
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...]
+    seeds: int
+    data_root: Path | None
+    out: Path
+    cache: Path
+    device: str = "auto"
+    verbose: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """method x task x seed."""
+
+    method: str
+    task: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.method} x {self.task}, seed {self.seed}"
+
+    def path(self, request: Request) -> Path:
+        """Where its record stands."""
+        return record.path_of(request.out, request.suite.name, self.task, self.method, self.seed)
+
+
+def cells(request: Request) -> list[Cell]:
+    """Every cell of a request; the cells of one encoder follow one another."""
+    return [
+        Cell(method, task, seed)
+        for method in request.methods
+        for seed in range(request.seeds)
+        for task in request.tasks
+    ]
+
+
+def is_recorded(cell: Cell, request: Request) -> bool:
+    """Whether a cell stands recorded, by the code, task version and suite in force.
+
+    Raises:
+        UserError: the place is taken by another experiment's record.
+    """
+    path = cell.path(request)
+    if not path.exists():
+        return False
+    found = record.read(path)
+    if found.suite_sha256 != request.suite.sha256:
+        raise UserError(
+            f"{path}: was made by other settings of suite {request.suite.name} "
+            f"({found.suite_sha256[:8]}, not {request.suite.sha256[:8]}); "
+            "choose another --out, or a new name with --set name=..."
+        )
+    task = plugins.describe("tasks", cell.task)
+    current = (
+        found.status == "ok"
+        and found.task_version == task.constants["version"]
+        and found.method_code == plugins.method_code(cell.method)
+    )
+    if current:
+        record.read_predictions(path, found)
+    return current

@@ -1,0 +1,58 @@
+"""The board's pictures, as SVG and PNG; equal rows give equal bytes."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib as mpl
+
+from bench.board import CEILING, FLOOR, Table
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402 - after the choice of backend
+
+STYLE = {
+    "svg.hashsalt": "ssl-gap",  # otherwise element names differ from run to run
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, told apart by colour-blind readers
+
+
+def gap(table: Table) -> dict[str, bytes]:
+    """Gap to ImageNet of every scored row with its interval: file name -> content.
+
+    Empty without an `imagenet` row.
+    """
+    rows = [row for row in reversed(table.rows) if row.gap and row.value]
+    if not rows:
+        return {}
+    example = table.example
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 1.3 + 0.38 * len(rows)), layout="constrained")
+        for place, row in enumerate(rows):
+            assert row.gap is not None
+            value, low, high = row.gap.value, row.gap.low, row.gap.high
+            colour = ORANGE if row.method in (CEILING, FLOOR) else BLUE
+            axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="butt")
+            axes.plot(value, place, "D" if colour == ORANGE else "o", color=colour, ms=6)
+            axes.annotate(f"{value:.1f}", (value, place), (0, 7), textcoords="offset points",
+                          ha="center", fontsize=8)  # fmt: skip
+            if row.method == FLOOR:
+                axes.axvline(value, color=ORANGE, lw=0.8, ls=":")
+        axes.axvline(0, color=ORANGE, lw=0.8)
+        axes.set_yticks(range(len(rows)), [row.method for row in rows])
+        axes.set_ylim(-0.6, len(rows) - 0.3)
+        axes.set_xlabel(
+            f"gap to {CEILING}: points of {example.metric}, with paired 95 % interval "
+            "(less is better)"
+        )
+        axes.set_title(f"{table.task}, suite {example.suite}", loc="left", fontsize=11)
+        files = {}
+        for form, about in {"svg": {"Date": None}, "png": {"Software": None}}.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=form, metadata=about, dpi=150)
+            files[f"gap_{table.task}.{form}"] = buffer.getvalue()
+        plt.close(figure)
+    return files

@@ -1,0 +1,97 @@
+"""Methods and tasks by name: being a file in `methods/` or `tasks/` is the registration."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import pkgutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from bench.digest import code_digest
+from bench.errors import UserError, unknown
+
+CORE = ("pretext", "encoder", "corpus", "images", "views", "heads")  # what decides a weight
+
+Kind = Literal["methods", "tasks"]
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a plug-in's file says of itself, read without importing it (and torch with it).
+
+    Attributes:
+        name: of the file.
+        summary: first line of its docstring.
+        constants: the literals of its class: reference, reads, and a task's metric and version.
+    """
+
+    name: str
+    summary: str
+    constants: dict[str, Any]
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of all plug-ins of a kind, sorted."""
+    try:
+        package = importlib.import_module(f"bench.{kind}")
+    except ModuleNotFoundError:
+        # A wheel is installed, but the working directory's own bench/ hides it.
+        raise UserError(
+            f"bench.{kind} is not installed: run `pip install -e .` in the repository"
+        ) from None
+    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+
+
+def select(kind: Kind, request: str) -> list[str]:
+    """The names in a comma-separated request; `all` is every one. Unknown names are refused."""
+    known = names(kind)
+    if request == "all":
+        return known
+    chosen = list(dict.fromkeys(part.strip() for part in request.split(",") if part.strip()))
+    if not chosen:
+        raise UserError(f"no {kind} given: name some, or say 'all'")
+    for name in chosen:
+        if name not in known:
+            raise unknown(kind[:-1], name, known)
+    return chosen
+
+
+def load(kind: Kind, name: str) -> Any:
+    """The plug-in's class: the one public class that its file defines."""
+    module = importlib.import_module(f"bench.{kind}.{name}")
+    found = [
+        value
+        for key, value in vars(module).items()
+        if isinstance(value, type) and value.__module__ == module.__name__ and key[0] != "_"
+    ]
+    if len(found) != 1:
+        raise UserError(f"{source(kind, name)}: defines {len(found)} public classes, must be one")
+    return found[0]
+
+
+def source(kind: Kind, name: str) -> Path:
+    """The plug-in's file."""
+    package = importlib.import_module(f"bench.{kind}")
+    return Path(list(package.__path__)[0]) / f"{name}.py"
+
+
+def describe(kind: Kind, name: str) -> Description:
+    """Read a plug-in's summary and constants from its source."""
+    tree = ast.parse(source(kind, name).read_text(encoding="utf-8"))
+    summary = (ast.get_docstring(tree) or "").split("\n")[0]
+    constants: dict[str, Any] = {}
+    public = (n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_"))
+    for node in (part for cls in public for part in cls.body):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
+            with contextlib.suppress(ValueError):  # not a literal
+                constants[node.target.id] = ast.literal_eval(node.value)
+    return Description(name, summary, constants)
+
+
+def method_code(name: str) -> str:
+    """Digest of the code that decides a method's weights, comments and layout aside."""
+    core = Path(__file__).parent
+    return code_digest([source("methods", name), *(core / f"{part}.py" for part in CORE)])

@@ -1,0 +1,294 @@
+"""Frozen linear SVM probe of Goyal et al. 2019, every class, cost and fold of a stage together.
+
+The objective of each problem is that of scikit-learn's `LinearSVC(penalty="l2",
+loss="squared_hinge", class_weight={1: 2, -1: 1}, intercept_scaling=1)`, with x extended by a
+constant 1 whose weight is regularised like the others:
+
+    f(w) = |w|^2 / 2 + cost * sum_i c_i max(0, 1 - y_i w.x_i)^2,  c_i = 2 if y_i = 1, else 1.
+
+All problems share the features, so one eigendecomposition serves them all: in its coordinates the
+scatter matrix is diagonal, which preconditions conjugate gradients, and if there are more
+dimensions than pictures only the span of the pictures is left (representer theorem). Each cost is
+then one batch of semismooth Newton iterations (Keerthi and DeCoste 2005, "A modified finite Newton
+method for fast solution of large scale linear SVMs") over the columns class x (folds + refit),
+started from the solution of the cost below. Gradients and line searches are float64, so that the
+certificate of `ACCURACY` holds; Newton directions need less and are float32.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+from torch import Tensor
+
+from bench.metrics import average_precision
+
+POSITIVE_WEIGHT = 2.0  # Goyal et al. 2019: class_weight={1: 2, -1: 1}
+NORM_EPSILON = 1e-5  # added to the norm in Goyal et al. 2019's normalisation
+# A solve stops at |gradient| <= ACCURACY |w|. As f is 1-strongly convex this proves that w is
+# within that fraction of the solution, and f within ACCURACY^2 (1e-5) of its least value.
+ACCURACY = 3e-3
+NEWTON_STEPS = 50  # 4 to 10 are typical; what needs more is counted as unconverged
+FORCING = 0.1  # how much of the (preconditioned) gradient a Newton direction may leave unsolved
+ROWS = 4096  # test features multiplied at a time
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The probe's result for one stage of an encoder (C classes, K costs as given, M tests)."""
+
+    cv: NDArray[np.float64]
+    """(C, K) mean over the folds of the validation average precision, "area", in 0..1."""
+    chosen: NDArray[np.intp]
+    """(C,) index of the cost with the highest `cv`; of equals, the smallest cost."""
+    scores: NDArray[np.float32]
+    """(C, K, M) decision values of the models fitted to the whole training set."""
+    problems: int
+    """SVMs solved: C x K x (folds + 1)."""
+    unconverged: int
+    """How many of them hit the iteration cap before the accuracy asked for."""
+
+
+def normalise(features: Tensor) -> Tensor:
+    """Scale the rows of (N, D) features to length 1: x / (|x| + 1e-5), as Goyal et al. 2019."""
+    return features / (features.norm(dim=1, keepdim=True) + NORM_EPSILON)
+
+
+def fit(
+    train: Tensor,
+    labels: NDArray[np.int8],
+    test: Tensor,
+    costs: Sequence[float],
+    folds: int,
+    *,
+    advance: Callable[[int], None] | None = None,
+) -> Probe:
+    """Solve every class x cost x (cross-validation fold or whole training set) of one stage.
+
+    Difficult pictures (label 0) are negatives in training and validation, as in the full-data
+    script of Goyal et al. 2019 (fair_self_supervision_benchmark), which leaves them at -1.
+    Folds are per class, stratified and unshuffled, as scikit-learn's `cross_val_score` makes them.
+    The same inputs give the same result on the same machine.
+
+    Args:
+        train: (N, D) features of length 1 (see `normalise`), on a device with float64.
+        labels: (N, C) of 1 (positive), -1 (negative), 0 (difficult).
+        test: (M, D) features, on any device.
+        costs: K different costs > 0, in any order.
+        folds: 2 or more.
+        advance: called with the number of problems solved since the last call.
+
+    Returns:
+        The validation scores, the cost they choose, and the test scores of every cost.
+
+    Raises:
+        ValueError: shapes or costs that do not fit, features that are not finite, or a class with
+            fewer positives or negatives than folds.
+    """
+    _check(train, labels, test, costs, folds)
+    positive = labels == 1
+    held = _held_out(positive, folds)
+    sign = np.repeat(np.where(positive, 1.0, -1.0), folds + 1, axis=1)
+    weight = np.where(held, 0.0, np.where(sign > 0, POSITIVE_WEIGHT, 1.0))
+    span = _Span(train)
+    classes, grid = labels.shape[1], np.argsort(costs)
+    theta = span.z.new_zeros(span.z.shape[1], sign.shape[1])
+    models = theta.new_zeros(train.shape[1] + 1, classes, len(costs))
+    cv, unconverged = np.zeros((classes, len(costs))), 0
+    signs, weights = torch.from_numpy(sign).to(theta), torch.from_numpy(weight).to(theta)
+    for k in grid:
+        unconverged += _solve(span, signs, costs[k] * weights, theta)
+        cv[:, k] = _validate((span.z @ theta).cpu().numpy(), positive, held)
+        models[:, :, k] = span.weights(theta[:, folds :: folds + 1])
+        if advance:
+            advance(theta.shape[1])
+    flat = models.flatten(1).float()
+    scores = torch.cat([_decide(rows.to(flat), flat).cpu() for rows in test.split(ROWS)])
+    return Probe(
+        cv=cv,
+        chosen=grid[cv[:, grid].argmax(axis=1)],
+        scores=scores.T.reshape(classes, len(costs), -1).numpy(),
+        problems=sign.shape[1] * len(costs),
+        unconverged=unconverged,
+    )
+
+
+def _check(
+    train: Tensor, labels: NDArray[np.int8], test: Tensor, costs: Sequence[float], folds: int
+) -> None:
+    shapes = f"train {tuple(train.shape)}, labels {labels.shape}, test {tuple(test.shape)}"
+    if (
+        not train.ndim == labels.ndim == test.ndim == 2
+        or len(train) != len(labels)
+        or train.shape[1] != test.shape[1]
+    ):
+        raise ValueError(f"expected train (N, D), labels (N, C), test (M, D); got {shapes}")
+    if not (torch.isfinite(train).all() and torch.isfinite(test).all()):
+        raise ValueError("the features are not all finite")
+    if not costs or min(costs) <= 0 or len(set(costs)) < len(costs):
+        raise ValueError(f"costs must be positive and different, got {list(costs)}")
+    positives = (labels == 1).sum(axis=0)
+    for c, count in enumerate(positives.tolist()):
+        if folds < 2 or min(count, len(labels) - count) < folds:
+            counts = f"{count} positives and {len(labels) - count} negatives"
+            raise ValueError(f"class {c} has {counts}: too few for {folds} folds of 2 or more")
+
+
+def _held_out(positive: NDArray[np.bool_], folds: int) -> NDArray[np.bool_]:
+    """Which pictures each column does not train on: (N, C x (folds + 1)), none in a refit."""
+    held = np.zeros((*positive.shape, folds + 1), dtype=bool)
+    for c, y in enumerate(positive.T):
+        for k, (_, validation) in enumerate(StratifiedKFold(folds).split(y, y)):
+            held[validation, c, k] = True
+    return held.reshape(len(positive), -1)
+
+
+def _validate(
+    decisions: NDArray[np.float64], positive: NDArray[np.bool_], held: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Mean over the folds of the average precision on the pictures held out, (C,)."""
+    classes = positive.shape[1]
+    by_class = zip(
+        np.split(decisions, classes, axis=1),
+        np.split(held, classes, axis=1),
+        positive.T,
+        strict=True,
+    )
+    return np.array(
+        [
+            np.mean(
+                [average_precision(s[h], y[h]) for s, h in zip(d.T, m.T, strict=True) if h.any()]
+            )
+            for d, m, y in by_class
+        ]
+    )
+
+
+def _decide(features: Tensor, models: Tensor) -> Tensor:
+    return torch.addmm(models[-1], features, models[:-1])
+
+
+class _Span:
+    """The training pictures (with the constant 1) in coordinates that diagonalise their scatter.
+
+    Attributes:
+        z: (N, r) float64; z.T @ z = diag(spectrum).
+        z32: the same in float32.
+        spectrum: (r,) float32, ascending, without the null directions.
+    """
+
+    def __init__(self, train: Tensor) -> None:
+        x = torch.cat([train.double(), train.new_ones(len(train), 1).double()], dim=1)
+        wide = x.shape[1] > len(x)
+        values, vectors = torch.linalg.eigh(x @ x.T if wide else x.T @ x)
+        keep = values > values[-1] * max(x.shape) * torch.finfo(values.dtype).eps
+        values, vectors = values[keep], vectors[:, keep]
+        self.spectrum = values.float()
+        self.basis = x.T @ (vectors / values.sqrt()) if wide else vectors  # (D + 1, r) orthonormal
+        self.z = x @ self.basis
+        self.z32 = self.z.float()
+
+    def weights(self, theta: Tensor) -> Tensor:
+        """Back to the features' coordinates, the bias last: (r, P) -> (D + 1, P)."""
+        return self.basis @ theta
+
+
+def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor) -> int:
+    """Minimise every column's |theta|^2 / 2 + sum weight max(0, 1 - sign z.theta)^2, in place.
+
+    Args:
+        span: the training features.
+        sign: (N, P) of 1, -1.
+        weight: (N, P) >= 0.
+        theta: (r, P) the starting point; holds the solution on return.
+
+    Returns:
+        The number of columns that did not reach `ACCURACY`.
+    """
+    left = torch.arange(theta.shape[1], device=theta.device)
+    for step in range(NEWTON_STEPS + 1):
+        slack = 1 - sign[:, left] * (span.z @ theta[:, left])
+        pull = weight[:, left] * sign[:, left] * slack.clamp(min=0)
+        gradient = theta[:, left] - 2 * (span.z.T @ pull)
+        more = gradient.norm(dim=0) > ACCURACY * theta[:, left].norm(dim=0)
+        left, slack, gradient = left[more], slack[:, more], gradient[:, more]
+        if not len(left) or step == NEWTON_STEPS:
+            break
+        w, old = weight[:, left], theta[:, left]
+        curvature = 2 * w * (slack > 0)
+        move = -_newton_direction(span, curvature.float(), gradient.float()).double()
+        fall = sign[:, left] * (span.z @ move)
+        theta[:, left] = old + _line_search(old, move, slack, fall, w) * move
+    return len(left)
+
+
+def _line_search(old: Tensor, move: Tensor, slack: Tensor, fall: Tensor, weight: Tensor) -> Tensor:
+    """Step in (0, 2) that minimises each column along `move`, by bisection on the slope, to 2^-12.
+
+    Along the line the slack is slack - step * fall, so no product with the features is needed.
+    """
+    linear, square = (old * move).sum(dim=0), (move * move).sum(dim=0)
+    pull = 2 * weight * fall
+    step = torch.ones_like(linear)
+    for halving in range(1, 13):
+        slope = linear + step * square - (pull * (slack - step * fall).clamp(min=0)).sum(dim=0)
+        step = step - slope.sign() * 0.5**halving
+    return step
+
+
+def _newton_direction(span: _Span, curvature: Tensor, gradient: Tensor) -> Tensor:
+    """Solve (1 + z.T diag(curvature) z) x = gradient for every column, to `FORCING`.
+
+    Preconditioned conjugate gradients, each column for as long as a direct solution would take;
+    what is then still open (a large cost, few pictures inside the margin) is solved directly. So no
+    column costs more than twice the better of the two.
+
+    Args:
+        span: the training features.
+        curvature: (N, p) >= 0.
+        gradient: (r, p).
+    """
+    z = span.z32
+    active = (curvature > 0).sum(dim=0)
+    patience = active**2 * (2 + active / (3 * z.shape[1])) / (4 * len(z))
+    # Were the active pictures a fair sample of all, this would be the Hessian exactly.
+    diagonal = 1 + span.spectrum[:, None] * curvature.mean(dim=0)
+    solution = torch.zeros_like(gradient)
+    left = torch.arange(gradient.shape[1], device=gradient.device)
+    c, x, residual = curvature, solution, gradient
+    direction = residual / diagonal
+    size = (residual * direction).sum(dim=0)
+    goal = FORCING**2 * size
+    step = 0
+    while len(left):
+        step += 1
+        image = direction + z.T @ (c * (z @ direction))
+        length = size / (direction * image).sum(dim=0)
+        x, residual = x + length * direction, residual - length * image
+        scaled = residual / diagonal
+        size, before = (residual * scaled).sum(dim=0), size
+        direction = scaled + size / before * direction
+        done = size <= goal
+        solution[:, left[done]] = x[:, done]
+        tired = ~done & (patience <= step)
+        for p in left[tired].tolist():
+            solution[:, p] = _direct(z, curvature[:, p], gradient[:, p])
+        go = ~(done | tired)
+        if not go.all():
+            left, goal, size, patience = left[go], goal[go], size[go], patience[go]
+            c, diagonal = c[:, go], diagonal[:, go]
+            x, residual, direction = x[:, go], residual[:, go], direction[:, go]
+    return solution
+
+
+def _direct(z: Tensor, curvature: Tensor, gradient: Tensor) -> Tensor:
+    """One column of `_newton_direction` by Woodbury's identity on its active pictures."""
+    rows = curvature.nonzero()[:, 0]
+    active = z[rows]
+    small = (active @ active.T).double() + torch.diag(1 / curvature[rows].double())
+    factor = torch.linalg.cholesky(small)
+    inner = torch.cholesky_solve((active @ gradient).double()[:, None], factor)[:, 0]
+    return gradient - active.T @ inner.float()

@@ -1,0 +1,51 @@
+"""`bench run`, from top to bottom. Imports torch only when there is something to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import board, plan
+from bench.errors import UserError
+from bench.plan import Cell, Request
+from bench.progress import Reporter
+
+
+def run(request: Request, reporter: Reporter) -> board.Board:
+    """Plan the cells, compute those not recorded yet, render the board.
+
+    Raises:
+        UserError: the request, its data or its output folder cannot be used.
+    """
+    cells = plan.cells(request)
+    folder = request.out / request.suite.name
+    _check_writable(folder)
+    todo = [cell for cell in cells if not plan.is_recorded(cell, request)]
+    _announce(request, cells, todo, reporter)
+    if todo:
+        from bench.cell import compute
+
+        compute(todo, request, reporter)
+    result = board.load(folder)
+    board.write(result, folder)
+    reporter.say(f"board: {folder / 'LEADERBOARD.md'}")
+    return result
+
+
+def _announce(
+    request: Request, cells: Sequence[Cell], todo: Sequence[Cell], reporter: Reporter
+) -> None:
+    suite = request.suite
+    done = len(cells) - len(todo)
+    reporter.say(f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}")
+    reporter.say(f"{len(cells)} cells, {done} recorded already, {len(todo)} to run")
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial = folder / ".writable"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from None

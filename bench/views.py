@@ -1,0 +1,29 @@
+"""Image operations that pretext tasks share; random ones draw from torch alone."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from bench.suite import Recipe
+
+
+def random_crop(image: Tensor, recipe: Recipe) -> Tensor:
+    """A random part of a picture at the recipe's crop size, mirrored half of the time.
+
+    Args:
+        image: uint8 (3, H, W).
+        recipe: `crop` and `crop_scale` count; aspect ratios are 3/4 to 4/3 (Szegedy et al. 2015).
+
+    Returns:
+        uint8 (3, crop, crop).
+    """
+    size = [recipe.crop, recipe.crop]
+    crop = v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True)(image)
+    return crop.flip(-1) if torch.rand(()) < 0.5 else crop
+
+
+def unit(image: Tensor) -> Tensor:
+    """Byte pictures in [0, 255] as floats in [0, 1]."""
+    return image.float() / 255

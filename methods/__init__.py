@@ -1,0 +1,1 @@
+"""Methods: one file is one way to obtain a pretrained encoder."""

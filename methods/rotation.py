@@ -1,0 +1,38 @@
+"""Rotation: which of four right-angle turns was applied to the picture?
+
+What was kept of the paper: all four turns of a picture stand in the same batch, made without
+interpolation after cropping, so that the four share the crop (paper section 3.2, released code);
+cross-entropy over four classes. What changed: the suite's backbone takes AlexNet's place, and the
+classifier is a global average and one linear layer instead of AlexNet's fully connected ones.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.heads import Classifier
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import unit
+
+
+class Rotation(Pretext):
+    """RotNet on the suite's backbone."""
+
+    reference: ClassVar[str] = "Gidaris et al. 2018, https://arxiv.org/abs/1803.07728"
+    views: ClassVar[int] = 4
+
+    def build(self, context: Context) -> None:
+        """Add a four-way classifier on the last stage."""
+        super().build(context)
+        self.head = Classifier(self.encoder.channels[-1], 4)
+
+    def loss(self, batch: Tensor, player: str) -> Tensor:
+        """Cross-entropy of the turn; `batch` holds upright crops, uint8 (B, 3, H, H)."""
+        turned = torch.cat([batch.rot90(turn, (2, 3)) for turn in range(4)])
+        turns = torch.arange(4, device=batch.device).repeat_interleave(len(batch))
+        logits = self.head(self.encoder(unit(turned))[-1])
+        self.monitors["accuracy"] = (logits.argmax(1) == turns).float().mean()
+        return F.cross_entropy(logits, turns)

@@ -1,0 +1,33 @@
+"""The corpus's own labels, at the self-supervised methods' budget: what labels alone are worth."""
+
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.heads import Classifier
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import random_crop, unit
+
+
+class Supervised(Pretext):
+    """Classification of the pretraining corpus, by the same loop, recipe and budget."""
+
+    reference: ClassVar[str] = "Krizhevsky et al. 2012, https://doi.org/10.1145/3065386"
+
+    def build(self, context: Context) -> None:
+        """Add a classifier of the corpus's classes on the last stage."""
+        super().build(context)
+        self.head = Classifier(self.encoder.channels[-1], len(context.corpus.classes))
+
+    def example(self, image: Tensor, label: int) -> tuple[Tensor, int]:
+        """A random crop, uint8 (3, crop, crop), and its label."""
+        return random_crop(image, self.recipe), label
+
+    def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
+        """Cross-entropy of the label; `batch` holds crops and labels (B,)."""
+        crops, labels = batch
+        logits = self.head(self.encoder(unit(crops))[-1])
+        self.monitors["accuracy"] = (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels)

@@ -1,0 +1,1 @@
+"""Tasks: one file is one way to score an encoder."""
