@@ -157,19 +157,23 @@ def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Sa
     def difference(of: str, minus: str) -> Estimate | None:
         if of not in means or minus not in means:
             return None
-        return Estimate(values[of] - values[minus], *interval(means[of] - means[minus]))
+        return _estimate(values[of] - values[minus], means[of] - means[minus])
 
     over_floor = difference(method, FLOOR)
     whole = values[CEILING] - values[FLOOR] if {CEILING, FLOOR} <= values.keys() else None
     return Row(
         method,
         row.records,
-        value=Estimate(values[method], *interval(means[method])),
+        value=_estimate(values[method], means[method]),
         gap=difference(CEILING, method),
         over_floor=over_floor,
         closed=(values[method] - values[FLOOR]) / whole if whole else None,
         flags=tuple(_flags(row, over_floor)),
     )
+
+
+def _estimate(value: float, samples: Samples) -> Estimate:
+    return Estimate(value, *interval(samples, value))
 
 
 def _flags(row: Row, over_floor: Estimate | None) -> list[str]:
@@ -251,5 +255,3 @@ def stale(board: Board, folder: Path) -> list[str]:
         for name, content in texts(board).items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content
     ]
-
-

@@ -36,9 +36,7 @@ def compute(cells: Sequence[Cell], request: Request, reporter: Reporter) -> None
     data = open_data(request.suite, request.data_root, reads, request.cache, reporter)
     for (method, seed), group in itertools.groupby(cells, key=lambda c: (c.method, c.seed)):
         reporter.cell = f"{method} seed {seed}: "
-        context = Context(
-            request.suite, method, seed, device, data, request.cache, reporter
-        )
+        context = Context(request.suite, method, seed, device, data, request.cache, reporter)
         _compute_encoder(list(group), context, request)
     reporter.cell = ""
 
@@ -131,5 +129,3 @@ def _identity(cell: Cell, context: Context) -> dict[str, Any]:
         "environment": describe(context.device),
         "created": record.now(),
     }
-
-

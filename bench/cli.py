@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 import platformdirs
 import typer
 from rich.console import Console
-from rich.table import Table as Grid
 
 from bench import plugins, suite
 from bench.errors import UserError
@@ -24,6 +23,7 @@ app = typer.Typer(
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
 
+Kind = Literal["methods", "tasks", "suites"]
 Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
 
@@ -41,7 +41,9 @@ def run(
     cache: Annotated[
         Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be computed again.")
     ] = CACHE,
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")
+    ] = "auto",
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
@@ -73,22 +75,23 @@ def run(
 
 @app.command("list")
 def list_(
-    kind: Annotated[
-        Literal["methods", "tasks", "suites"] | None, typer.Argument(help="What to list.")
-    ] = None,
+    kind: Annotated[Kind | None, typer.Argument(help="What to list.")] = None,
 ) -> None:
     """Names, one line each, with their references."""
-    grid = Grid(box=None, show_header=False, pad_edge=False)
-    for name in [kind] if kind else ["methods", "tasks", "suites"]:
-        grid.add_row(f"[bold]{name}[/bold]")
-        if name == "suites":
-            for key in suite.names():
-                grid.add_row(f"  {key}", suite.load(key).summary, "")
-        elif name in ("methods", "tasks"):
-            for key in plugins.names(name):
-                found = plugins.describe(name, key)
-                grid.add_row(f"  {key}", found.summary, found.constants.get("reference", ""))
-    Console(soft_wrap=not sys.stdout.isatty()).print(grid)
+    kinds: tuple[Kind, ...] = (kind,) if kind else ("methods", "tasks", "suites")
+    for name in kinds:
+        lines = _described(name)
+        width = max(len(key) for key, _ in lines)
+        typer.echo(f"{name}:" if kind is None else "", nl=kind is None)
+        for key, text in lines:
+            typer.echo(f"  {key:{width}}  {text}")
+
+
+def _described(kind: Kind) -> list[tuple[str, str]]:
+    if kind == "suites":
+        return [(name, suite.load(name).summary) for name in suite.names()]
+    found = [plugins.describe(kind, name) for name in plugins.names(kind)]
+    return [(d.name, f"{d.summary} [{d.constants.get('reference', '')}]") for d in found]
 
 
 @app.command()
@@ -124,5 +127,3 @@ def main() -> None:
     except KeyboardInterrupt:
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-
-

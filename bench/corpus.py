@@ -101,5 +101,3 @@ def _mix(seed: int, position: int) -> int:
     """A 63-bit seed for one position: neighbours must not give related random streams."""
     text = f"{seed}/{position}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1
-
-

@@ -58,7 +58,7 @@ class Encoder(nn.Module):
     def __init__(self, backbone: str) -> None:
         super().__init__()
         try:
-            body = timm.create_model(backbone, features_only=True, pretrained=False)
+            body: Any = timm.create_model(backbone, features_only=True, pretrained=False)
         except (RuntimeError, AttributeError) as error:
             raise UserError(f"backbone.name '{backbone}': {str(error).splitlines()[0]}") from None
         self.backbone = backbone
@@ -66,7 +66,7 @@ class Encoder(nn.Module):
         self.channels: tuple[int, ...] = tuple(body.feature_info.channels())
         self.strides: tuple[int, ...] = tuple(body.feature_info.reduction())
         self.pretraining = Pretraining()
-        config = timm.get_pretrained_cfg(backbone)
+        config: Any = timm.get_pretrained_cfg(backbone)
         self.mean: Tensor
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1))

@@ -68,5 +68,7 @@ def _revision(folder: Path) -> tuple[str | None, bool | None]:
     if git("ls-files", "--error-unmatch", "__init__.py") is None:
         return None, None
     # Results are data: writing records must not make the code that writes the next one dirty.
-    status = git("status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results")
+    status = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results"
+    )
     return git("rev-parse", "HEAD"), None if status is None else bool(status)

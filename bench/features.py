@@ -31,11 +31,12 @@ BATCH = 32
 CODE = ("features", "encoder", "images", "views")  # the modules that decide a feature's value
 
 
-def grid(channels: int, height: int, width: int, dimensions: int) -> tuple[int, int]:
-    """The largest square grid, at most the map itself, that keeps a stage within `dimensions`.
+def grid(shape: tuple[int, ...], dimensions: int) -> tuple[int, int]:
+    """The largest square grid, at most the map itself, that keeps a (C, H, W) stage in `dimensions`.
 
     At 9216 this gives Goyal et al. 2019's sizes for ResNet-50: 12, 6, 4, 3 and 2 a side.
     """
+    channels, height, width = shape
     side = max(1, math.isqrt(dimensions // channels))
     return min(side, height), min(side, width)
 
@@ -54,8 +55,7 @@ def pooled(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor]:
     with torch.inference_mode():
         maps = encoder(unit(rgb))
         return [
-            F.adaptive_avg_pool2d(m, grid(m.shape[1], *m.shape[2:], dimensions)).flatten(1)
-            for m in maps
+            F.adaptive_avg_pool2d(m, grid(tuple(m.shape[1:]), dimensions)).flatten(1) for m in maps
         ]
 
 

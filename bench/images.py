@@ -95,9 +95,10 @@ def read(path: Path) -> Tensor:
     """Decode a picture: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels."""
     try:
         content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-        return decode_image(content, mode=ImageReadMode.RGB)
+        image: Tensor = decode_image(content, mode=ImageReadMode.RGB)
     except (OSError, RuntimeError, ValueError):
         raise UserError(f"{path}: cannot be decoded; replace the picture") from None
+    return image
 
 
 def squash(image: Tensor, size: int) -> Tensor:
@@ -106,4 +107,5 @@ def squash(image: Tensor, size: int) -> Tensor:
     Goyal et al. 2019 scale the short side to 256 and then squash to 224 x 224; the second step
     alone gives the same picture but for one interpolation.
     """
-    return transforms.resize(image, [size, size], antialias=True)
+    small: Tensor = transforms.resize(image, [size, size], antialias=True)
+    return small

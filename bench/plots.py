@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import matplotlib as mpl
 
 from bench.board import CEILING, FLOOR, Table
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 - after the choice of backend
+from matplotlib import pyplot as plt
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ssl-gap",  # otherwise element names differ from run to run
     "font.size": 10,
     "axes.spines.top": False,

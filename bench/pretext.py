@@ -273,6 +273,4 @@ def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
             nesterov=recipe.betas[0] > 0,
         )
     kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-    return kind(
-        groups, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay
-    )
+    return kind(groups, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)

@@ -16,8 +16,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bench.digest import file_digest
 from bench.errors import UserError
 
-SCHEMA = 1
-
 
 class Table(BaseModel):
     """A part of the record; unknown keys are refused."""
@@ -52,7 +50,7 @@ class PretrainingFacts(Table):
 class Record(Table):
     """One cell: method x task x seed of one suite."""
 
-    schema_: Literal[1] = SCHEMA
+    schema_: Literal[1] = 1
     suite: str
     suite_sha256: str
     suite_settings: dict[str, Any]

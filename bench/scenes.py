@@ -173,7 +173,7 @@ NOISES = {
     "waves": (170, 24),
     "clouds": (12, 8),
 }
-# Patterns: (rows (h, 1), columns (1, w), period), in pixels, to relief in [-2, 2].
+# Patterns: (row, column, period) of pixels to relief in [-2, 2].
 PATTERNS: dict[str, Callable[[Array, Array, int], Array]] = {
     "plain": lambda y, x, p: 0.0 * y,
     "stripes": lambda y, x, p: y // p % 2 * 2.0 - 1,
@@ -195,13 +195,12 @@ def _noise(name: str) -> Array:
     return field.clip(-2, 2)
 
 
-def _relief(rng: Generator, texture: str, shape: tuple[int, ...], period: int = 1) -> Array:
-    """Return relief of about [-2, 2] that broadcasts to `shape` (h, w)."""
-    y, x = (int(start) for start in rng.integers(512, size=2))
-    rows, columns = np.arange(y, y + shape[0])[:, None], np.arange(x, x + shape[1])[None]
+def _relief(rng: Generator, texture: str, rows: Array, columns: Array, period: int = 8) -> Array:
+    """Return relief of about [-2, 2] at these pixels, of a texture that starts anywhere."""
+    y, x = rng.integers(512, size=2)
     if texture in PATTERNS:
-        return PATTERNS[texture](rows, columns, period).astype(np.float32)
-    relief: Array = _noise(texture)[rows % 512, columns % 512]
+        return PATTERNS[texture](rows + y, columns + x, period)
+    relief: Array = _noise(texture)[(rows + y) % 512, (columns + x) % 512]
     return relief
 
 
@@ -260,42 +259,47 @@ class Canvas:
         self.owners = np.zeros(self.rgb.shape[:2], np.uint8)
         self.objects: list[tuple[str, int]] = []
 
-    def _stencil(self, outline: Array) -> tuple[Array, Array, Array]:
-        """Return `rgb` and `owners` around an outline (n, 2), and its ink: 0 outside, 1 inside."""
-        low = np.floor(outline.min(0)).astype(int)
-        width, height = (int(side) for side in np.ceil(outline.max(0) - low) + 1)
-        stencil = Image.new("L", (width, height))
-        corners = (outline - low).ravel().tolist()
-        ImageDraw.Draw(stencil).polygon(corners, fill=255, outline=190)  # the contour is darker
-        x, y = (low + self.margin).tolist()
-        around = slice(y, y + height), slice(x, x + width)
-        return self.rgb[around], self.owners[around], np.asarray(stencil) / np.float32(255)
-
     def stand(self, rng: Generator, thing: Thing) -> None:
         """Paint `thing` over what is there, lit from above, with its shadow on the ground."""
-        name, x, y, width, height, aloft = thing
-        if not aloft:
-            shadow = CIRCLE * (0.55 * width, 0.06 * height + 1) + (x, y)
-            rgb, _, ink = self._stencil(shadow)
-            rgb[ink > 0] *= 0.6
-        kind, owner = KINDS[name or _pick(rng, CLASSES)], len(self.objects) + 1 if name else 0
+        name, *foot, width, height, aloft = thing
+        kind = KINDS[name or _pick(rng, CLASSES)]
         jumbled = not name and rng.random() < 0.5
         parts = _jumble(rng) if jumbled else _draw(rng, kind.forms if name else SOLIDS)
+        sine, cosine = math.sin(angle := math.radians(rng.uniform(-8, 8))), math.cos(angle)
+        turn, place = np.array([[cosine, sine], [-sine, cosine]]), np.array(foot) + self.margin
+        outlines = [(xy - (0.5, 1)) * (width, height) @ turn + place for _, xy in parts]
+        if not aloft:
+            rows, columns, *_ = _ink([CIRCLE * (0.55 * width, 0.06 * height + 1) + place])
+            self.rgb[rows, columns] *= np.float32(0.6)
+        rows, columns, part, contour = _ink(outlines)
+        tops, bottoms = (np.array([side(xy[:, 1]) for xy in outlines]) for side in (min, max))
+        light = 1.2 - 0.4 * ((rows - tops[part]) / (bottoms - tops)[part])
+        light[contour] *= 0.75
         palette, period = _palette(rng, kind), max(3, round(height * rng.uniform(0.08, 0.14)))
-        angle = math.radians(rng.uniform(-8, 8))
-        sine, cosine = math.sin(angle), math.cos(angle)
-        turn = np.array([[cosine, sine], [-sine, cosine]])
-        for tone, outline in parts:
-            corners = (outline - (0.5, 1.0)) * (width, height) @ turn + (x, y)
-            rgb, owners, ink = self._stencil(corners)
-            colour, texture, depth = palette[tone]
-            shade = ink * (1.2 - np.arange(len(ink), dtype=np.float32) * 0.4 / len(ink))[:, None]
-            shade *= 1 + np.float32(depth) * _relief(rng, texture, ink.shape, period)
-            inside = ink > 0
-            rgb[inside] = np.minimum(shade[inside][:, None] * colour, 1)
-            owners[inside] = owner
+        colours, textures, depths = zip(*(palette[tone] for tone, _ in parts), strict=True)
+        for texture in dict.fromkeys(textures):
+            same = np.array([other == texture for other in textures])[part]
+            relief = _relief(rng, texture, rows[same], columns[same], period)
+            light[same] *= 1 + np.array(depths)[part[same]] * relief
+        self.rgb[rows, columns] = np.minimum(light[:, None] * np.stack(colours)[part], 1)
+        self.owners[rows, columns] = len(self.objects) + 1 if name else 0
         if name:
-            self.objects.append((name, int(np.count_nonzero(self.owners == owner))))
+            self.objects.append((name, len(rows)))
+
+
+def _ink(outlines: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
+    """Return the rows and columns polygons (n, 2) cover, which is on top there, and contours."""
+    points = np.concatenate(outlines)
+    low = np.floor(points.min(0))
+    width, height = (int(side) for side in np.ceil(points.max(0) - low) + 1)
+    plan = Image.new("L", (width, height))
+    draw = ImageDraw.Draw(plan)
+    for number, outline in enumerate(outlines, 1):
+        draw.polygon((outline - low).ravel().tolist(), fill=number, outline=number + 128)
+    ink = np.asarray(plan)
+    rows, columns = np.nonzero(ink)
+    numbers = ink[rows, columns]
+    return rows + int(low[1]), columns + int(low[0]), (numbers & 127) - 1, numbers > 128
 
 
 def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
@@ -306,7 +310,9 @@ def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
 
     def fill(top: Array, bottom: float, colour: Array, texture: str, period: int = 8) -> None:
         inside = np.broadcast_to((rows >= top) & (rows < bottom), shape)
-        relief = 1 + np.float32(rng.uniform(0.03, 0.12)) * _relief(rng, texture, shape, period)
+        relief = 1 + np.float32(rng.uniform(0.03, 0.12)) * _relief(
+            rng, texture, rows, columns, period
+        )
         view[inside] = (relief * dimming)[inside][:, None] * colour
 
     def paint() -> Array:
@@ -315,7 +321,7 @@ def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
     hue = rng.normal(*_pick(rng, ((0.57, 0.03), (0.57, 0.03), (0.07, 0.03))))
     zenith, haze = _colour(hue, rng.uniform(0.2, 0.6), 0.9), _colour(hue, 0.1, 0.95)
     view[:] = zenith + (haze - zenith) * np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
-    view += np.float32(rng.uniform(0, 0.06)) * _relief(rng, "clouds", shape)[..., None]
+    view += np.float32(rng.uniform(0, 0.06)) * _relief(rng, "clouds", rows, columns)[..., None]
     between, edge = _pick(rng, ("plain", "hills", "wall", "water")), np.array(horizon)
     if between == "hills":
         for rise in rng.uniform((0.3, 0.1), (0.5, 0.3)):
@@ -341,15 +347,16 @@ def _place(
     aspect = (KINDS[name].aspect if name else rng.uniform(0.4, 1.9)) * rng.uniform(0.85, 1.18)
     aloft = rng.random() < (KINDS[name].aloft if name else 0.12)
     high = horizon + 0.08 * height
-    y = rng.uniform(0.25 * height, high) if aloft else rng.uniform(high, 1.04 * height)
+    y = rng.uniform(0.25 * height, high) if aloft else rng.uniform(high, 1.01 * height)
     root = math.sqrt(aspect)
     side = max(height, width) * min(scale, 0.8 / max(root, 1 / root))
+    y = max(y, 0.9 * side / root)  # the top edge cuts off little: heads and roofs tell the class
 
     def crowding(x: float) -> float:
         room = ((abs(other.width) + side * root) / 2 - abs(x - other.x) for other in things)
         return sum(max(0.0, overlap) for overlap in room)
 
-    x = min((rng.uniform(0.02, 0.98, 3) * width).tolist(), key=crowding)
+    x = min((rng.uniform(0.12, 0.88, 3) * width).tolist(), key=crowding)
     return Thing(name, x, y, _pick(rng, (-1, 1)) * side * root, side / root, aloft)
 
 
@@ -360,18 +367,17 @@ def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
     shape = height, width, int(height * rng.uniform(0.35, 0.6))
     canvas = Canvas(height, width)
     _backdrop(rng, canvas.rgb[canvas.frame], shape[2])
-    others = _pick(rng, (0, 1, 2) if portrait else (0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 4))
-    cast = [_pick(rng, CLASSES) for _ in range(others)] + [""] * int(rng.integers(1, 5))
-    small, large = (0.14, 0.3) if portrait else (0.2, 0.62)
-    first = _place(
-        rng, lead, rng.uniform(0.48, 0.75) if portrait else 0.2 * 3.1 ** rng.random(), shape, []
-    )
+    others = _pick(rng, (0, 1, 2) if portrait else (0, 1, 1, 2, 2, 3, 3, 4, 4))
+    cast = [_pick(rng, CLASSES) for _ in range(others)] + [""] * int(rng.integers(0, 4))
+    low, high = (0.14, 0.3) if portrait else (0.22, 0.66)
+    scales = [low * (high / low) ** float(share) for share in rng.random(len(cast) + 1)]
+    first = _place(rng, lead, rng.uniform(0.48, 0.75) if portrait else scales[0], shape, [])
     if portrait:
         x, y = width * rng.normal(0.5, 0.06), height * rng.normal(0.5, 0.04) + first.height / 2
         first = first._replace(x=x, y=y)
     things = [first]
-    for name in cast:
-        things.append(_place(rng, name, small * (large / small) ** rng.random(), shape, things))
+    for name, scale in zip(cast, scales[1:], strict=True):
+        things.append(_place(rng, name, scale, shape, things))
     for thing in sorted(things, key=lambda thing: (not thing.aloft, thing.y)):
         canvas.stand(rng, thing)
     return canvas

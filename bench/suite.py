@@ -215,7 +215,7 @@ def _tuples(value: Any) -> Any:
 
 def _explain(kind: str, key: str, message: str) -> str:
     if kind == "extra_forbidden":
-        table, _, name = key.rpartition(".")
+        table = key.rpartition(".")[0]
         fields = _fields(table)
         return str(unknown("key", key, [f"{table}.{f}" if table else f for f in fields]))
     if kind == "missing":

@@ -20,7 +20,7 @@ def random_crop(image: Tensor, recipe: Recipe) -> Tensor:
         uint8 (3, crop, crop).
     """
     size = [recipe.crop, recipe.crop]
-    crop = v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True)(image)
+    crop: Tensor = v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True)(image)
     return crop.flip(-1) if torch.rand(()) < 0.5 else crop
 
 

@@ -148,7 +148,8 @@ def _best_on_test(fits: list[probe.Probe], truth: np.ndarray) -> np.ndarray:
         best = table.argmax(0)
         index = np.arange(len(best))
         candidates.append((table[best, index].mean(), fit.scores[index, best].T))
-    return max(candidates, key=lambda pair: float(pair[0]))[1]
+    best_scores: np.ndarray = max(candidates, key=lambda pair: float(pair[0]))[1]
+    return best_scores
 
 
 def _points(value: float) -> float:

@@ -186,7 +186,7 @@ def test_corpus_is_balanced_and_square(root: Path) -> None:
 
 
 def test_mean_colour_does_not_give_the_class_away(tmp_path: Path) -> None:
-    scenes.render(tmp_path, seed=1, size=48, corpus=300, train=0, test=0, workers=1)
+    scenes.render(tmp_path, seed=1, size=32, corpus=200, train=0, test=0, workers=1)
     paths = sorted((tmp_path / "corpus").rglob("*.jpg"), key=lambda path: path.stem)
     colours = np.stack([read(path).mean((0, 1)) for path in paths])
     labels = np.array([path.parent.name for path in paths])

@@ -1,0 +1,45 @@
+"""Who may import whom."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [p for folder in ("bench", "methods", "tasks") for p in (ROOT / folder).glob("*.py")]
+
+
+def imports(path):
+    """The bench modules that a file imports, at any depth, by their short names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return {name.split(".")[1] for name in found if name and name.startswith("bench.")}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_data_flows_one_way(path):
+    names = imports(path)
+    assert not names & {"methods", "tasks"}, "plug-ins are loaded by name"
+    if path.parent.name != "bench":
+        assert not names & {"run", "cell", "cli", "plan", "board"}
+    if path.stem not in ("cli", "__main__"):
+        assert "cli" not in names
+    if path.stem not in ("cli", "run", "__main__"):
+        assert "run" not in names
+
+
+@pytest.mark.parametrize("module", ["record", "metrics", "stats", "board", "plots", "run", "cli"])
+def test_modules_that_start_fast_import_no_torch(module):
+    code = f"import sys, bench.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_files_stay_readable():
+    long = {p.name: n for p in SOURCES if (n := len(p.read_text().splitlines())) > 350}
+    assert not long

@@ -1,0 +1,74 @@
+import pytest
+
+from bench import suite
+from bench.errors import UserError
+
+
+@pytest.mark.parametrize("name", suite.names())
+def test_every_shipped_suite_loads(name):
+    found = suite.load(name)
+    assert found.name == name
+    assert found.summary
+
+
+def test_three_suites_ship():
+    assert suite.names() == ["mini", "tiny", "voc"]
+
+
+def test_an_override_changes_the_hash_and_the_value():
+    plain, other = suite.load("mini"), suite.load("mini", ["pretraining.crop=32"])
+    assert other.pretraining.crop == 32
+    assert plain.sha256 != other.sha256
+    assert suite.load("mini", [f"pretraining.crop={plain.pretraining.crop}"]).sha256 == plain.sha256
+
+
+def test_the_hash_leaves_out_what_cannot_change_a_number():
+    assert suite.load("mini", ["seeds=4", "summary='x'"]).sha256 == suite.load("mini").sha256
+
+
+def test_a_method_inherits_what_its_recipe_leaves_out():
+    found = suite.load("voc")
+    assert found.recipe("rotation").batch == 768
+    assert found.recipe("rotation").crop == found.pretraining.crop
+    assert found.recipe("supervised") == found.pretraining
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretraining.crap=3", "unknown key 'pretraining.crap': did you mean pretraining.crop"),
+        ("probe.fold=3", "unknown key 'probe.fold': did you mean probe.folds?"),
+        ("recipes.rotation.lr=3", "unknown key 'recipes.rotation.lr': there are"),
+        ("pretraining.crop='48'", "key 'pretraining.crop': input should be a valid integer"),
+        ("pretraining.crop=-1", "key 'pretraining.crop': input should be greater than 0"),
+        ("voc.size=1.5", "key 'voc.size': input should be a valid integer"),
+        ("pretraining.optimiser='lamb'", "key 'pretraining.optimiser': input should be 'sgd'"),
+        ("probe.costs=[1.0, 0.1]", "probe.costs must be positive and ascending"),
+        ("crop", "write key=value"),
+        ("name.x=1", "'name' is not a table"),
+    ],
+)
+def test_a_wrong_key_is_one_line_with_its_name(override, message):
+    with pytest.raises(UserError) as error:
+        suite.load("mini", [override])
+    assert message in str(error.value)
+
+
+def test_a_file_of_ones_own(tmp_path):
+    path = tmp_path / "my.toml"
+    source = suite.resources.files("bench") / "suites" / "mini.toml"
+    path.write_text(source.read_text().replace('name = "mini"', 'name = "mine"'))
+    assert suite.load(str(path)).name == "mine"
+    path.write_text(source.read_text().replace("folds = 3", ""))
+    with pytest.raises(UserError, match=r"my\.toml: key 'probe\.folds' is missing"):
+        suite.load(str(path))
+    path.write_text("name = ")
+    with pytest.raises(UserError, match=r"my\.toml: not TOML"):
+        suite.load(str(path))
+    with pytest.raises(UserError, match="no such suite file"):
+        suite.load(str(tmp_path / "absent.toml"))
+
+
+def test_an_unknown_suite_names_the_near_ones():
+    with pytest.raises(UserError, match="unknown suite 'tinny': did you mean tiny"):
+        suite.load("tinny")
