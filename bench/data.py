@@ -10,7 +10,7 @@ from pathlib import Path
 
 import filelock
 
-from bench import scenes
+from bench import figures, scenes
 from bench.corpus import Corpus, open_corpus
 from bench.digest import code_digest, digest
 from bench.errors import UserError
@@ -62,7 +62,8 @@ def open_data(
 
 def rendered(settings: Scenes, cache: Path, reporter: Reporter) -> Path:
     """The data root of rendered scenes, from the cache or rendered into it."""
-    key = digest([settings.model_dump(), scenes.VERSION, code_digest([Path(scenes.__file__)])])
+    code = code_digest([Path(figures.__file__), Path(scenes.__file__)])
+    key = digest([settings.model_dump(), figures.VERSION, code])
     root = cache / "scenes" / key[:24]
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.with_suffix(".lock")):

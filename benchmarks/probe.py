@@ -1,6 +1,6 @@
 """How much faster the batched probe is than scikit-learn's LinearSVC, at the same accuracy.
 
-    python benchmarks/probe.py                    # the whole sweep; the peer takes hours
+    python benchmarks/probe.py                    # the whole sweep; the peer takes ten minutes
     python benchmarks/probe.py --peer-classes 1   # the peer on one class, its time scaled up
 
 The work is VISSL's sweep for VOC07: 20 classes x 11 costs x (3 folds + refit) = 880 SVMs on 5,011
@@ -37,10 +37,15 @@ class Data(NamedTuple):
 
 
 def synthetic(classes: int, n_train: int = 5011, n_test: int = 4952, dim: int = 2048) -> Data:
-    """Non-negative features with a decaying spectrum, on which the probe reaches mAP 0.8 to 0.9."""
+    """Non-negative features with a decaying spectrum, on which the probe reaches mAP 0.8 to 0.9.
+
+    The scatter's eigenvalues 1 to 600 are within a factor of two of those of EfficientNet-Lite0's
+    pooled features of VOC pictures (0.29, 0.046, ... 0.0014 the 100th, 0.00012 the 600th).
+    """
     rng = np.random.default_rng(0)
     n, rank = n_train + n_test, 300
-    frequency = np.append(0.4, rng.uniform(0.04, 0.09, 19))  # "person", and the others
+    frequency = rng.uniform(0.04, 0.09, 20)
+    frequency[14] = 0.4  # "person"
     truth = rng.random((n, 20)) < frequency
     directions = rng.normal(size=(20, rank))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)

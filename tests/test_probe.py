@@ -65,7 +65,7 @@ def test_cross_validation_is_scikit_learns():
 
 
 @pytest.mark.parametrize("shape", [*SHAPES, (1500, 300)])
-@pytest.mark.parametrize("cost", [1e-4, 1.0, 1000.0])
+@pytest.mark.parametrize("cost", [1e-4, 1.0, 1000.0, 1e5])
 def test_the_objective_is_least(shape, cost):
     train, labels, _ = problem(*shape, classes=1)
     x = np.hstack([train.double().numpy(), np.ones((len(train), 1))])

@@ -47,7 +47,7 @@ def test_rows_alike_differ_by_exactly_nothing():
     counts = stats.resamples(len(scores), 100, seed=1)
     one = stats.bootstrap_map(scores, truth, counts)
     difference = one - stats.bootstrap_map(2 * scores + 1, truth, counts)
-    assert stats.interval(difference) == (0, 0)
+    assert stats.interval(difference, 0) == (0, 0)
 
 
 def test_pairing_narrows_the_interval_of_a_difference():
@@ -57,7 +57,7 @@ def test_pairing_narrows_the_interval_of_a_difference():
     one = stats.bootstrap_map(scores, truth, counts)
     paired = one - stats.bootstrap_map(other, truth, counts)
     unpaired = one - stats.bootstrap_map(other, truth, fresh)
-    assert np.ptp(stats.interval(paired)) < np.ptp(stats.interval(unpaired)) / 2
+    assert np.ptp(stats.interval(paired, 0)) < np.ptp(stats.interval(unpaired, 0)) / 2
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -69,13 +69,16 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
         rows = rng.integers(len(labels), size=300)
         counts = stats.resamples(300, 200, seed=trial)
         samples = stats.bootstrap_map(scores[rows], labels[rows], counts)
-        low, high = stats.interval(samples)
+        value = metrics.mean_average_precision(scores[rows], labels[rows])
+        low, high = stats.interval(samples, value)
         covered += low <= truth <= high
     assert 85 <= covered <= 100
 
 
-def test_interval_is_the_percentiles_of_what_is_finite():
-    assert stats.interval([*range(101), np.nan], level=0.9) == pytest.approx((5, 95))
+def test_interval_is_the_percentiles_of_what_is_finite_moved_onto_the_value():
+    samples = [*range(101), np.nan]
+    assert stats.interval(samples, 50, level=0.9) == pytest.approx((5, 95))
+    assert stats.interval(samples, 40, level=0.9) == pytest.approx((-5, 85))
 
 
 def test_mistakes_are_named():
@@ -85,6 +88,6 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match="3 resamples of 0 images"):
         stats.resamples(0, 3, seed=0)
     with pytest.raises(ValueError, match="of 0 finite samples"):
-        stats.interval([np.nan])
+        stats.interval([np.nan], 0)
     with pytest.raises(ValueError, match=r"cannot take a 95 interval"):
-        stats.interval([1.0], level=95)
+        stats.interval([1.0], 1, level=95)
