@@ -32,7 +32,7 @@ CODE = ("features", "encoder", "images", "views")  # the modules that decide a f
 
 
 def grid(shape: tuple[int, ...], dimensions: int) -> tuple[int, int]:
-    """The largest square grid, at most the map itself, that keeps a (C, H, W) stage in `dimensions`.
+    """The largest square grid, at most the map itself, that keeps (C, H, W) in `dimensions`.
 
     At 9216 this gives Goyal et al. 2019's sizes for ResNet-50: 12, 6, 4, 3 and 2 a side.
     """

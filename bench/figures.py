@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 from numpy.random import Generator
-from PIL import Image
+from PIL import Image, ImageDraw
 
 VERSION: int = 1  # raised whenever a rendered byte may change
 
@@ -221,3 +221,18 @@ def palette(rng: Generator, kind: Kind) -> dict[str, tuple[Array, str, float]]:
         "skin": colour(rng.normal(0.07, 0.01), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.95)),
     }
     return surfaces | {tone: (paint, "grain", 0.04) for tone, paint in plain.items()}
+
+
+def ink(outlines: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
+    """Return the rows and columns polygons (n, 2) cover, which is on top there, and contours."""
+    points = np.concatenate(outlines)
+    low = np.floor(points.min(0))
+    width, height = (int(side) for side in np.ceil(points.max(0) - low) + 1)
+    plan = Image.new("L", (width, height))
+    pencil = ImageDraw.Draw(plan)
+    for number, outline in enumerate(outlines, 1):
+        pencil.polygon((outline - low).ravel().tolist(), fill=number, outline=number + 128)
+    ink = np.asarray(plan)
+    rows, columns = np.nonzero(ink)
+    numbers = ink[rows, columns]
+    return rows + int(low[1]), columns + int(low[0]), (numbers & 127) - 1, numbers > 128

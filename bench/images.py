@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional as transforms
 
 from bench.digest import digest
@@ -94,11 +95,11 @@ def _inspect(path: Path) -> tuple[str, str]:
 def read(path: Path) -> Tensor:
     """Decode a picture: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels."""
     try:
-        content = torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8)
-        image: Tensor = decode_image(content, mode=ImageReadMode.RGB)
-    except (OSError, RuntimeError, ValueError):
+        with Image.open(path) as picture:
+            pixels = np.array(picture.convert("RGB"))
+    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
         raise UserError(f"{path}: cannot be decoded; replace the picture") from None
-    return image
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def squash(image: Tensor, size: int) -> Tensor:

@@ -97,7 +97,7 @@ class Method(Protocol):
 
 def library_versions() -> dict[str, str]:
     """The libraries whose release may change a number."""
-    return {name: version(name) for name in ("torch", "torchvision", "timm")}
+    return {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")}
 
 
 def obtain(context: Context) -> Encoder:

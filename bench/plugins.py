@@ -75,7 +75,7 @@ def load(kind: Kind, name: str) -> Any:
 def source(kind: Kind, name: str) -> Path:
     """The plug-in's file."""
     package = importlib.import_module(f"bench.{kind}")
-    return Path(list(package.__path__)[0]) / f"{name}.py"
+    return Path(next(iter(package.__path__))) / f"{name}.py"
 
 
 def describe(kind: Kind, name: str) -> Description:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from bench.figures import (
     CIRCLE,
@@ -25,6 +25,7 @@ from bench.figures import (
     Array,
     colour,
     draw,
+    ink,
     jumble,
     palette,
     pick,
@@ -76,9 +77,9 @@ class Canvas:
         turn, place = np.array([[cosine, sine], [-sine, cosine]]), np.array(foot) + self.margin
         outlines = [(xy - (0.5, 1)) * (width, height) @ turn + place for _, xy in parts]
         if not aloft:
-            rows, columns, *_ = _ink([CIRCLE * (0.55 * width, 0.06 * height + 1) + place])
+            rows, columns, *_ = ink([CIRCLE * (0.55 * width, 0.06 * height + 1) + place])
             self.rgb[rows, columns] *= np.float32(0.6)
-        rows, columns, part, contour = _ink(outlines)
+        rows, columns, part, contour = ink(outlines)
         tops, bottoms = (np.array([side(xy[:, 1]) for xy in outlines]) for side in (min, max))
         light = 1.2 - 0.4 * ((rows - tops[part]) / (bottoms - tops)[part])
         light[contour] *= 0.75
@@ -92,21 +93,6 @@ class Canvas:
         self.owners[rows, columns] = len(self.objects) + 1 if name else 0
         if name:
             self.objects.append((name, len(rows)))
-
-
-def _ink(outlines: Sequence[Array]) -> tuple[Array, Array, Array, Array]:
-    """Return the rows and columns polygons (n, 2) cover, which is on top there, and contours."""
-    points = np.concatenate(outlines)
-    low = np.floor(points.min(0))
-    width, height = (int(side) for side in np.ceil(points.max(0) - low) + 1)
-    plan = Image.new("L", (width, height))
-    pencil = ImageDraw.Draw(plan)
-    for number, outline in enumerate(outlines, 1):
-        pencil.polygon((outline - low).ravel().tolist(), fill=number, outline=number + 128)
-    ink = np.asarray(plan)
-    rows, columns = np.nonzero(ink)
-    numbers = ink[rows, columns]
-    return rows + int(low[1]), columns + int(low[0]), (numbers & 127) - 1, numbers > 128
 
 
 def _backdrop(rng: Generator, view: Array, horizon: int) -> None:

@@ -215,9 +215,8 @@ def _tuples(value: Any) -> Any:
 
 def _explain(kind: str, key: str, message: str) -> str:
     if kind == "extra_forbidden":
-        table = key.rpartition(".")[0]
-        fields = _fields(table)
-        return str(unknown("key", key, [f"{table}.{f}" if table else f for f in fields]))
+        table, _, leaf = key.rpartition(".")
+        return str(unknown("key", leaf, _fields(table))).replace(f"'{leaf}'", f"'{key}'", 1)
     if kind == "missing":
         return f"key '{key}' is missing"
     if not key:

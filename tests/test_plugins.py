@@ -5,7 +5,9 @@ from bench.errors import UserError
 
 
 def test_all_is_every_file():
-    assert {"imagenet", "random_init", "rotation", "supervised"} <= {*plugins.select("methods", "all")}
+    assert {"imagenet", "random_init", "rotation", "supervised"} <= {
+        *plugins.select("methods", "all")
+    }
     assert "voc_cls" in plugins.select("tasks", "all")
 
 

@@ -36,8 +36,8 @@ def test_a_method_inherits_what_its_recipe_leaves_out():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("pretraining.crap=3", "unknown key 'pretraining.crap': did you mean pretraining.crop"),
-        ("probe.fold=3", "unknown key 'probe.fold': did you mean probe.folds?"),
+        ("pretraining.crap=3", "unknown key 'pretraining.crap': did you mean crop"),
+        ("probe.fold=3", "unknown key 'probe.fold': did you mean folds?"),
         ("recipes.rotation.lr=3", "unknown key 'recipes.rotation.lr': there are"),
         ("pretraining.crop='48'", "key 'pretraining.crop': input should be a valid integer"),
         ("pretraining.crop=-1", "key 'pretraining.crop': input should be greater than 0"),

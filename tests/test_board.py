@@ -1,0 +1,191 @@
+"""The board from made-up records."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from bench import board, record
+from bench.errors import UserError
+from bench.metrics import mean_average_precision
+from bench.record import EncoderFacts, PretrainingFacts, Record
+
+SETTINGS = {
+    "summary": "made up",
+    "backbone": {"name": "net"},
+    "corpus": {"folder": "corpus"},
+    "pretraining": {"images": 100, "crop": 8},
+    "recipes": {},
+    "voc": {"folder": "VOC", "train": "train", "test": "val", "size": 32, "min_positives": 2},
+}
+
+
+def save(folder, method, quality, seed=0, **changes):
+    """A record whose scores are the truth times `quality`, plus noise."""
+    rng = np.random.default_rng(7)
+    truth = np.where(rng.random((120, 3)) < 0.3, 1, -1).astype(np.int8)
+    noise = np.random.default_rng([seed, *method.encode()]).normal(size=truth.shape)
+    scores = (quality * truth + noise).astype(np.float32)
+    value = 100 * mean_average_precision(scores, truth)
+    entry = Record(
+        suite="made",
+        suite_sha256="a" * 64,
+        suite_settings=SETTINGS,
+        method=method,
+        method_code="b" * 64,
+        task="voc_cls",
+        task_version=1,
+        seed=seed,
+        status="ok",
+        metric="mAP",
+        value=value,
+        scores={"optimism": 0.5, "stage_mAP": [value - 1, value], "excluded_classes": ["yak"]},
+        selection={"stage": 1, "candidates": 10, "unconverged": 0},
+        encoder=EncoderFacts(backbone="net", weights_sha256="c" * 64, parameters=1),
+        pretraining=PretrainingFacts(
+            images_seen=100, seconds=1.0, images_per_second=100.0, monitors={}
+        ),
+        data={"voc_test": "d" * 64},
+        created="2020-01-01T00:00:00+00:00",
+    ).model_copy(update=changes)
+    path = record.path_of(folder, "made", "voc_cls", method, seed)
+    arrays = {"scores": scores, "truth": truth} if entry.status == "ok" else None
+    return record.save(entry, path, arrays)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for method, quality in {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}.items():
+        save(tmp_path, method, quality)
+    return tmp_path
+
+
+def rows(folder):
+    return {row.method: row for row in board.load(folder / "made").tables[0].rows}
+
+
+def test_rows_are_ranked_and_gaps_are_differences(folder):
+    found = rows(folder)
+    assert list(found) == ["imagenet", "rotation", "random_init"]
+    top, middle, low = (found[m].value.value for m in found)
+    assert found["rotation"].gap.value == pytest.approx(top - middle)
+    assert found["rotation"].over_floor.value == pytest.approx(middle - low)
+    assert found["rotation"].closed == pytest.approx((middle - low) / (top - low))
+    assert found["imagenet"].gap.value == found["imagenet"].gap.low == 0
+    assert found["imagenet"].closed == 1
+    for row in found.values():
+        assert row.value.low < row.value.value < row.value.high
+
+
+def test_pairing_narrows_the_gap(tmp_path):
+    save(tmp_path, "imagenet", 2.0)
+    twin = save(tmp_path, "twin", 2.0)
+    path = tmp_path / "made/voc_cls"
+    same = record.read_predictions(
+        path / "imagenet/seed0.json", record.read(path / "imagenet/seed0.json")
+    )
+    record.save(twin, path / "twin/seed0.json", same)
+    assert rows(tmp_path)["twin"].gap.low == rows(tmp_path)["twin"].gap.high
+
+
+def test_seeds_are_averaged(folder):
+    other = save(folder, "rotation", 0.8, seed=1)
+    row = rows(folder)["rotation"]
+    assert row.value.value == pytest.approx(np.mean([other.value, row.records[0].value]))
+    assert len(row.scored) == 2
+
+
+def test_rows_that_show_nothing_say_so(folder):
+    save(folder, "worse", 0.0)
+    save(folder, "same", 0.2)
+    found = rows(folder)
+    assert found["worse"].flags == ("below random_init",)
+    assert "random_init" in found["same"].flags[0]
+    assert found["rotation"].flags == ()
+
+
+def test_a_failed_row_stands_last_with_its_error(folder):
+    save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
+    found = board.load(folder / "made")
+    assert found.failed
+    assert found.tables[0].rows[-1].method == "broken"
+    text = board.texts(found)["LEADERBOARD.md"].decode()
+    assert "| broken | - |" in text
+    assert "RuntimeError: boom" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"suite_sha256": "e" * 64}, "settings of the suite"),
+        ({"task_version": 2}, "task version"),
+        ({"data": {"voc_test": "e" * 64}}, r"pictures \(voc_test\)"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(folder, change, message):
+    save(folder, "other", 1.0, **change)
+    with pytest.raises(UserError, match=message):
+        board.load(folder / "made")
+
+
+def test_changed_predictions_are_refused(folder):
+    path = folder / "made/voc_cls/rotation/seed0.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"seed0\.npz: is not the file"):
+        board.load(folder / "made")
+
+
+def test_a_file_that_is_no_record_is_named(folder):
+    path = folder / "made/voc_cls/rotation/seed0.json"
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps(entry | {"colour": "red"}))
+    with pytest.raises(UserError, match=r"rotation/seed0\.json: not a record \(key 'colour'"):
+        board.load(folder / "made")
+
+
+def test_the_files_say_the_same_each_time_and_check_sees_a_stale_one(folder, bench):
+    made = folder / "made"
+    assert bench("board", "--out", folder).status == 0
+    names = ("LEADERBOARD.md", "leaderboard.csv", "gap_voc_cls.svg", "gap_voc_cls.png")
+    before = [(made / name).read_bytes() for name in names]
+    assert bench("board", "--out", folder).status == 0
+    assert [(made / name).read_bytes() for name in names] == before
+    assert bench("board", "--out", folder, "--check").status == 0
+    save(folder, "late", 1.0)
+    done = bench("board", "--out", folder, "--check")
+    assert done.status == 2
+    assert "LEADERBOARD.md, leaderboard.csv is stale" in done.error
+
+
+def test_the_csv_has_the_promised_columns(folder):
+    text = board.texts(board.load(folder / "made"))["leaderboard.csv"].decode()
+    first = next(csv.DictReader(text.splitlines()))
+    promised = "task task_version method seeds value value_low value_high gap gap_low gap_high"
+    assert {*promised.split(), "closed", "images_seen", "seconds", "status"} <= first.keys()
+    assert first["method"] == "imagenet"
+    assert float(first["value_low"]) < float(first["value"]) < float(first["value_high"])
+
+
+def test_without_imagenet_there_is_no_gap_and_no_plot(tmp_path):
+    save(tmp_path, "rotation", 0.8)
+    found = board.load(tmp_path / "made")
+    assert found.tables[0].rows[0].gap is None
+    board.write(found, tmp_path / "made")
+    assert not list((tmp_path / "made").glob("gap_*"))
+
+
+def test_a_record_appears_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x.json"
+    record.write(path, b"old")
+
+    def crash(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(record.os, "fsync", crash)
+    with pytest.raises(OSError, match="No space"):
+        record.write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]

@@ -1,0 +1,113 @@
+"""Extraction and its cache."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from bench import features as module
+from bench.encoder import Encoder
+from bench.features import features, grid
+from bench.images import read, scan, squash
+
+
+@pytest.fixture
+def encoder():
+    torch.manual_seed(0)
+    return Encoder("tf_efficientnet_lite0").eval()
+
+
+def quiet(_):
+    pass
+
+
+@pytest.fixture
+def pictures(devkit, tmp_path):
+    shutil.copytree(devkit / "VOCdevkit/VOC2007/JPEGImages", tmp_path / "pictures")
+    names = [f"{i:06d}.jpg" for i in range(1, 6)]
+    return lambda: scan(tmp_path / "pictures", names, "stop", quiet)
+
+
+@pytest.mark.parametrize(
+    ("channels", "side", "expected"),
+    [(64, 112, 12), (256, 56, 6), (512, 28, 4), (1024, 14, 3), (2048, 7, 2), (320, 4, 4)],
+)
+def test_grids_are_those_of_goyal_et_al(channels, side, expected):
+    assert grid((channels, side, side), 9216) == (expected, expected)
+
+
+def test_features_are_the_pooled_maps_of_every_stage(encoder, pictures, context):
+    made = context()
+    found = features(encoder, pictures(), made, "x")
+    assert len(found) == len(encoder.channels)
+    image = squash(read(pictures().root / pictures().files[3]), made.suite.voc.size)
+    with torch.no_grad():
+        maps = encoder(image[None].float() / 255)
+    for stage, array, channels in zip(maps, found, encoder.channels, strict=True):
+        side = grid(tuple(stage.shape[1:]), made.suite.probe.dimensions)
+        assert array.shape == (5, channels * side[0] * side[1])
+        assert not array.flags.writeable
+        expected = F.adaptive_avg_pool2d(stage, side).flatten()
+        np.testing.assert_allclose(array[3], expected.numpy(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.fixture
+def extractions(monkeypatch):
+    calls = []
+    extract = module._extract
+    monkeypatch.setattr(module, "_extract", lambda *a: (calls.append(1), extract(*a))[1])
+    return calls
+
+
+def test_the_cache_serves_the_same_and_nothing_else(
+    encoder, pictures, context, tmp_path, extractions
+):
+    made = context(where=tmp_path / "cache")
+
+    def count(net=encoder, at=made):
+        before = len(extractions)
+        features(net, pictures(), at, "x")
+        return len(extractions) - before
+
+    assert count() == 1
+    assert count() == 0
+    other = Encoder("tf_efficientnet_lite0").eval()
+    other.load_state_dict(encoder.state_dict())
+    assert count(other) == 0  # the same content under another name
+    with torch.no_grad():
+        next(other.parameters())[0, 0, 0, 0] += 1e-3
+    assert count(other) == 1
+    suite = made.suite
+    size = suite.model_copy(update={"voc": suite.voc.model_copy(update={"size": 40})})
+    assert count(at=replace(made, suite=size)) == 1
+    pooling = suite.model_copy(update={"probe": suite.probe.model_copy(update={"dimensions": 32})})
+    assert count(at=replace(made, suite=pooling)) == 1
+    files = pictures()
+    one, two = (files.root / name for name in files.files[:2])
+    one.write_bytes(two.read_bytes())  # a changed picture behind an old name
+    assert count() == 1
+
+
+def test_another_statistic_of_a_norm_is_another_encoder(encoder):
+    before = encoder.weights_sha256()
+    norm = next(m for m in encoder.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    norm.running_mean[0] += 1
+    assert encoder.weights_sha256() != before
+
+
+def test_an_interrupted_extraction_leaves_nothing_to_be_served(
+    encoder, pictures, context, tmp_path, monkeypatch
+):
+    made = context(where=tmp_path / "cache")
+
+    def fail(*arguments):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "pooled", fail)
+        with pytest.raises(OSError, match="No space left"):
+            features(encoder, pictures(), made, "x")
+    assert len(features(encoder, pictures(), made, "x")[0]) == 5
