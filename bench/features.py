@@ -92,13 +92,13 @@ def features(encoder: Encoder, pictures: Pictures, context: Context, name: str) 
     with filelock.FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             with context.reporter.stage(f"features, {name}", len(pictures.files)) as bar:
-                loader = _loader(pictures, size)
-                _extract(encoder, loader, len(pictures.files), dimensions, folder, bar)
+                batches = loader(pictures, size)
+                extract(encoder, batches, len(pictures.files), dimensions, folder, bar)
     stages = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
     return [np.load(folder / f"stage{s}.npy", mmap_mode="r") for s in range(stages)]
 
 
-def _extract(
+def extract(
     encoder: Encoder,
     batches: Iterable[Tensor],
     count: int,
@@ -147,5 +147,6 @@ class _Squashed(Dataset[Tensor]):
         return squash(read(self._pictures.root / self._pictures.files[index]), self._size)
 
 
-def _loader(pictures: Pictures, size: int) -> Iterable[Tensor]:
+def loader(pictures: Pictures, size: int) -> Iterable[Tensor]:
+    """Batches of decoded pictures in order, uint8 (B, 3, size, size)."""
     return DataLoader(_Squashed(pictures, size), batch_size=BATCH, num_workers=loader_workers())

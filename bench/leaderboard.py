@@ -155,22 +155,22 @@ def _estimate(estimate: Estimate | None) -> str:
 
 READING = f"""## How to read this
 
-- **gap**: the value of `{CEILING}` minus the method's, on the same test pictures. Smaller is better;
-  below 0 beats ImageNet labels.
-- **closed**: (method - `{FLOOR}`) / (`{CEILING}` - `{FLOOR}`), the share of the way from no training
-  to ImageNet labels.
-- **[95 %]**: percentile interval over {RESAMPLES:,} bootstrap resamples of the test pictures, centred
-  on the value. Differences are paired: both rows on the same resamples. With one seed it says nothing
-  of how another pretraining run would differ.
+- **gap**: the value of `{CEILING}` minus the method's, on the same test pictures. Smaller is
+  better; below 0 beats ImageNet labels.
+- **closed**: (method - `{FLOOR}`) / (`{CEILING}` - `{FLOOR}`), the share of the way from no
+  training to ImageNet labels.
+- **[95 %]**: percentile interval over {RESAMPLES:,} bootstrap resamples of the test pictures,
+  centred on the value. Differences are paired: both rows on the same resamples. With one seed it
+  says nothing of how another pretraining run would differ.
 - **seeds**: independent runs the value is the mean of.
 - **images seen**: pictures that went through the encoder in pretraining, every view counted;
   `{CEILING}` comes pretrained elsewhere and shows 0.
 - **candidates**: settings tried for each class, the same for every row. **stage**: the backbone's
   stage they settled on, by cross-validation on the training list. The test list chose nothing.
-- **optimism**: what choosing stage and cost on the test list would have added, in points. It is not
-  in the value.
-- **flags**: a row `below {FLOOR}`, or `not distinguishable from {FLOOR}` (its interval over it holds
-  0), has shown no benefit here.
+- **optimism**: what choosing stage and cost on the test list would have added, in points. It is
+  not in the value.
+- **flags**: a row `below {FLOOR}`, or `not distinguishable from {FLOOR}` (its interval over it
+  holds 0), has shown no benefit here.
 
 Each row's records lie beside this file, TASK/METHOD/seedK.json, with per-image predictions in
 seedK.npz."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -112,6 +113,7 @@ class _Training:
         precision = self.recipe.precision
         if precision == "auto":
             precision = mixed_precision(context.device, pretext)  # type: ignore[assignment]
+        AcceleratorState._reset_state()  # it would hold on to the precision of an earlier run
         self.accelerator = Accelerator(
             cpu=context.device.type == "cpu",
             mixed_precision=precision,
@@ -120,7 +122,7 @@ class _Training:
         )
         pretext.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         players = {name: list(group) for name, group in pretext.players().items()}
-        optimisers = [_optimiser(group, self.recipe) for group in players.values()]
+        optimisers = [make_optimiser(group, self.recipe) for group in players.values()]
         self.model, *prepared = self.accelerator.prepare(pretext, *optimisers)
         self.optimisers: dict[str, Any] = dict(zip(players, prepared, strict=True))
         self.sums: dict[str, float] = {}
@@ -258,7 +260,7 @@ def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
     return 0.1 ** sum(step >= milestone * steps for milestone in recipe.milestones)
 
 
-def _optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
+def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
     """The recipe's optimiser; biases and norms are not decayed."""
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},

@@ -57,8 +57,8 @@ def test_features_are_the_pooled_maps_of_every_stage(encoder, pictures, context)
 @pytest.fixture
 def extractions(monkeypatch):
     calls = []
-    extract = module._extract
-    monkeypatch.setattr(module, "_extract", lambda *a: (calls.append(1), extract(*a))[1])
+    extract = module.extract
+    monkeypatch.setattr(module, "extract", lambda *a: (calls.append(1), extract(*a))[1])
     return calls
 
 
