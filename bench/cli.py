@@ -67,7 +67,7 @@ def run(
         verbose=verbose,
     )
     board = run_request(request, Reporter())
-    stdout = Console()
+    stdout = Console(width=None if sys.stdout.isatty() else 140)
     for table in board.tables:
         stdout.print(leaderboard.terminal(table))
     raise typer.Exit(1 if board.failed else 0)

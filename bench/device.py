@@ -58,5 +58,11 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def loader_workers() -> int:
-    """Loader processes: one for each core, at most eight."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 2)
+    """Loader processes: one for each core but the first, 1 to 8."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(8, (cores or 2) - 1))
+
+
+def yield_cores(worker: int) -> None:
+    """Let training go first: a loader worker that takes a core stalls all of its threads."""
+    os.nice(10)

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from bench.corpus import Stream
-from bench.device import loader_workers, mixed_precision, seed_everything
+from bench.device import loader_workers, mixed_precision, seed_everything, yield_cores
 from bench.encoder import Encoder, Pretraining
 from bench.errors import UserError
 from bench.method import Context
@@ -192,12 +192,12 @@ class _Training:
         stream = Stream(
             self.context.corpus, self.seed, self.pretext.example, length=self.steps * batch
         )
-        workers = loader_workers()
         loader: DataLoader[Any] = DataLoader(
             stream,
             batch_size=batch,
             sampler=range(self.step * batch, self.steps * batch),
-            num_workers=workers,
+            num_workers=loader_workers(),
+            worker_init_fn=yield_cores,
             pin_memory=self.accelerator.device.type == "cuda",
             prefetch_factor=4,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
@@ -19,9 +21,13 @@ def random_crop(image: Tensor, recipe: Recipe) -> Tensor:
     Returns:
         uint8 (3, crop, crop).
     """
-    size = [recipe.crop, recipe.crop]
-    crop: Tensor = v2.RandomResizedCrop(size, scale=recipe.crop_scale, antialias=True)(image)
+    crop: Tensor = _cropper(recipe.crop, recipe.crop_scale)(image)
     return crop.flip(-1) if torch.rand(()) < 0.5 else crop
+
+
+@cache
+def _cropper(side: int, scale: tuple[float, float]) -> v2.RandomResizedCrop:
+    return v2.RandomResizedCrop([side, side], scale=scale, antialias=True)
 
 
 def unit(image: Tensor) -> Tensor:

@@ -3,9 +3,9 @@
     python benchmarks/pretext.py
 
 Both in one run, in turns, medians of five: rotation pretraining as `bench run` does it, from
-JPEG files, with loading, augmentation, guard and checkpoints; and forward, backward and step of the same
-network on resident tensors of the same shape. The first must reach 85 % of the second; exit status 1
-if it does not.
+JPEG files, with loading, augmentation, guard and checkpoints; and forward, backward and step of
+the same network on resident tensors of the same shape. The first must reach 85 % of the second;
+exit status 1 if it does not.
 """
 
 import statistics
