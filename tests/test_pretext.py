@@ -9,6 +9,7 @@ import torch
 
 from bench import plugins, pretext
 from bench.errors import UserError
+from bench.method import obtain
 from bench.pretext import NonFiniteLossError, Pretext, rate_factor
 
 
@@ -24,7 +25,7 @@ class Stopped(BaseException):
 
 def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path, monkeypatch):
     made = with_recipe(context, images=320)
-    whole = plugins.load("methods", "rotation")().pretrain(replace(made, cache=tmp_path / "a"))
+    whole = obtain(replace(made, cache=tmp_path / "a"))
     interrupted = replace(made, cache=tmp_path / "b")
     monkeypatch.setattr(pretext, "CHECKPOINT_SECONDS", 0.0)
     save, saves = pretext._Training._save, []
@@ -37,9 +38,9 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(pretext._Training, "_save", save_then_stop)
-        plugins.load("methods", "rotation")().pretrain(interrupted)
+        obtain(interrupted)
     assert saves[-1] == 19
-    again = plugins.load("methods", "rotation")().pretrain(interrupted)
+    again = obtain(interrupted)
     assert again.weights_sha256() == whole.weights_sha256()
     assert again.pretraining.images_seen == whole.pretraining.images_seen == 320
     assert again.pretraining.monitors == whole.pretraining.monitors
