@@ -168,7 +168,7 @@ class _Training:
         optimiser.zero_grad()
         self.accelerator.backward(loss)
         optimiser.step()
-        if self.step >= self.steps * (1 - MONITOR_SHARE):
+        if self.step >= int(self.steps * (1 - MONITOR_SHARE)):
             self._monitor(player, loss)
         return loss.detach()
 
