@@ -3,26 +3,12 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from support import SMOKE
 
 from bench import cli, suite
 from bench.data import open_data
 from bench.method import Context
 from bench.progress import Reporter
-
-# `mini`, shrunk until a cell takes a second.
-SMOKE = [
-    "scenes.size=48",
-    "scenes.corpus=40",
-    "scenes.train=80",
-    "scenes.test=80",
-    "pretraining.images=64",
-    "pretraining.batch=16",
-    "pretraining.crop=32",
-    "voc.size=32",
-    "voc.min_positives=3",
-    "probe.dimensions=64",
-    "probe.costs=[0.1, 1.0]",
-]
 
 
 @pytest.fixture(scope="session")

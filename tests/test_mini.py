@@ -1,7 +1,7 @@
 """The embedded suite as it ships: every claim the README makes of it, minutes on two cores."""
 
 import pytest
-from test_run import board
+from support import board
 
 from bench import board as boards
 

@@ -10,21 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SMOKE
+from support import SMOKE, board
 
 from bench import record
-
-BOARD = ("LEADERBOARD.md", "leaderboard.csv", "gap_voc_cls.svg", "gap_voc_cls.png")
-
-
-def board(folder, clock=True):
-    """The board's bytes; without `clock`, less the one column that holds measured seconds."""
-    found = {name: (folder / name).read_bytes() for name in BOARD}
-    if not clock:
-        lines = [line.split(",") for line in found["leaderboard.csv"].decode().splitlines()]
-        column = lines[0].index("seconds")
-        found["leaderboard.csv"] = [line[:column] + line[column + 1 :] for line in lines]
-    return found
 
 
 def values(folder):
