@@ -130,6 +130,10 @@ def _table(task: str, records: Mapping[Path, Record]) -> Table:
     _check_same(records, "task version", lambda r: r.task_version)
     for name in sorted({name for r in records.values() for name in r.data}):
         _check_same(records, f"pictures ({name})", lambda r, name=name: r.data.get(name))
+    _check_same(records, f"code that scored {task}", lambda r: r.task_code)
+    for method in {r.method for r in records.values()}:
+        mine = {path: found for path, found in records.items() if found.method == method}
+        _check_same(mine, f"code of {method}", lambda r: r.method_code)
     groups: dict[str, list[Record]] = defaultdict(list)
     samples: dict[str, list[Samples]] = defaultdict(list)
     counts: NDArray[np.uint16] | None = None

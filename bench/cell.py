@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from bench import plugins, record
+from bench import plan, plugins, record
 from bench.data import Data, open_data
 from bench.device import peak_memory_mb, seed_everything, select_device
 from bench.encoder import Encoder
@@ -34,6 +34,7 @@ def compute(cells: Sequence[Cell], request: Request, reporter: Reporter) -> None
         reads |= {*plugins.load("methods", cell.method).reads}
         reads |= {*plugins.load("tasks", cell.task).reads}
     data = open_data(request.suite, request.data_root, reads, request.cache, reporter)
+    plan.check_data(cells, request, data.fingerprints())
     for (method, seed), group in itertools.groupby(cells, key=lambda c: (c.method, c.seed)):
         reporter.cell = f"{method} seed {seed}: "
         context = Context(request.suite, method, seed, device, data, request.cache, reporter)
@@ -124,6 +125,7 @@ def _identity(cell: Cell, context: Context) -> dict[str, Any]:
         "method_code": plugins.method_code(cell.method),
         "task": cell.task,
         "task_version": task.version,
+        "task_code": plugins.task_code(cell.task),
         "metric": task.metric,
         "seed": cell.seed,
         "environment": describe(context.device),

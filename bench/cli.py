@@ -124,6 +124,11 @@ def main() -> None:
             raise
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if {"-v", "--verbose"} & set(sys.argv):
+            raise
+        print(f"bench: {error.filename or 'the file system'}: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("bench: stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(130)

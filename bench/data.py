@@ -26,6 +26,16 @@ class Data:
     corpus: Corpus | None
     voc: Voc | None
 
+    def fingerprints(self) -> dict[str, str]:
+        """SHA-256 of each image set, by the name that records give it."""
+        found = {"corpus": self.corpus.fingerprint} if self.corpus else {}
+        if self.voc:
+            found |= {
+                "voc_train": self.voc.train.fingerprint,
+                "voc_test": self.voc.test.fingerprint,
+            }
+        return found
+
 
 def open_data(
     suite: Suite, root: Path | None, reads: AbstractSet[str], cache: Path, reporter: Reporter

@@ -19,6 +19,8 @@ def select_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)  # accelerate trains on the current one
     except (RuntimeError, AssertionError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"--device {name}: {first}") from None
@@ -33,13 +35,19 @@ def mixed_precision(device: torch.device, model: nn.Module) -> str:
     convolutions stays in float32 there (figures in docs/design.md).
     """
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+        return "bf16" if fast_bfloat16(device) else "fp16"
     depthwise = any(
         isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1
         for part in model.modules()
     )
-    fast = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return "bf16" if fast and not depthwise else "no"
+    return "bf16" if fast_bfloat16(device) and not depthwise else "no"
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether the device has bfloat16 instructions."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    return bool(getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)())
 
 
 def seed_everything(seed: int) -> None:

@@ -27,7 +27,8 @@ def file_digest(path: Path) -> str:
 
 def code_digest(paths: Iterable[Path]) -> str:
     """SHA-256 of what some Python files compute: comments, docstrings and layout do not count."""
-    return digest([_computation(path) for path in sorted(paths)])
+    # Named by folder and file, so that a checkout and an installed wheel agree.
+    return digest({f"{path.parent.name}/{path.name}": _computation(path) for path in paths})
 
 
 def _computation(path: Path) -> str:

@@ -14,7 +14,7 @@ import torch
 from bench import plugins
 from bench.corpus import Corpus
 from bench.data import Data
-from bench.device import seed_everything
+from bench.device import fast_bfloat16, seed_everything
 from bench.digest import digest
 from bench.encoder import Encoder, load_encoder
 from bench.progress import Reporter
@@ -74,7 +74,7 @@ class Context:
                 "corpus": corpus,
                 "seed": self.seed,
                 "versions": library_versions(),
-                "device": self.device.type,
+                "device": [self.device.type, fast_bfloat16(self.device)],
             }
         )
 
@@ -97,7 +97,10 @@ class Method(Protocol):
 
 def library_versions() -> dict[str, str]:
     """The libraries whose release may change a number."""
-    return {name: version(name) for name in ("torch", "torchvision", "timm", "pillow")}
+    return {
+        name: version(name)
+        for name in ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+    }
 
 
 def obtain(context: Context) -> Encoder:

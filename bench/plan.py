@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,7 +85,37 @@ def is_recorded(cell: Cell, request: Request) -> bool:
         found.status == "ok"
         and found.task_version == task.constants["version"]
         and found.method_code == plugins.method_code(cell.method)
+        and found.task_code == plugins.task_code(cell.task)
     )
     if current:
         record.read_predictions(path, found)
     return current
+
+
+def check_data(todo: Sequence[Cell], request: Request, fingerprints: Mapping[str, str]) -> None:
+    """Refuse, before anything is computed, to add cells to a board of other pictures or versions.
+
+    Args:
+        todo: the cells about to be computed; what they replace does not count.
+        request: says where the records stand.
+        fingerprints: of the image sets that are open now.
+
+    Raises:
+        UserError: a record that stays was made on other data, or by another task version.
+    """
+    replaced = {cell.path(request) for cell in todo}
+    tasks = {cell.task: plugins.describe("tasks", cell.task).constants for cell in todo}
+    for path, found in record.read_all(request.out / request.suite.name).items():
+        if path in replaced or found.task not in tasks:
+            continue
+        if found.task_version != tasks[found.task]["version"]:
+            raise UserError(
+                f"{path}: was scored by version {found.task_version} of {found.task}, which is now "
+                f"{tasks[found.task]['version']}; run it again in the same command, or move it away"
+            )
+        for name, fingerprint in found.data.items():
+            if fingerprints.get(name, fingerprint) != fingerprint:
+                raise UserError(
+                    f"{path}: was made on other pictures ({name}) than lie there now; "
+                    "choose another --out, or move it away"
+                )

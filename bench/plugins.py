@@ -13,7 +13,9 @@ from typing import Any, Literal
 from bench.digest import code_digest
 from bench.errors import UserError, unknown
 
-CORE = ("pretext", "encoder", "corpus", "images", "views", "heads")  # what decides a weight
+# The modules of bench/ that decide a weight, and a score.
+METHOD_CORE = ("corpus", "device", "encoder", "heads", "images", "method", "pretext", "views")
+TASK_CORE = ("device", "encoder", "features", "images", "metrics", "probe", "views")
 
 Kind = Literal["methods", "tasks"]
 
@@ -42,7 +44,8 @@ def names(kind: Kind) -> list[str]:
         raise UserError(
             f"bench.{kind} is not installed: run `pip install -e .` in the repository"
         ) from None
-    return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def select(kind: Kind, request: str) -> list[str]:
@@ -61,7 +64,10 @@ def select(kind: Kind, request: str) -> list[str]:
 
 def load(kind: Kind, name: str) -> Any:
     """The plug-in's class: the one public class that its file defines."""
-    module = importlib.import_module(f"bench.{kind}.{name}")
+    try:
+        module = importlib.import_module(f"bench.{kind}.{name}")
+    except (SyntaxError, ImportError) as error:
+        raise UserError(f"{source(kind, name)}: cannot be imported ({error})") from error
     found = [
         value
         for key, value in vars(module).items()
@@ -80,18 +86,31 @@ def source(kind: Kind, name: str) -> Path:
 
 def describe(kind: Kind, name: str) -> Description:
     """Read a plug-in's summary and constants from its source."""
-    tree = ast.parse(source(kind, name).read_text(encoding="utf-8"))
+    try:
+        tree = ast.parse(source(kind, name).read_text(encoding="utf-8"))
+    except SyntaxError as error:
+        raise UserError(f"{source(kind, name)}: is not Python ({error})") from None
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     constants: dict[str, Any] = {}
     public = (n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_"))
     for node in (part for cls in public for part in cls.body):
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value:
-            with contextlib.suppress(ValueError):  # not a literal
-                constants[node.target.id] = ast.literal_eval(node.value)
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            for target in targets:
+                with contextlib.suppress(ValueError):  # not a literal
+                    constants[ast.unparse(target)] = ast.literal_eval(node.value)
     return Description(name, summary, constants)
 
 
 def method_code(name: str) -> str:
     """Digest of the code that decides a method's weights, comments and layout aside."""
-    core = Path(__file__).parent
-    return code_digest([source("methods", name), *(core / f"{part}.py" for part in CORE)])
+    return _code(source("methods", name), METHOD_CORE)
+
+
+def task_code(name: str) -> str:
+    """Digest of the code that decides a task's scores, comments and layout aside."""
+    return _code(source("tasks", name), TASK_CORE)
+
+
+def _code(plugin: Path, core: tuple[str, ...]) -> str:
+    return code_digest([plugin, *(Path(__file__).parent / f"{part}.py" for part in core)])

@@ -108,6 +108,11 @@ class _Training:
         self.recipe, self.seed = pretext.recipe, context.seed
         self.pretext, self.context = pretext, context
         self.checkpoint = context.cache / "checkpoints" / f"{context.method}-{context.key[:24]}.pt"
+        if self.recipe.batch % pretext.views:
+            raise UserError(
+                f"{context.method} shows the encoder {pretext.views} views of each picture: "
+                f"its batch ({self.recipe.batch}) must be a multiple of that"
+            )
         self.steps = max(1, self.recipe.images // self.recipe.batch)
         self.step, self.seconds = 0, 0.0
         precision = self.recipe.precision
@@ -188,7 +193,7 @@ class _Training:
         bar.note("loss " + " ".join(f"{float(loss):.3f}" for loss in losses))
 
     def _batches(self) -> Iterator[Any]:
-        batch = max(1, self.recipe.batch // self.pretext.views)
+        batch = self.recipe.batch // self.pretext.views
         stream = Stream(
             self.context.corpus, self.seed, self.pretext.example, length=self.steps * batch
         )
@@ -214,6 +219,7 @@ class _Training:
             "counted": self.counted,
             "model": self.pretext.state_dict(),
             "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
         }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self.checkpoint.with_suffix(".partial")
@@ -227,6 +233,8 @@ class _Training:
         self.pretext.load_state_dict(state["model"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(state["optimisers"][name])
+        if self.accelerator.scaler:  # of float16 losses
+            self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.sums, self.counted = state["sums"], state["counted"]
 

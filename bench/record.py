@@ -60,6 +60,8 @@ class Record(Table):
     """Digest of the code that made the encoder."""
     task: str
     task_version: int
+    task_code: str
+    """Digest of the code that scored it."""
     seed: int
     status: Literal["ok", "failed"]
     error: str | None = None

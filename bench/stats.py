@@ -79,7 +79,7 @@ def bootstrap_map(
 
 
 def interval(samples: ArrayLike, value: float, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval (Efron and Tibshirani 1993, chapter 13), its bias removed.
+    """Percentile bootstrap interval, less its bias (Efron and Tibshirani 1993, chapters 13, 10).
 
     A resample holds pictures twice, and repeated positives alone raise average precision. So the
     samples are moved until their mean is the value itself before the percentiles are taken.

@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from bench import suite
-from bench.digest import digest
+from bench.digest import digest, file_digest
 from bench.errors import UserError
 from bench.images import Pictures, scan
 from bench.progress import Reporter
@@ -99,7 +99,7 @@ def _open_split(
             where = _list_path(devkit, name)
             raise UserError(f"{where}: names {identifier}, but {devkit / file} does not exist")
     pictures = scan(devkit, files, "stop", advance)
-    boxes = [path.read_text(encoding="utf-8") for path in annotations]
+    boxes = [file_digest(path) for path in annotations]
     fingerprint = digest([ids, pictures.fingerprint, truth.tolist(), boxes])
     return Split(ids, pictures, truth, things, fingerprint)
 
@@ -112,8 +112,8 @@ def _lines(devkit: Path, name: str) -> list[list[str]]:
     path = _list_path(devkit, name)
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
     return [line.split() for line in text.splitlines() if line.strip()]
 
 

@@ -45,7 +45,8 @@ class VocCls:
         train = features(encoder, voc.train.pictures, context, "train")
         test = features(encoder, voc.test.pictures, context, "test")
         extracted = time.monotonic()
-        fits, ranks = [], []
+        fits: list[probe.Probe] = []
+        ranks: list[float] = []
         problems = len(classes) * len(settings.costs) * (settings.folds + 1)
         with context.reporter.stage("probing", problems * len(train), "fit") as bar:
             for stage_train, stage_test in zip(train, test, strict=True):
@@ -53,6 +54,8 @@ class VocCls:
                     probe.normalise(torch.from_numpy(np.array(f)).to(context.device))
                     for f in (stage_train, stage_test)
                 )
+                if not (a.isfinite().all() and b.isfinite().all()):
+                    raise ValueError(f"the features of stage {len(ranks)} are not all finite")
                 ranks.append(effective_rank(a))
                 fits.append(
                     probe.fit(a, labels, b, settings.costs, settings.folds, advance=bar.advance)
@@ -88,7 +91,7 @@ COLLAPSED_RANK = 2.0  # fewer effective directions than this: the features are o
 def effective_rank(features: torch.Tensor) -> float:
     """How many directions the centred features spread over: exp of the spectrum's entropy.
 
-    Roy and Vetterli 2007 (EUSIPCO), on at most 1,024 rows spread over the set; 1 to rows - 1.
+    Roy and Vetterli 2007 (EUSIPCO), on every n-th row such that fewer than 2,048 are left.
     """
     rows = features[:: max(1, len(features) // 1024)].double()
     values = torch.linalg.svdvals(rows - rows.mean(0))

@@ -36,6 +36,7 @@ def save(folder, method, quality, seed=0, **changes):
         method_code="b" * 64,
         task="voc_cls",
         task_version=1,
+        task_code="f" * 64,
         seed=seed,
         status="ok",
         metric="mAP",
@@ -120,11 +121,14 @@ def test_a_failed_row_stands_last_with_its_error(folder):
     [
         ({"suite_sha256": "e" * 64}, "settings of the suite"),
         ({"task_version": 2}, "task version"),
+        ({"task_code": "e" * 64}, "code that scored voc_cls"),
+        ({"method": "rotation", "seed": 1, "method_code": "e" * 64}, "code of rotation"),
         ({"data": {"voc_test": "e" * 64}}, r"pictures \(voc_test\)"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(folder, change, message):
-    save(folder, "other", 1.0, **change)
+    method, seed = change.get("method", "other"), change.get("seed", 0)
+    save(folder, method, 1.0, seed=seed, **{k: v for k, v in change.items() if k != "seed"})
     with pytest.raises(UserError, match=message):
         board.load(folder / "made")
 

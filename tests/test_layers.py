@@ -10,6 +10,17 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = [p for folder in ("bench", "methods", "tasks") for p in (ROOT / folder).glob("*.py")]
 
+# The end of the flow: who alone may use these.
+USERS = {
+    "cli": {"__main__"},
+    "run": {"cli"},
+    "cell": {"run"},
+    "plan": {"cli", "run", "cell"},
+    "board": {"cli", "run", "leaderboard", "plots"},
+    "leaderboard": {"cli", "board"},
+    "plots": {"board"},
+}
+
 
 def imports(path):
     """The bench modules that a file imports, at any depth, by their short names."""
@@ -18,6 +29,7 @@ def imports(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
     return {name.split(".")[1] for name in found if name and name.startswith("bench.")}
 
@@ -28,10 +40,8 @@ def test_data_flows_one_way(path):
     assert not names & {"methods", "tasks"}, "plug-ins are loaded by name"
     if path.parent.name != "bench":
         assert not names & {"run", "cell", "cli", "plan", "board"}
-    if path.stem not in ("cli", "__main__"):
-        assert "cli" not in names
-    if path.stem not in ("cli", "run", "__main__"):
-        assert "run" not in names
+    for module, users in USERS.items():
+        assert module not in names or path.stem in users, f"{module} is for {users}"
 
 
 @pytest.mark.parametrize("module", ["record", "metrics", "stats", "board", "plots", "run", "cli"])

@@ -140,7 +140,7 @@ def test_a_record_of_other_settings_is_never_overwritten(bench_run):
 def test_a_changed_method_or_task_version_runs_again(bench_run, tmp_path):
     assert bench_run("random_init").status == 0
     path = tmp_path / "out/mini/voc_cls/random_init/seed0.json"
-    for key, value in (("method_code", "0" * 64), ("task_version", 0)):
+    for key, value in (("method_code", "0" * 64), ("task_code", "0" * 64), ("task_version", 0)):
         entry = json.loads(path.read_text())
         path.write_text(json.dumps(entry | {key: value}))
         assert "0 recorded already, 1 to run" in bench_run("random_init").err
@@ -279,3 +279,31 @@ def test_list_names_everything(bench):
     for name in ("rotation", "voc_cls", "mini", "1803.07728"):
         assert name in done.out
     assert "voc_cls" not in bench("list", "methods").out
+
+
+def test_other_pictures_or_versions_are_refused_before_anything_is_computed(bench_run, tmp_path):
+    assert bench_run("random_init").status == 0
+    path = tmp_path / "out/mini/voc_cls/random_init/seed0.json"
+    entry = json.loads(path.read_text())
+    for change, message in (
+        ({"data": {"voc_test": "0" * 64}}, "was made on other pictures (voc_test)"),
+        ({"task_version": 0}, "was scored by version 0 of voc_cls"),
+    ):
+        path.write_text(json.dumps(entry | change))
+        done = bench_run("imagenet")
+        assert (done.status, message in done.error) == (2, True)
+        assert not list((tmp_path / "out").rglob("imagenet/*"))
+
+
+def test_changed_code_of_a_task_or_a_method_is_seen(monkeypatch, tmp_path):
+    from bench import plugins
+
+    core = Path(plugins.__file__).parent
+    for module in (*plugins.TASK_CORE, *plugins.METHOD_CORE):
+        assert (core / f"{module}.py").is_file(), module
+    before = plugins.task_code("voc_cls"), plugins.method_code("rotation")
+    spoilt = tmp_path / "voc_cls.py"
+    spoilt.write_text(plugins.source("tasks", "voc_cls").read_text().replace("argmax", "argmin"))
+    monkeypatch.setattr(plugins, "source", lambda kind, name: spoilt)
+    assert plugins.task_code("voc_cls") != before[0]
+    assert plugins.method_code("rotation") != before[1]

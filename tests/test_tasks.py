@@ -128,8 +128,6 @@ def test_the_voc_suite_runs_as_it_stands_on_a_voc07_tree(devkit, cache, tmp_path
     small = tmp_path / "data/VOCdevkit/VOC2007"
     small.parent.mkdir(parents=True)
     small.symlink_to(devkit / "VOCdevkit/VOC2007")
-    for name, count in (("trainval", 24), ("test", 16)):
-        assert (small / "ImageSets/Main" / f"{name}.txt").is_file(), count
     data = open_data(voc, tmp_path / "data", {"voc"}, cache, Reporter())
     made = Context(voc, "random_init", 0, torch.device("cpu"), data, cache, Reporter())
     found = plugins.load("tasks", "voc_cls")().evaluate(obtain(made), made)
