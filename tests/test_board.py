@@ -127,8 +127,7 @@ def test_a_failed_row_stands_last_with_its_error(folder):
     ],
 )
 def test_what_cannot_be_compared_is_refused(folder, change, message):
-    method, seed = change.get("method", "other"), change.get("seed", 0)
-    save(folder, method, 1.0, seed=seed, **{k: v for k, v in change.items() if k != "seed"})
+    save(folder, **{"method": "other", "quality": 1.0} | change)
     with pytest.raises(UserError, match=message):
         board.load(folder / "made")
 
