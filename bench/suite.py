@@ -53,9 +53,11 @@ class CorpusSource(Section):
 
 
 class Recipe(Section):
-    """How a pretext task is trained. Budget and batch count the pictures that the encoder sees:
-    a method that shows it four rotations of a picture spends four.
-    """  # noqa: D205 - two sentences, one thought
+    """How a pretext task is trained.
+
+    Budget and batch count the pictures that the encoder sees: a method that shows it four
+    rotations of a picture spends four.
+    """
 
     images: Positive
     """The budget: pictures seen by the encoder."""
