@@ -11,10 +11,8 @@ scatter matrix is diagonal, which preconditions conjugate gradients, and if ther
 dimensions than pictures only the span of the pictures is left (representer theorem). Each cost is
 then one batch of semismooth Newton iterations (Keerthi and DeCoste 2005, "A modified finite Newton
 method for fast solution of large scale linear SVMs") over the columns class x (folds + refit),
-started where a straight line through the solutions of the two costs below, drawn over
-1 / (1 + cost), would end: a small cost moves the solution as cost does, a large one as 1 / cost.
-Gradients and line searches are float64, so that the certificate of `ACCURACY` holds; Newton
-directions need less and are float32 where that is enough.
+started from the solution of the cost below. Gradients and line searches are float64, so that the
+certificate of `ACCURACY` holds; Newton directions need less and are float32 where that is enough.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,7 +36,7 @@ NEWTON_STEPS = 50  # 4 to 10 are typical; what needs more is counted as unconver
 FORCING = 0.1  # how much of the (preconditioned) gradient a Newton direction may leave unsolved
 # A direct solution costs as much as this times A^3 / (N r) conjugate gradient iterations, A the
 # pictures inside the margin (5,011 x 2,049 on two cores; the operation counts alone say 1 / 12).
-DIRECT_COST = 1 / 16
+DIRECT_COST = 1 / 24
 FEWEST = 10  # iterations that are rarely enough: a direct solution as cheap is taken at once
 ROWS = 4096  # test features multiplied at a time
 
@@ -103,18 +101,14 @@ def fit(
     weight = np.where(held, 0.0, np.where(sign > 0, POSITIVE_WEIGHT, 1.0))
     span = _Span(train)
     classes, grid = labels.shape[1], np.argsort(costs)
-    theta = before = span.z.new_zeros(span.z.shape[1], sign.shape[1])
+    theta = span.z.new_zeros(span.z.shape[1], sign.shape[1])
     models = theta.new_zeros(train.shape[1] + 1, classes, len(costs))
     cv, unconverged = np.zeros((classes, len(costs))), 0
     signs, weights = torch.from_numpy(sign).to(theta), torch.from_numpy(weight).to(theta)
-    path = 1 / (1 + np.array(costs)[grid])
-    for i, k in enumerate(grid):
-        last = theta.clone()
-        if i > 1:
-            theta += (last - before) * float((path[i] - path[i - 1]) / (path[i - 1] - path[i - 2]))
-        before = last
-        unconverged += _solve(span, signs, costs[k] * weights, theta)
-        cv[:, k] = _validate((span.z @ theta).cpu().numpy(), positive, held)
+    decisions = torch.zeros_like(signs)
+    for k in grid:
+        unconverged += _solve(span, signs, costs[k] * weights, theta, decisions)
+        cv[:, k] = _validate(decisions.cpu().numpy(), positive, held)
         models[:, :, k] = span.weights(theta[:, folds :: folds + 1])
         if advance:
             advance(theta.shape[1])
@@ -192,7 +186,6 @@ class _Span:
         z32: the same in float32.
         gram: (N, N) float64, z @ z.T.
         gram32: the same in float32.
-        norms: (N,) its diagonal.
         spectrum: (r,) float32, ascending, without the null directions.
     """
 
@@ -207,14 +200,13 @@ class _Span:
         self.basis = x.T @ (vectors / values.sqrt()) if wide else vectors  # (D + 1, r) orthonormal
         self.z = x @ self.basis
         self.z32, self.gram32 = self.z.float(), self.gram.float()
-        self.norms = self.gram.diagonal()
 
     def weights(self, theta: Tensor) -> Tensor:
         """Back to the features' coordinates, the bias last: (r, P) -> (D + 1, P)."""
         return torch.mm(self.basis, theta)
 
 
-def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor) -> int:
+def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor, decisions: Tensor) -> int:
     """Minimise every column's |theta|^2 / 2 + sum weight max(0, 1 - sign z.theta)^2, in place.
 
     Args:
@@ -222,14 +214,14 @@ def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor) -> int:
         sign: (N, P) of 1, -1.
         weight: (N, P) >= 0.
         theta: (r, P) the starting point; holds the solution on return.
+        decisions: (N, P) z @ theta, before and after.
 
     Returns:
         The number of columns that did not reach `ACCURACY`.
     """
     left = torch.arange(theta.shape[1], device=theta.device)
-    slack = 1 - sign * (span.z @ theta)
     for step in range(NEWTON_STEPS + 1):
-        old = theta[:, left]
+        old, slack = theta[:, left], 1 - sign * decisions[:, left]
         gradient = old - 2 * (span.z.T @ (weight * sign * slack.clamp(min=0)))
         more = gradient.norm(dim=0) > ACCURACY * old.norm(dim=0)
         if step == NEWTON_STEPS or not more.any():
@@ -237,10 +229,10 @@ def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor) -> int:
         left, old, gradient = left[more], old[:, more], gradient[:, more]
         sign, weight, slack = sign[:, more], weight[:, more], slack[:, more]
         move = -_newton_direction(span, 2 * weight * (slack > 0), gradient)
-        fall = sign * (span.z @ move)
-        length = _line_search(old, move, slack, fall, weight)
+        change = span.z @ move
+        length = _line_search(old, move, slack, sign * change, weight)
         theta[:, left] = old + length * move
-        slack = slack - length * fall
+        decisions[:, left] += length * change
     return int(more.sum())
 
 
@@ -314,14 +306,17 @@ def _direct(span: _Span, curvature: Tensor, gradient: Tensor) -> Tensor:
     In float32 where its rounding of the Gram matrix, at most epsilon times its trace, stays within
     `FORCING` of the least eigenvalue, 1 / curvature (a cost below about 150); else in float64.
     """
-    pull, dual = span.z @ gradient, torch.zeros_like(curvature)
-    for p in range(gradient.shape[1]):
-        rows = curvature[:, p].nonzero()[:, 0]
-        rounding = torch.finfo(torch.float32).eps * span.norms[rows].sum() * curvature[:, p].max()
-        gram = span.gram32 if rounding < FORCING else span.gram
-        gram = gram.take(rows[:, None] * len(gram) + rows)
-        gram.diagonal().add_(1 / curvature[rows, p])
-        factor = torch.linalg.cholesky(gram)
-        inner = torch.cholesky_solve(pull[rows, p, None].to(factor), factor)
-        dual[rows, p] = inner[:, 0].double()
-    return gradient - torch.mm(span.z.T, dual)
+    solution = torch.empty_like(gradient)
+    trace = span.gram.diagonal() @ (curvature > 0).double()
+    single = torch.finfo(torch.float32).eps * trace * curvature.amax(dim=0) < FORCING
+    for columns, z, gram in ((single, span.z32, span.gram32), (~single, span.z, span.gram)):
+        c, g = curvature[:, columns].to(z), gradient[:, columns].to(z)
+        pull, dual = z @ g, torch.zeros_like(c)
+        for p in range(c.shape[1]):
+            rows = c[:, p].nonzero()[:, 0]
+            active = gram.take(rows[:, None] * len(gram) + rows)
+            active.diagonal().add_(1 / c[rows, p])
+            factor = torch.linalg.cholesky(active)
+            dual[rows, p] = torch.cholesky_solve(pull[rows, p, None], factor)[:, 0]
+        solution[:, columns] = (g - z.T @ dual).double()
+    return solution

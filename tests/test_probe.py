@@ -74,7 +74,8 @@ def test_the_objective_is_least(shape, cost):
     span = probe._Span(train)
     theta = torch.zeros(span.z.shape[1], 1, dtype=torch.float64)
     columns = torch.from_numpy(np.stack([y, weight], axis=1))
-    assert probe._solve(span, columns[:, :1], columns[:, 1:], theta) == 0
+    decisions = span.z @ theta
+    assert probe._solve(span, columns[:, :1], columns[:, 1:], theta, decisions) == 0
     ours = objective(span.weights(theta)[:, 0].numpy(), x, y, weight)[0]
     options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-14, "gtol": 1e-10}
     best = minimize(
