@@ -9,6 +9,8 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
+from torchvision.io import encode_png
+
 from bench import plan, plugins, record
 from bench.data import Data, open_data
 from bench.device import peak_memory_mb, seed_everything, select_device
@@ -58,6 +60,12 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         except Exception as error:  # the same for tasks
             _save_failure(cell, context, request, error)
             continue
+        if encoder.samples is not None and cell.seed == 0:
+            result = result.model_copy(update={"samples": "samples.png"})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            record.write(
+                path.with_name("samples.png"), encode_png(encoder.samples).numpy().tobytes()
+            )
         result = record.save(result, path, predictions)
         context.reporter.say(f"{cell}: {result.metric} {result.value:.2f}")
 
@@ -84,6 +92,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, di
         flags=scores.flags + _skipped(context.data),
         encoder=EncoderFacts(
             backbone=encoder.backbone,
+            sees=list(encoder.sees),
             weights_sha256=weights,
             parameters=sum(p.numel() for p in encoder.parameters()),
         ),

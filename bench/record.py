@@ -34,6 +34,7 @@ class EncoderFacts(Table):
     """The encoder that was scored."""
 
     backbone: str
+    sees: list[str] = ["rgb"]
     weights_sha256: str
     parameters: int
 
@@ -72,6 +73,8 @@ class Record(Table):
     selection: dict[str, Any] = {}
     flags: list[str] = []
     predictions: Predictions | None = None
+    samples: str | None = None
+    """The file of pictures of what was learnt, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
     pretraining: PretrainingFacts | None = None
     timings: dict[str, float] = {}

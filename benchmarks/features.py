@@ -52,7 +52,7 @@ def main() -> int:
         def bare() -> None:
             with torch.inference_mode():
                 for batch in resident:
-                    encoder.body(batch.to(memory_format=torch.channels_last))
+                    encoder.parts[0](batch.to(memory_format=torch.channels_last))
 
         def extracted(batches) -> None:
             extract(encoder, batches, PICTURES, dimensions, root / f"f{next(count)}", bar)

@@ -18,7 +18,7 @@ def test_it_owns_its_normalisation(backbone):
     rgb = torch.rand(2, 3, 64, 64)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))
     with torch.no_grad():
-        expected = encoder.body((rgb - mean) / std)
+        expected = encoder.parts[0]((rgb - mean) / std)
         for a, b in zip(encoder(rgb), expected, strict=True):
             torch.testing.assert_close(a, b)
 
@@ -57,7 +57,7 @@ def test_a_foreign_file_is_refused(tmp_path):
         load_encoder(path, LITE)
     Encoder(LITE).save(path)
     state = load_file(path)
-    state.pop("body.conv_stem.weight")
+    state.pop("parts.0.conv_stem.weight")
     about = {"backbone": LITE, "pretraining": "{}"}
     save_file(state, path, metadata=about)
     with pytest.raises(UserError, match="its weights do not fit"):

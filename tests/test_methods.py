@@ -53,7 +53,7 @@ def built(name, context):
     return pretext
 
 
-def batch_of(pretext, context, name, images=2):
+def batch_of(pretext, context, name, images=4):
     made = context(name)
     stream = Stream(made.corpus, 0, pretext.example, images)
     return torch.utils.data.default_collate([stream[i] for i in range(images)])
@@ -97,7 +97,7 @@ def test_a_self_supervised_method_never_sees_a_label(name, context):
 def test_odd_picture_sizes_and_gray_pictures(name, shape, context):
     pretext = built(name, context)
     gray = torch.randint(0, 256, shape[1:], dtype=torch.uint8).expand(shape)
-    batch = torch.utils.data.default_collate([pretext.example(gray, 0)] * 2)
+    batch = torch.utils.data.default_collate([pretext.example(gray, 0)] * 4)
     for player in pretext.players():
         assert pretext.loss(batch, player).isfinite()
 

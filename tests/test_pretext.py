@@ -27,7 +27,7 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
     made = with_recipe(context, images=320)
     whole = obtain(replace(made, cache=tmp_path / "a"))
     interrupted = replace(made, cache=tmp_path / "b")
-    monkeypatch.setattr(pretext, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(pretext, "CHECKPOINT_SHARE", 1e9)
     save, saves = pretext._Training._save, []
 
     def save_then_stop(training):

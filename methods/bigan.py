@@ -1,0 +1,110 @@
+"""BiGAN: an encoder learns to invert a generator, as the only way to fool a joint discriminator.
+
+What was kept of the paper and its released code: z is uniform in [-1, 1]^200; the discriminator
+sees (x, E(x)) and (G(z), z) and learns to tell them apart; E and G minimise the same loss with the
+labels exchanged, on both pairs; nothing is reconstructed. G and D are the released deconvnet and
+convnet, 5x5 of stride 2 and 8 channels per pixel of stride, with z as a learnt bias of every layer.
+What changed: the suite's backbone takes AlexNet's place as E, the last stage feeds a linear layer;
+the generated pictures have the size of the crop, which must be 4 times a power of two.
+"""
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.errors import UserError
+from bench.gan import SLOPE, diversity, judged
+from bench.heads import Classifier
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import unit
+
+LATENT = 200  # released train_imagenet.sh
+KERNEL = {"kernel_size": 5, "stride": 2, "padding": 2}
+
+
+class BiGan(Pretext):
+    """Adversarial feature learning on the suite's backbone."""
+
+    reference: ClassVar[str] = "Donahue et al. 2017, https://arxiv.org/abs/1605.09782"
+
+    def build(self, context: Context) -> None:
+        """Add the projection to z, the generator and the joint discriminator."""
+        super().build(context)
+        crop = self.recipe.crop
+        if crop < 8 or crop & (crop - 1):
+            raise UserError(f"bigan generates pictures of 8, 16, 32 ... pixels, not crop = {crop}")
+        self.project = Classifier(self.encoder.channels[-1], LATENT)
+        widths = [8 * crop >> k for k in range((crop // 4).bit_length())]
+        self.start = nn.Linear(LATENT, widths[0] * 16)
+        ups, downs = pairwise([*widths[:-1], 3]), [*pairwise([3, *widths[-2::-1]])]
+        self.ups = nn.ModuleList(
+            nn.ConvTranspose2d(a, b, output_padding=1, **KERNEL) for a, b in ups
+        )
+        self.up_norms = nn.ModuleList(_Conditioned(width) for width in widths[:-1])
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, **KERNEL) for a, b in downs)
+        self.down_norms = nn.ModuleList(_Conditioned(b, norm=a > 3) for a, b in downs)
+        self.judge = nn.Linear(widths[0] * 16, 1)
+
+    def players(self) -> dict[str, Iterable[nn.Parameter]]:
+        """Encoder and generator against the discriminator."""
+        critic = nn.ModuleList([self.downs, self.down_norms, self.judge])
+        makers = nn.ModuleList([self.encoder, self.project, self.start, self.ups, self.up_norms])
+        return {"generator": makers.parameters(), "discriminator": critic.parameters()}
+
+    def loss(self, batch: Tensor, player: str) -> Tensor:
+        """The player's loss; `batch` holds crops, uint8 (B, 3, H, H)."""
+        x = unit(batch)
+        if player == "generator":
+            z = torch.rand(len(x), LATENT, device=x.device) * 2 - 1
+            self.pairs = (x, self._encode(x)), (self._generate(z), z)
+            self.monitors["diversity"] = diversity(self.pairs[1][0], x)
+            self.monitors["latent_diversity"] = diversity(self.pairs[0][1], z)
+            return joint_loss(*(self._score(*pair) for pair in self.pairs), flipped=True)
+        pairs = [[part.detach() for part in pair] for pair in self.pairs]
+        return joint_loss(*(self._score(*pair) for pair in pairs), flipped=False)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        z: Tensor = self.project(self.encoder(x)[-1])
+        return z.float().tanh()
+
+    def _generate(self, z: Tensor) -> Tensor:
+        x = self.start(z).view(len(z), -1, 4, 4)
+        for norm, up in zip(self.up_norms, self.ups, strict=True):
+            x = up(F.relu(norm(x, z)))
+        return x.float().sigmoid()
+
+    def _score(self, x: Tensor, z: Tensor) -> Tensor:
+        x = x * 2 - 1
+        for down, norm in zip(self.downs, self.down_norms, strict=True):
+            x = F.leaky_relu(norm(down(x), z), SLOPE)
+        score: Tensor = self.judge(x.flatten(1))
+        return score
+
+    def samples(self, batch: Tensor) -> Tensor:
+        """Rows: G(z), pictures x, G(E(x))."""
+        x = unit(batch)
+        z = torch.rand(len(x), LATENT, device=x.device) * 2 - 1
+        return torch.stack([self._generate(z), x, self._generate(self._encode(x))])
+
+
+class _Conditioned(nn.Module):
+    """Batch norm, if any, and a bias that is a linear function of z."""
+
+    def __init__(self, width: int, norm: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width) if norm else nn.Identity()
+        self.bias = nn.Linear(LATENT, width)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        shifted: Tensor = self.norm(x) + self.bias(z)[:, :, None, None]
+        return shifted
+
+
+def joint_loss(encoded: Tensor, generated: Tensor, *, flipped: bool) -> Tensor:
+    """Mean binary cross-entropy of both halves: encoded pairs are real, unless `flipped`."""
+    return (judged(encoded, not flipped) + judged(generated, flipped)) / 2

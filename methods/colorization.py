@@ -1,0 +1,57 @@
+"""Colorization: which colours had this gray picture?
+
+What was kept of the paper: the network sees L alone; it classifies the colour of every position
+into the 313 bins, with soft targets (5 neighbours as the paper says, not the released layer's 10),
+rare colours weigh more, gray pictures nothing (sections 2.1 and 2.2, released layers). Targets are
+every fourth pixel, not averages. What changed: the suite's backbone takes AlexNet's place, a
+decoder that reads every stage from stride 4 on takes that of fc6 to fc8, and the colours' shares
+are those of 2,000 pictures of the suite's corpus, not of ImageNet.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench.bins import ab_centres, annealed_mean, colour_loss, corpus_weights
+from bench.heads import Decoder
+from bench.lab import lab_to_rgb, rgb_to_lab
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import unit
+
+STRIDE = 4  # of the predicted colours, in pixels; released VGG net
+
+
+class Colorization(Pretext):
+    """Colorful image colorization on the suite's backbone."""
+
+    reference: ClassVar[str] = "Zhang et al. 2016, https://arxiv.org/abs/1603.08511"
+    sees: ClassVar[tuple[str, ...]] = ("l",)
+
+    def build(self, context: Context) -> None:
+        """Add a decoder to the colour bins, and estimate how rare each bin is."""
+        super().build(context)
+        encoder = self.encoder
+        self.head = Decoder(encoder.channels, encoder.strides, len(ab_centres()), STRIDE)
+        self.weights: Tensor
+        self.register_buffer("weights", corpus_weights(context.corpus, self.recipe))
+
+    def loss(self, batch: Tensor, player: str) -> Tensor:
+        """Rebalanced cross-entropy of the colours; `batch` holds crops, uint8 (B, 3, H, H)."""
+        rgb = unit(batch)
+        ab = rgb_to_lab(rgb)[:, 1:, ::STRIDE, ::STRIDE]
+        logits = self.head(self.encoder(rgb), rgb.shape[2:])
+        self.monitors["ab_error"] = (annealed_mean(logits.detach()) - ab).abs().mean()
+        return colour_loss(logits, ab, self.weights)
+
+    def samples(self, batch: Tensor) -> Tensor:
+        """Rows: what the network saw, what it painted, the truth."""
+        rgb = unit(batch)
+        lightness = rgb_to_lab(rgb)[:, :1]
+        small = annealed_mean(self.head(self.encoder(rgb), rgb.shape[2:]))
+        ab = F.interpolate(small, size=rgb.shape[2:], mode="bilinear")
+        painted = lab_to_rgb(torch.cat([lightness, ab], dim=1))
+        gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], dim=1))
+        return torch.stack([gray, painted, rgb])

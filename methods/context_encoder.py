@@ -1,0 +1,91 @@
+"""Context encoder: paint what is missing from the middle of its surroundings.
+
+What was kept of the paper and its released code: a square of half the picture's side is filled
+with the mean colour, the squared error inside it counts .999, an adversary that sees only the
+square .001, a border of 1/32 of the side that the hole leaves visible counts ten times in the
+error (section 3, released train.lua). The place of the square is random, as the paper's features
+were not learnt from the centre alone. What changed: the suite's backbone is the encoder, its last
+stage the bottleneck; pictures are in [0, 1]; the discriminator judges patches.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.gan import PatchDiscriminator, diversity, judged
+from bench.heads import Decoder
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import cut, random_crop, unit
+
+ADVERSARY = 0.001  # of the generator's loss; the error is the rest
+BORDER_WEIGHT = 10.0  # released train.lua
+
+
+class ContextEncoder(Pretext):
+    """Inpainting on the suite's backbone."""
+
+    reference: ClassVar[str] = "Pathak et al. 2016, https://arxiv.org/abs/1604.07379"
+
+    def build(self, context: Context) -> None:
+        """Add a decoder of the last stage, and the discriminator."""
+        super().build(context)
+        self.decoder = Decoder(self.encoder.channels[-1:], self.encoder.strides[-1:], 3, 1)
+        self.discriminator = PatchDiscriminator(3, 2, nn.BatchNorm2d)
+        self.hole, self.border = self.recipe.crop // 2, max(1, self.recipe.crop // 32)
+
+    def players(self) -> dict[str, Iterable[nn.Parameter]]:
+        """The generator moves first; the discriminator then judges what it made."""
+        generator = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return {"generator": generator, "discriminator": self.discriminator.parameters()}
+
+    def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
+        """A random crop, uint8 (3, crop, crop), and the hole's upper left corner (2,)."""
+        corner = torch.randint(0, self.recipe.crop - self.hole + 1, (2,))
+        return random_crop(image, self.recipe), corner
+
+    def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
+        """The player's loss; `batch` holds crops and corners."""
+        clean, corners = unit(batch[0]), batch[1]
+        real = cut(clean, corners, self.hole)
+        if player == "discriminator":
+            loss = judged(self.discriminator(real), True) + judged(
+                self.discriminator(self.made), False
+            )
+            return loss / 2
+        made = cut(self._paint(clean, corners), corners, self.hole)
+        self.made = made.detach()
+        inner = slice(self.border, -self.border)
+        weight = torch.full_like(real[0, 0], BORDER_WEIGHT)
+        weight[inner, inner] = 1
+        error = (weight * (made - real) ** 2).mean()
+        self.monitors["l1"] = (made.detach() - real)[:, :, inner, inner].abs().mean()
+        self.monitors["diversity"] = diversity(made, real)
+        return (1 - ADVERSARY) * error + ADVERSARY * judged(self.discriminator(made), True)
+
+    def _damage(self, clean: Tensor, corners: Tensor) -> Tensor:
+        """Fill the hole, less its border, with the mean colour of the backbone's data."""
+        side = torch.arange(clean.shape[-1], device=clean.device)
+        inside = [
+            (side >= corner[:, None] + self.border)
+            & (side < corner[:, None] + self.hole - self.border)
+            for corner in corners.T
+        ]
+        hidden = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+        return torch.where(hidden, self.encoder.mean, clean)
+
+    def _paint(self, clean: Tensor, corners: Tensor) -> Tensor:
+        maps = self.encoder(self._damage(clean, corners))
+        picture: Tensor = self.decoder(maps[-1:], clean.shape[2:])
+        return picture.float().sigmoid()
+
+    def samples(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Rows: what the network saw, the painted hole in its place, the truth."""
+        clean, corners = unit(batch[0]), batch[1]
+        damaged = self._damage(clean, corners)
+        hidden = (damaged != clean).any(dim=1, keepdim=True)
+        return torch.stack(
+            [damaged, torch.where(hidden, self._paint(clean, corners), clean), clean]
+        )

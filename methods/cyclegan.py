@@ -1,0 +1,87 @@
+"""CycleGAN: learn to colour gray pictures, and to gray colour ones, without a pair of them.
+
+What was kept of the paper and its released code: two generators and two discriminators, least
+squares losses, an L1 cycle loss of weight 10 both ways, instance norm in the discriminators, which
+see generated pictures through a pool of the last 50 (section 4, image_pool.py). No identity loss:
+it needs as many channels on both sides. What changed: the encoder and a decoder take the place of
+the gray -> colour generator, four convolutions that of the other, the discriminators have half the
+width. Gray is L / 50 - 1; colour is that and ab / 110. The two domains never share a picture
+within a batch: its first half is gray, its second half coloured.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from bench.gan import ImagePool, PatchDiscriminator, diversity
+from bench.heads import Decoder
+from bench.lab import lab_to_rgb, rgb_to_lab
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import unit
+
+CYCLE = 10.0  # lambda, section 5.1 (released: lambda_A, lambda_B)
+
+
+class CycleGan(Pretext):
+    """Unpaired gray <-> colour translation, the encoder sees gray."""
+
+    reference: ClassVar[str] = "Zhu et al. 2017, https://arxiv.org/abs/1703.10593"
+    sees: ClassVar[tuple[str, ...]] = ("l",)
+
+    def build(self, context: Context) -> None:
+        """Add the way up, the other generator, and a discriminator and a pool per domain."""
+        super().build(context)
+        self.decoder = Decoder(self.encoder.channels, self.encoder.strides, 3, 1)
+        layers = [nn.Conv2d(3, 32, 7, 1, 3), nn.ReLU(), nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU()]
+        layers += [nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, 1, 7, 1, 3), nn.Tanh()]
+        self.graying = nn.Sequential(*layers)
+        self.critics = nn.ModuleList(PatchDiscriminator(c, 2, nn.InstanceNorm2d) for c in (1, 3))
+        crop = self.recipe.crop
+        self.pools = nn.ModuleList(ImagePool((c, crop, crop)) for c in (1, 3))
+
+    def players(self) -> dict[str, Iterable[nn.Parameter]]:
+        """The generators move first; the discriminators then judge what they made."""
+        makers = nn.ModuleList([self.encoder, self.decoder, self.graying])
+        return {"generator": makers.parameters(), "discriminator": self.critics.parameters()}
+
+    def loss(self, batch: Tensor, player: str) -> Tensor:
+        """The player's loss; `batch` holds crops, uint8 (B, 3, H, H)."""
+        lab = rgb_to_lab(unit(batch))
+        pictures = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], dim=1)
+        half = (len(batch) + 1) // 2
+        gray, colour = pictures[:half, :1], pictures[-half:]
+        if player == "discriminator":
+            made = [pool(x) for pool, x in zip(self.pools, self.made, strict=True)]
+            judged = zip(self.critics, (gray, colour), made, strict=True)
+            return sum(
+                (_squared(critic(real), 1) + _squared(critic(fake), 0)) / 2
+                for critic, real, fake in judged
+            )
+        coloured, grayed = self._colour(gray), self.graying(colour).float()
+        self.made = grayed.detach(), coloured.detach()
+        cycle = (self.graying(coloured) - gray).abs().mean()
+        cycle = cycle + (self._colour(grayed) - colour).abs().mean()
+        self.monitors["cycle"] = cycle.detach()
+        self.monitors["diversity"] = diversity(coloured[:, 1:], colour[:, 1:])
+        fooled = _squared(self.critics[0](grayed), 1) + _squared(self.critics[1](coloured), 1)
+        return fooled + CYCLE * cycle
+
+    def _colour(self, gray: Tensor) -> Tensor:
+        picture: Tensor = self.decoder(self.encoder.parts[0](gray), gray.shape[2:])
+        return picture.float().tanh()
+
+    def samples(self, batch: Tensor) -> Tensor:
+        """Rows: gray, coloured by the generator, the truth."""
+        rgb = unit(batch)
+        gray = rgb_to_lab(rgb)[:, :1]
+        lightness, a, b = self._colour(gray / 50 - 1).unbind(1)
+        made = torch.stack([lightness * 50 + 50, a * 110, b * 110], dim=1)
+        plain = torch.cat([gray, torch.zeros_like(gray), torch.zeros_like(gray)], dim=1)
+        return torch.stack([lab_to_rgb(plain), lab_to_rgb(made), rgb])
+
+
+def _squared(logits: Tensor, target: float) -> Tensor:
+    return ((logits.float() - target) ** 2).mean()

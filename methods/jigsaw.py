@@ -1,0 +1,95 @@
+"""Jigsaw: in which of 701 orders do the nine tiles of a picture lie?
+
+What was kept of the paper and its released code: 3 x 3 tiles, each a random 64 / 85 of its cell, so
+that edges do not match; each tile is normalised by its own mean and deviation; 701 permutations
+chosen greedily to be far apart in Hamming distance (section 4, released permutations_701). 30 % of
+the pictures are gray and each tile's channels shift by up to 2 levels (port by bbrattoli). What
+changed: the suite's backbone is the shared tower, a hidden layer of 512 joins the tiles instead of
+4,096, and the greedy choice takes the permutation whose nearest chosen one is farthest.
+"""
+
+from functools import cache
+from itertools import permutations
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import gray, mosaic, patches, random_crop, unit
+
+ORDERS = 701
+TILE = 64 / 85  # of a cell's side
+GRAYED = 0.3  # share of pictures without colour
+SHIFT = 2 / 255  # of a tile's channels, at most
+DEVIATION = 0.25  # of a normalised tile around 0.5, about that of a picture in [0, 1]
+
+
+@cache
+def orders(count: int) -> Tensor:
+    """The first permutations of 0..8 of the greedy choice, int64 (count, 9)."""
+    every = np.array(list(permutations(range(9))), dtype=np.int8).T.copy()
+    chosen, nearest = [0], np.full(every.shape[1], 9, np.int8)
+    while len(chosen) < count:
+        distance = (every != every[:, chosen[-1], None]).sum(0, dtype=np.int8)
+        np.minimum(nearest, distance, out=nearest)
+        chosen.append(int(nearest.argmax()))
+    return torch.from_numpy(every[:, chosen].T.astype(np.int64))
+
+
+class Jigsaw(Pretext):
+    """Jigsaw puzzles on the suite's backbone."""
+
+    reference: ClassVar[str] = "Noroozi and Favaro 2016, https://arxiv.org/abs/1603.09246"
+    views: ClassVar[int] = 9
+
+    def build(self, context: Context) -> None:
+        """Add a classifier of nine tiles' features, in the order shown."""
+        super().build(context)
+        hidden = [nn.Linear(9 * 64, 512, bias=False), nn.BatchNorm1d(512), nn.ReLU()]
+        self.tower = nn.Linear(self.encoder.channels[-1], 64)
+        self.head = nn.Sequential(*hidden, nn.Linear(512, ORDERS))
+        self.side = int(self.recipe.crop // 3 * TILE)
+
+    def example(self, image: Tensor, label: int) -> Tensor:
+        """Nine tiles of a crop in their places, uint8 (9, 3, side, side)."""
+        crop = random_crop(image, self.recipe)
+        crop = gray(crop.float()).byte() if torch.rand(()) < GRAYED else crop
+        return patches(crop, self.side, self.side)
+
+    def loss(self, batch: Tensor, player: str) -> Tensor:
+        """Cross-entropy of the order; `batch` is uint8 (B, 9, 3, side, side)."""
+        order = torch.randint(ORDERS, (len(batch),), device=batch.device)
+        logits = self._solve(batch, order)
+        self.monitors["accuracy"] = (logits.argmax(1) == order).float().mean()
+        return F.cross_entropy(logits.float(), order)
+
+    def _solve(self, batch: Tensor, order: Tensor) -> Tensor:
+        """Logits of the orders, (B, 701), for tiles shuffled by `order` (B,)."""
+        tiles = unit(batch.flatten(0, 1))
+        tiles = tiles + (torch.rand(len(tiles), 3, 1, 1, device=tiles.device) * 2 - 1) * SHIFT
+        features = self.encoder(normalise(tiles))[-1].mean((2, 3))
+        features = self.tower(features).unflatten(0, batch.shape[:2])
+        shuffle = orders(ORDERS).to(batch.device)[order]
+        shuffled = features.take_along_dim(shuffle[:, :, None], dim=1)
+        logits: Tensor = self.head(shuffled.flatten(1))
+        return logits
+
+    def samples(self, batch: Tensor) -> Tensor:
+        """Rows: the puzzle, the solution found, the truth."""
+        order = torch.randint(ORDERS, (len(batch),), device=batch.device)
+        every = orders(ORDERS).to(batch.device)
+        shuffle, found = every[order], every[self._solve(batch, order).argmax(1)]
+        tiles = unit(batch)
+        puzzle = tiles.take_along_dim(shuffle[:, :, None, None, None], dim=1)
+        solved = puzzle.take_along_dim(found.argsort(1)[:, :, None, None, None], dim=1)
+        return torch.stack([mosaic(x) for x in (puzzle, solved, tiles)])
+
+
+def normalise(tiles: Tensor) -> Tensor:
+    """Give every tile (N, 3, h, w) and channel the same mean, 0.5, and deviation, 0.25."""
+    centred = tiles - tiles.mean((2, 3), keepdim=True)
+    return 0.5 + DEVIATION * centred / centred.std((2, 3), keepdim=True).clamp(min=1e-2)

@@ -1,0 +1,76 @@
+"""pix2pix: colour a gray picture so that a discriminator, which sees both, believes it.
+
+What was kept of the paper and its released colorization model: L / 50 - 1 in, ab / 110 out; the
+generator is a U-Net whose way down is the encoder, the only noise is dropout in its depth; the
+discriminator judges patches of gray and colour together; the generator adds 100 L1 to the
+adversarial loss, the discriminator's loss is halved (sections 3.1 to 3.3). What changed: the
+suite's backbone takes the place of the U-Net's eight convolutions, the discriminator has half the
+width and sees patches of 34 pixels. How this transfers was never published.
+"""
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.gan import PatchDiscriminator, diversity, judged
+from bench.heads import Decoder
+from bench.lab import lab_to_rgb, rgb_to_lab
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import unit
+
+L1_WEIGHT = 100.0  # lambda, section 3.1
+DROPOUT = 0.5  # section 6.1.1
+SCALE = torch.tensor([50.0, 110.0, 110.0]).view(3, 1, 1)  # released colorization_model.py
+SHIFT = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
+
+
+class Pix2Pix(Pretext):
+    """Conditional adversarial colorization on the suite's backbone."""
+
+    reference: ClassVar[str] = "Isola et al. 2017, https://arxiv.org/abs/1611.07004"
+    sees: ClassVar[tuple[str, ...]] = ("l",)
+
+    def build(self, context: Context) -> None:
+        """Add the way up, and the discriminator."""
+        super().build(context)
+        self.decoder = Decoder(self.encoder.channels, self.encoder.strides, 2, 1)
+        self.discriminator = PatchDiscriminator(3, 2, nn.BatchNorm2d)
+        self.made = torch.empty(0)
+
+    def players(self) -> dict[str, Iterable[nn.Parameter]]:
+        """The generator moves first; the discriminator then judges what it made."""
+        generator = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return {"generator": generator, "discriminator": self.discriminator.parameters()}
+
+    def loss(self, batch: Tensor, player: str) -> Tensor:
+        """The player's loss; `batch` holds crops, uint8 (B, 3, H, H)."""
+        rgb = unit(batch)
+        real = rgb_to_lab(rgb) / SCALE.to(rgb.device) - SHIFT.to(rgb.device)
+        if player == "discriminator":
+            loss = judged(self.discriminator(real), True) + judged(
+                self.discriminator(self.made), False
+            )
+            return loss / 2
+        ab = self._paint(rgb)
+        made = torch.cat([real[:, :1], ab], dim=1)
+        self.made = made.detach()
+        l1 = (ab - real[:, 1:]).abs().mean()
+        self.monitors["l1"] = l1.detach()
+        self.monitors["diversity"] = diversity(ab, real[:, 1:])
+        return judged(self.discriminator(made), True) + L1_WEIGHT * l1
+
+    def _paint(self, rgb: Tensor) -> Tensor:
+        *fine, deep = self.encoder(rgb)
+        ab: Tensor = self.decoder([*fine, F.dropout(deep, DROPOUT)], rgb.shape[2:])
+        return ab.float().tanh()
+
+    def samples(self, batch: Tensor) -> Tensor:
+        """Rows: what the network saw, what it painted, the truth."""
+        rgb = unit(batch)
+        lightness, ab = rgb_to_lab(rgb)[:, :1], self._paint(rgb) * 110
+        gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], dim=1))
+        return torch.stack([gray, lab_to_rgb(torch.cat([lightness, ab], dim=1)), rgb])

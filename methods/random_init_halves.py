@@ -1,0 +1,17 @@
+"""An untrained backbone that sees the two sides of the diagonal apart: split_brain_halves'."""
+
+from typing import ClassVar
+
+from bench.encoder import Encoder
+from bench.method import Context
+
+
+class RandomInitHalves:
+    """timm's own initialisation, drawn from the cell's seed: the floor of that input contract."""
+
+    reference: ClassVar[str] = "He et al. 2015, https://arxiv.org/abs/1502.01852"
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def pretrain(self, context: Context) -> Encoder:
+        """Draw the weights and leave them."""
+        return Encoder(context.suite.backbone.name, ("above", "below"))

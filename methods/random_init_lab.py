@@ -1,0 +1,17 @@
+"""An untrained backbone that sees lightness and colour apart, as split_brain does."""
+
+from typing import ClassVar
+
+from bench.encoder import Encoder
+from bench.method import Context
+
+
+class RandomInitLab:
+    """timm's own initialisation, drawn from the cell's seed: the floor of that input contract."""
+
+    reference: ClassVar[str] = "He et al. 2015, https://arxiv.org/abs/1502.01852"
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def pretrain(self, context: Context) -> Encoder:
+        """Draw the weights and leave them."""
+        return Encoder(context.suite.backbone.name, ("l", "ab"))

@@ -1,0 +1,68 @@
+"""Split-brain autoencoder: half of the network predicts colour from lightness, half the reverse.
+
+What was kept of the paper: two disjoint encoders of half the width, one seeing L and one ab, whose
+features are concatenated; both predict the other's channels by classification (section 3.2, the
+variant the authors released): ab in the 313 bins of colorization, L in 100. What changed: the
+suite's backbone takes AlexNet's place, and decoders that read every stage from stride 4 on
+take that of its fully connected layers.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from bench import bins
+from bench.heads import Decoder
+from bench.lab import lab_to_rgb, rgb_to_lab
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.views import unit
+
+STRIDE = 4  # of the predictions, in pixels; as colorization
+
+
+class SplitBrain(Pretext):
+    """Cross-channel prediction with two half-width backbones."""
+
+    reference: ClassVar[str] = "Zhang et al. 2017, https://arxiv.org/abs/1611.09842"
+    sees: ClassVar[tuple[str, ...]] = ("l", "ab")
+
+    def build(self, context: Context) -> None:
+        """Add a decoder to each half, and estimate how rare each colour is."""
+        super().build(context)
+        channels, strides = self.encoder.part_channels, self.encoder.strides
+        self.colour = Decoder(channels, strides, len(bins.ab_centres()), STRIDE)
+        self.lightness = Decoder(channels, strides, bins.LIGHTNESSES, STRIDE)
+        self.weights: Tensor
+        self.register_buffer("weights", bins.corpus_weights(context.corpus, self.recipe))
+
+    def loss(self, batch: Tensor, player: str) -> Tensor:
+        """Sum of both cross-entropies; `batch` holds crops, uint8 (B, 3, H, H)."""
+        rgb = unit(batch)
+        lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
+        colour, lightness = self._predict(rgb)
+        truth = bins.lightness_bins(lab)
+        losses = {
+            "loss_colour": bins.colour_loss(colour, lab[:, 1:], self.weights),
+            "loss_lightness": F.cross_entropy(lightness.float(), truth),
+        }
+        self.monitors.update({name: loss.detach() for name, loss in losses.items()})
+        return losses["loss_colour"] + losses["loss_lightness"]
+
+    def _predict(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        from_lightness, from_colour = self.encoder.by_part(rgb)
+        size = rgb.shape[2:]
+        return self.colour(from_lightness, size), self.lightness(from_colour, size)
+
+    def samples(self, batch: Tensor) -> Tensor:
+        """Rows: L with predicted colours, colours with predicted L, the truth."""
+        rgb = unit(batch)
+        lab, (colour, lightness) = rgb_to_lab(rgb), self._predict(rgb)
+        ab, dim = (
+            F.interpolate(x, size=rgb.shape[2:], mode="bilinear")
+            for x in (bins.annealed_mean(colour), bins.mean_lightness(lightness))
+        )
+        coloured, lit = torch.cat([lab[:, :1], ab], 1), torch.cat([dim, lab[:, 1:]], 1)
+        return torch.stack([lab_to_rgb(coloured), lab_to_rgb(lit), rgb])
