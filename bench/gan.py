@@ -1,4 +1,4 @@
-"""What adversarial methods share: a discriminator of patches, its loss, a pool, a collapse check."""
+"""What adversarial methods share: discriminator, loss, pool of past pictures, collapse check."""
 
 from __future__ import annotations
 
@@ -53,6 +53,26 @@ def diversity(generated: Tensor, real: Tensor) -> Tensor:
     with torch.no_grad():
         spread, aim = ((x - x.mean(0)).abs().float().mean() for x in (generated, real))
         return spread / aim.clamp(min=1e-6)
+
+
+class Conditioned(nn.Module):
+    """Batch norm, if any, and a bias that is a linear function of z (Donahue et al. 2017, net.py).
+
+    Args:
+        latent: dimensions of z.
+        width: channels of the map.
+        norm: whether the map is normalised first.
+    """
+
+    def __init__(self, latent: int, width: int, norm: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(width) if norm else nn.Identity()
+        self.bias = nn.Linear(latent, width)
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:
+        """Shift the map (B, width, h, w) by what z (B, latent) says."""
+        shifted: Tensor = self.norm(x) + self.bias(z)[:, :, None, None]
+        return shifted
 
 
 class ImagePool(nn.Module):

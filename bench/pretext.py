@@ -127,7 +127,8 @@ class Pretext(nn.Module, ABC):
         if rows is None:
             return None
         tiles = rows.float().clamp(0, 1).flatten(0, 1).cpu()
-        return (make_grid(tiles, nrow=rows.shape[1], pad_value=1.0) * 255).round().byte()
+        grid: Tensor = make_grid(tiles, nrow=rows.shape[1], pad_value=1.0)
+        return (grid * 255).round().byte()
 
 
 class _Training:

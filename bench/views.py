@@ -58,7 +58,8 @@ def patches(image: Tensor, side: int, jitter: int) -> Tensor:
 def gray(rgb: Tensor) -> Tensor:
     """Luma of (..., 3, H, W) in all three channels (ITU-R BT.601)."""
     weights = rgb.new_tensor([0.299, 0.587, 0.114]).view(3, 1, 1)
-    return (rgb * weights).sum(-3, keepdim=True).expand_as(rgb)
+    luma: Tensor = (rgb * weights).sum(-3, keepdim=True)
+    return luma.expand_as(rgb)
 
 
 def cut(pictures: Tensor, corners: Tensor, side: int) -> Tensor:
@@ -71,4 +72,5 @@ def cut(pictures: Tensor, corners: Tensor, side: int) -> Tensor:
 def mosaic(tiles: Tensor) -> Tensor:
     """Tiles (B, 9, 3, h, w) as pictures (B, 3, H, W), a white line after each."""
     framed = F.pad(tiles, (0, 1, 0, 1), value=1.0).unflatten(1, (3, 3))
-    return framed.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    pictures: Tensor = framed.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    return pictures

@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.errors import UserError
-from bench.gan import SLOPE, diversity, judged
+from bench.gan import SLOPE, Conditioned, diversity, judged
 from bench.heads import Classifier
 from bench.method import Context
 from bench.pretext import Pretext
 from bench.views import unit
 
 LATENT = 200  # released train_imagenet.sh
-KERNEL = {"kernel_size": 5, "stride": 2, "padding": 2}
+SIZE, STRIDE, PADDING = 5, 2, 2  # of every convolution, released net.py
 
 
 class BiGan(Pretext):
@@ -43,11 +43,11 @@ class BiGan(Pretext):
         self.start = nn.Linear(LATENT, widths[0] * 16)
         ups, downs = pairwise([*widths[:-1], 3]), [*pairwise([3, *widths[-2::-1]])]
         self.ups = nn.ModuleList(
-            nn.ConvTranspose2d(a, b, output_padding=1, **KERNEL) for a, b in ups
+            nn.ConvTranspose2d(a, b, SIZE, STRIDE, PADDING, output_padding=1) for a, b in ups
         )
-        self.up_norms = nn.ModuleList(_Conditioned(width) for width in widths[:-1])
-        self.downs = nn.ModuleList(nn.Conv2d(a, b, **KERNEL) for a, b in downs)
-        self.down_norms = nn.ModuleList(_Conditioned(b, norm=a > 3) for a, b in downs)
+        self.up_norms = nn.ModuleList(Conditioned(LATENT, width) for width in widths[:-1])
+        self.downs = nn.ModuleList(nn.Conv2d(a, b, SIZE, STRIDE, PADDING) for a, b in downs)
+        self.down_norms = nn.ModuleList(Conditioned(LATENT, b, norm=a > 3) for a, b in downs)
         self.judge = nn.Linear(widths[0] * 16, 1)
 
     def players(self) -> dict[str, Iterable[nn.Parameter]]:
@@ -76,33 +76,21 @@ class BiGan(Pretext):
         x = self.start(z).view(len(z), -1, 4, 4)
         for norm, up in zip(self.up_norms, self.ups, strict=True):
             x = up(F.relu(norm(x, z)))
-        return x.float().sigmoid()
+        picture: Tensor = x.float().sigmoid()
+        return picture
 
     def _score(self, x: Tensor, z: Tensor) -> Tensor:
         x = x * 2 - 1
         for down, norm in zip(self.downs, self.down_norms, strict=True):
             x = F.leaky_relu(norm(down(x), z), SLOPE)
-        score: Tensor = self.judge(x.flatten(1))
-        return score
+        verdict: Tensor = self.judge(x.flatten(1))
+        return verdict
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: G(z), pictures x, G(E(x))."""
         x = unit(batch)
         z = torch.rand(len(x), LATENT, device=x.device) * 2 - 1
         return torch.stack([self._generate(z), x, self._generate(self._encode(x))])
-
-
-class _Conditioned(nn.Module):
-    """Batch norm, if any, and a bias that is a linear function of z."""
-
-    def __init__(self, width: int, norm: bool = True) -> None:
-        super().__init__()
-        self.norm = nn.BatchNorm2d(width) if norm else nn.Identity()
-        self.bias = nn.Linear(LATENT, width)
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        shifted: Tensor = self.norm(x) + self.bias(z)[:, :, None, None]
-        return shifted
 
 
 def joint_loss(encoded: Tensor, generated: Tensor, *, flipped: bool) -> Tensor:

@@ -34,6 +34,7 @@ class ContextEncoder(Pretext):
         super().build(context)
         self.decoder = Decoder(self.encoder.channels[-1:], self.encoder.strides[-1:], 3, 1)
         self.discriminator = PatchDiscriminator(3, 2, nn.BatchNorm2d)
+        self.made = torch.empty(0)
         self.hole, self.border = self.recipe.crop // 2, max(1, self.recipe.crop // 32)
 
     def players(self) -> dict[str, Iterable[nn.Parameter]]:
@@ -51,10 +52,8 @@ class ContextEncoder(Pretext):
         clean, corners = unit(batch[0]), batch[1]
         real = cut(clean, corners, self.hole)
         if player == "discriminator":
-            loss = judged(self.discriminator(real), True) + judged(
-                self.discriminator(self.made), False
-            )
-            return loss / 2
+            verdicts = self.discriminator(real), self.discriminator(self.made)
+            return (judged(verdicts[0], True) + judged(verdicts[1], False)) / 2
         made = cut(self._paint(clean, corners), corners, self.hole)
         self.made = made.detach()
         inner = slice(self.border, -self.border)

@@ -1,10 +1,10 @@
 """Context prediction: where does this patch lie, seen from that one?
 
 What was kept of the paper and its released code: 3 x 3 patches with gaps of half a patch, each
-moved by up to 7 / 96 of its side; every two neighbours make two questions with eight answers; a third of
-the patches is scaled down, to as little as 10 / 96 of the side, and up again (section 3, released
-train.py). Of colour, two thirds of the patches keep only their luma, as in the ResNet-50 port
-(mmselfsup, relative_loc); the paper instead replaces two channels by noise, which the pictures
+moved by up to 7 / 96 of its side; every two neighbours make two questions with eight answers; a
+third of the patches is scaled down, to as little as 10 / 96 of the side, and up again (section 3,
+released train.py). Of colour, two thirds of the patches keep only their luma, as in the ResNet-50
+port (mmselfsup, relative_loc); the paper instead replaces two channels by noise, which the pictures
 of transfer never show. What changed: the suite's backbone takes CaffeNet's place, and one hidden
 layer of 512 that of two of 4,096.
 """

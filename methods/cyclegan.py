@@ -39,6 +39,7 @@ class CycleGan(Pretext):
         layers += [nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, 1, 7, 1, 3), nn.Tanh()]
         self.graying = nn.Sequential(*layers)
         self.critics = nn.ModuleList(PatchDiscriminator(c, 2, nn.InstanceNorm2d) for c in (1, 3))
+        self.made: tuple[Tensor, ...] = ()
         crop = self.recipe.crop
         self.pools = nn.ModuleList(ImagePool((c, crop, crop)) for c in (1, 3))
 
@@ -56,10 +57,8 @@ class CycleGan(Pretext):
         if player == "discriminator":
             made = [pool(x) for pool, x in zip(self.pools, self.made, strict=True)]
             judged = zip(self.critics, (gray, colour), made, strict=True)
-            return sum(
-                (_squared(critic(real), 1) + _squared(critic(fake), 0)) / 2
-                for critic, real, fake in judged
-            )
+            losses = [_squared(c(real), 1) + _squared(c(fake), 0) for c, real, fake in judged]
+            return torch.stack(losses).sum() / 2
         coloured, grayed = self._colour(gray), self.graying(colour).float()
         self.made = grayed.detach(), coloured.detach()
         cycle = (self.graying(coloured) - gray).abs().mean()
@@ -71,7 +70,8 @@ class CycleGan(Pretext):
 
     def _colour(self, gray: Tensor) -> Tensor:
         picture: Tensor = self.decoder(self.encoder.parts[0](gray), gray.shape[2:])
-        return picture.float().tanh()
+        made: Tensor = picture.float().tanh()
+        return made
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: gray, coloured by the generator, the truth."""
@@ -84,4 +84,5 @@ class CycleGan(Pretext):
 
 
 def _squared(logits: Tensor, target: float) -> Tensor:
-    return ((logits.float() - target) ** 2).mean()
+    error: Tensor = ((logits.float() - target) ** 2).mean()
+    return error

@@ -24,6 +24,7 @@ from bench.views import gray, mosaic, patches, random_crop, unit
 ORDERS = 701
 TILE = 64 / 85  # of a cell's side
 GRAYED = 0.3  # share of pictures without colour
+DRAWS = 16  # orders shown of every picture: its tiles are encoded once for all of them
 SHIFT = 2 / 255  # of a tile's channels, at most
 DEVIATION = 0.25  # of a normalised tile around 0.5, about that of a picture in [0, 1]
 
@@ -62,17 +63,18 @@ class Jigsaw(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Cross-entropy of the order; `batch` is uint8 (B, 9, 3, side, side)."""
-        order = torch.randint(ORDERS, (len(batch),), device=batch.device)
+        order = torch.randint(ORDERS, (len(batch) * DRAWS,), device=batch.device)
         logits = self._solve(batch, order)
         self.monitors["accuracy"] = (logits.argmax(1) == order).float().mean()
         return F.cross_entropy(logits.float(), order)
 
     def _solve(self, batch: Tensor, order: Tensor) -> Tensor:
-        """Logits of the orders, (B, 701), for tiles shuffled by `order` (B,)."""
+        """Logits of the orders, (n B, 701), of tiles shuffled by `order` (n B,), by picture."""
         tiles = unit(batch.flatten(0, 1))
         tiles = tiles + (torch.rand(len(tiles), 3, 1, 1, device=tiles.device) * 2 - 1) * SHIFT
         features = self.encoder(normalise(tiles))[-1].mean((2, 3))
         features = self.tower(features).unflatten(0, batch.shape[:2])
+        features = features.repeat_interleave(len(order) // len(batch), dim=0)
         shuffle = orders(ORDERS).to(batch.device)[order]
         shuffled = features.take_along_dim(shuffle[:, :, None], dim=1)
         logits: Tensor = self.head(shuffled.flatten(1))

@@ -51,10 +51,8 @@ class Pix2Pix(Pretext):
         rgb = unit(batch)
         real = rgb_to_lab(rgb) / SCALE.to(rgb.device) - SHIFT.to(rgb.device)
         if player == "discriminator":
-            loss = judged(self.discriminator(real), True) + judged(
-                self.discriminator(self.made), False
-            )
-            return loss / 2
+            verdicts = self.discriminator(real), self.discriminator(self.made)
+            return (judged(verdicts[0], True) + judged(verdicts[1], False)) / 2
         ab = self._paint(rgb)
         made = torch.cat([real[:, :1], ab], dim=1)
         self.made = made.detach()

@@ -58,7 +58,7 @@ def test_a_foreign_file_is_refused(tmp_path):
     Encoder(LITE).save(path)
     state = load_file(path)
     state.pop("parts.0.conv_stem.weight")
-    about = {"backbone": LITE, "pretraining": "{}"}
+    about = {"backbone": LITE, "sees": "rgb", "pretraining": "{}"}
     save_file(state, path, metadata=about)
     with pytest.raises(UserError, match="its weights do not fit"):
         load_encoder(path, LITE)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+from torch import nn
+
+from bench.backbone import make_backbone
+from bench.encoder import Encoder, load_encoder, side_mask
+from bench.errors import UserError
+
+BACKBONES = ["tf_efficientnet_lite0", "efficientnet_b0", "resnet18", "resnet50"]
+
+
+def expected_parameters(body, channels, share):
+    """Of the narrow network, counted from the layers of the whole one."""
+    total, stem = 0, True
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            out, taken = module.out_channels // share, module.in_channels // share
+            if stem:
+                taken, stem = channels, False
+            each = 1 if module.groups == module.in_channels > 1 else taken
+            total += out * each * module.weight[0, 0].numel() + (module.bias is not None) * out
+        elif isinstance(module, nn.BatchNorm2d):
+            total += 2 * (module.num_features // share)
+    return total
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize(("channels", "share"), [(3, 1), (1, 1), (1, 2), (2, 2)])
+def test_width_and_input_are_what_was_asked_for(name, channels, share):
+    whole, body = make_backbone(name), make_backbone(name, channels, share).eval()
+    count = sum(p.numel() for p in body.parameters())
+    assert count == expected_parameters(whole, channels, share)
+    maps = body(torch.rand(1, channels, 40, 40))
+    asked = [width // share for width in whole.feature_info.channels()]
+    assert [m.shape[1] for m in maps] == asked == list(body.feature_info.channels())
+    assert all(m.isfinite().all() for m in maps)
+
+
+def test_a_narrow_network_is_drawn_with_the_variance_of_its_own_fan_out():
+    torch.manual_seed(0)
+    conv = make_backbone("resnet18", 3, 2).layer4[0].conv2
+    assert conv.weight.shape == (256, 256, 3, 3)
+    assert conv.weight.std().item() == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.02)
+
+
+def test_a_network_of_other_layers_cannot_be_narrowed():
+    with pytest.raises(UserError, match=r"convnext_atto' has no 1/2 width: it holds a \w+"):
+        make_backbone("convnext_atto", 3, 2)
+
+
+@pytest.mark.parametrize("sees", [("l",), ("ab",), ("l", "ab"), ("above", "below")])
+def test_every_sight_gives_the_channels_of_the_whole_backbone(sees, tmp_path):
+    encoder, whole = Encoder("tf_efficientnet_lite0", sees).eval(), Encoder("tf_efficientnet_lite0")
+    maps = encoder(torch.rand(2, 3, 33, 47))
+    assert tuple(m.shape[1] for m in maps) == encoder.channels == whole.channels
+    encoder.save(tmp_path / "e.safetensors")
+    again = load_encoder(tmp_path / "e.safetensors", "tf_efficientnet_lite0")
+    assert again.sees == sees and again.weights_sha256() == encoder.weights_sha256()
+
+
+def test_the_diagonal_parts_the_picture():
+    above, below = (side_mask(side, torch.zeros(3, 4, 6)) for side in ("above", "below"))
+    assert not (above * below).any()
+    assert above[0, 5] == below[3, 0] == 1
+    assert torch.equal(above, below.flip(0, 1))
+    assert above.sum() + below.sum() >= 20

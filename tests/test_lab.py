@@ -1,0 +1,83 @@
+import numpy as np
+import pytest
+import torch
+from skimage import color
+
+from bench import bins
+from bench.lab import lab_to_rgb, rgb_to_lab
+
+# The range table of the 313 bins, written down again from its source: a -> number of its b.
+COUNTS = {
+    -90: 5, -80: 8, -70: 10, -60: 12, -50: 14, -40: 15, -30: 16, -20: 16, -10: 17, 0: 18,
+    10: 18, 20: 18, 30: 19, 40: 20, 50: 19, 60: 20, 70: 20, 80: 19, 90: 19, 100: 10,
+}  # fmt: skip
+
+
+def test_lab_agrees_with_scikit_image():
+    rgb = np.random.default_rng(0).random((50, 40, 3)).astype(np.float32)
+    rgb[:4, :4] = [[[0, 0, 0], [1, 1, 1], [1, 0, 0], [0.02, 0.02, 0.02]]] * 4
+    picture = torch.from_numpy(rgb).movedim(-1, 0)[None]
+    with torch.autocast("cpu", torch.bfloat16):
+        lab = rgb_to_lab(picture)
+    np.testing.assert_allclose(lab[0].movedim(0, -1).numpy(), color.rgb2lab(rgb), atol=0.05)
+    np.testing.assert_allclose(lab_to_rgb(lab).numpy(), picture.numpy(), atol=2e-3)
+
+
+def test_the_bins_are_those_of_the_table():
+    centres = bins.ab_centres()
+    assert centres.shape == (313, 2)
+    assert {int(a): int((centres[:, 0] == a).sum()) for a in centres[:, 0].unique()} == COUNTS
+    assert centres[0].tolist() == [-90, 50] and centres[-1].tolist() == [100, 0]
+    assert (centres[:, 0].diff() >= 0).all()
+    assert all(len(torch.unique(centres[centres[:, 0] == a, 1])) == n for a, n in COUNTS.items())
+
+
+def test_soft_codes_against_numpy():
+    ab = np.random.default_rng(1).uniform(-80, 80, (40, 2)).astype(np.float32)
+    found, shares = bins.soft_encode(torch.from_numpy(ab))
+    centres = bins.ab_centres().numpy()
+    for point, ours, weights in zip(ab, found.numpy(), shares.numpy(), strict=True):
+        squared = ((centres - point) ** 2).sum(1)
+        nearest = np.argsort(squared)[:5]
+        expected = np.exp(-squared[nearest] / 50)
+        assert set(ours) == set(nearest)
+        np.testing.assert_allclose(weights, expected / expected.sum(), atol=1e-5)
+
+
+def test_rebalancing_against_numpy():
+    prior = np.random.default_rng(2).dirichlet(np.full(313, 0.3)).astype(np.float32)
+    prior[:7] = 0
+    prior /= prior.sum()
+    mixed = 0.5 * prior + 0.5 * (prior > 0) / (prior > 0).sum()
+    expected = np.where(prior > 0, 1 / mixed, 0)
+    expected /= (expected * prior).sum()
+    weights = bins.rebalancing(torch.from_numpy(prior)).numpy()
+    np.testing.assert_allclose(weights, expected, rtol=1e-4)
+    assert (weights * prior).sum() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_loss_of_colours_against_numpy():
+    rng = np.random.default_rng(3)
+    logits, ab = torch.randn(2, 313, 3, 3), torch.from_numpy(rng.uniform(-60, 60, (2, 2, 3, 3)))
+    ab[1] = 4.0  # a gray picture, which weighs nothing
+    weights = torch.rand(313) + 0.5
+    log = logits.log_softmax(1)
+    total = norm = 0.0
+    for y in range(3):
+        for x in range(3):
+            found, shares = bins.soft_encode(ab[0, :, y, x].float())
+            entropy = -(log[0, found, y, x] * shares).sum()
+            total, norm = total + weights[found[0]] * entropy, norm + weights[found[0]]
+    assert bins.colour_loss(logits, ab.float(), weights).item() == pytest.approx(
+        (total / norm).item(), rel=1e-5
+    )
+    assert bins.colour_loss(logits[1:], ab[1:].float(), weights) == 0
+
+
+def test_a_certain_prediction_decodes_to_its_colour():
+    logits = torch.zeros(1, 313, 1, 1)
+    logits[0, 200] = 50
+    assert torch.allclose(bins.annealed_mean(logits)[0, :, 0, 0], bins.ab_centres()[200])
+    lightness = torch.zeros(1, 100, 1, 1)
+    lightness[0, 30] = 50
+    assert bins.mean_lightness(lightness).item() == pytest.approx(30.5)
