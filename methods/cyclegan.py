@@ -65,7 +65,8 @@ class CycleGan(Pretext):
         cycle = cycle + (self._colour(grayed) - colour).abs().mean()
         self.monitors["cycle"] = cycle.detach()
         self.monitors["diversity"] = diversity(coloured[:, 1:], colour[:, 1:])
-        fooled = _squared(self.critics[0](grayed), 1) + _squared(self.critics[1](coloured), 1)
+        verdicts = self.critics[0](grayed), self.critics[1](coloured)
+        fooled = _squared(verdicts[0], 1) + _squared(verdicts[1], 1)
         return fooled + CYCLE * cycle
 
     def _colour(self, gray: Tensor) -> Tensor:

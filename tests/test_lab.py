@@ -49,7 +49,7 @@ def test_rebalancing_against_numpy():
     prior[:7] = 0
     prior /= prior.sum()
     mixed = 0.5 * prior + 0.5 * (prior > 0) / (prior > 0).sum()
-    expected = np.where(prior > 0, 1 / mixed, 0)
+    expected = np.divide(1, mixed, out=np.zeros_like(mixed), where=prior > 0)
     expected /= (expected * prior).sum()
     weights = bins.rebalancing(torch.from_numpy(prior)).numpy()
     np.testing.assert_allclose(weights, expected, rtol=1e-4)

@@ -220,6 +220,7 @@ def test_foreign_files_in_the_cache_are_named(bench_run, tmp_path):
     assert f"{weights.name}: not an encoder's file; delete it and run again" in done.err
     weights.unlink()
     checkpoint = cache / "checkpoints" / f"{weights.stem}.pt"
+    checkpoint.parent.mkdir(exist_ok=True)
     for content, message in (
         (b"junk", "not a checkpoint"),
         (None, "the checkpoint of another run"),
