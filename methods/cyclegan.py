@@ -61,7 +61,7 @@ class CycleGan(Pretext):
             return torch.stack(losses).sum() / 2
         coloured, grayed = self._colour(gray), self.graying(colour).float()
         self.made = grayed.detach(), coloured.detach()
-        cycle = (self.graying(coloured) - gray).abs().mean()
+        cycle: Tensor = (self.graying(coloured) - gray).abs().mean()
         cycle = cycle + (self._colour(grayed) - colour).abs().mean()
         self.monitors["cycle"] = cycle.detach()
         self.monitors["diversity"] = diversity(coloured[:, 1:], colour[:, 1:])
