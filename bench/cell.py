@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from torchvision.io import encode_png
-
 from bench import plan, plugins, record
 from bench.data import Data, open_data
 from bench.device import peak_memory_mb, seed_everything, select_device

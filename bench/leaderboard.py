@@ -111,6 +111,14 @@ def _section(board: Board, table: Table) -> str:
         lines[-1] += " the training list chose (first seed):"
         headers = ["method", *(f"stage {s}" for s in range(stages))]
         lines += ["", *_grid(headers, curves, _curve)]
+    learnt = [
+        f"[{row.method}]({table.task}/{row.method}/{found.samples})"
+        for row in table.rows
+        for found in row.scored
+        if found.samples
+    ]
+    if learnt:
+        lines += ["", f"What was learnt, to look at: {', '.join(learnt)}."]
     return "\n".join(lines)
 
 

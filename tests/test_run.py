@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from support import SMOKE, board
 
 from bench import record
@@ -308,3 +309,19 @@ def test_changed_code_of_a_task_or_a_method_is_seen(monkeypatch, tmp_path):
     monkeypatch.setattr(plugins, "source", lambda kind, name: spoilt)
     assert plugins.task_code("voc_cls") != before[0]
     assert plugins.method_code("rotation") != before[1]
+
+
+def test_samples_lie_beside_the_record_and_are_linked(bench_run, tmp_path):
+    out, cache = tmp_path / "out", tmp_path / "cache"
+    assert bench_run("split_brain,random_init", out=out, cache=cache).status == 0
+    folder = out / "mini" / "voc_cls"
+    with Image.open(folder / "split_brain" / "samples.png") as picture:
+        assert picture.width > picture.height > 3 * 32  # ten columns, three rows of 32 px crops
+        assert len(picture.getcolors(1 << 20)) > 100
+    assert not (folder / "random_init" / "samples.png").exists()
+    text = (out / "mini" / "LEADERBOARD.md").read_text()
+    assert "[split_brain](voc_cls/split_brain/samples.png)" in text
+    first = (folder / "split_brain" / "samples.png").read_bytes()
+    assert bench_run("split_brain", out=tmp_path / "again", cache=cache).status == 0  # from cache
+    again = tmp_path / "again" / "mini" / "voc_cls" / "split_brain" / "samples.png"
+    assert again.read_bytes() == first
