@@ -61,9 +61,9 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         if encoder.samples is not None and cell.seed == 0:
             result = result.model_copy(update={"samples": "samples.png"})
             path.parent.mkdir(parents=True, exist_ok=True)
-            record.write(
-                path.with_name("samples.png"), encode_png(encoder.samples).numpy().tobytes()
-            )
+            picture = io.BytesIO()
+            Image.fromarray(encoder.samples.movedim(0, -1).numpy()).save(picture, "PNG")
+            record.write(path.with_name("samples.png"), picture.getvalue())
         result = record.save(result, path, predictions)
         context.reporter.say(f"{cell}: {result.metric} {result.value:.2f}")
 
