@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import io
 import itertools
 import time
 import traceback
 from collections.abc import Sequence
 from typing import Any
+
+from PIL import Image
 
 from bench import plan, plugins, record
 from bench.data import Data, open_data
