@@ -30,6 +30,7 @@ from bench.progress import Bar
 from bench.suite import Recipe
 from bench.views import random_crop
 
+FIRST_CHECKPOINT = 1.0  # seconds into a run
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
 GUARD_STEPS = 20  # between two looks at whether the loss is finite; each look waits for the GPU
 SAMPLES = 10  # pictures in each row of a method's samples
@@ -43,7 +44,7 @@ class NonFiniteLossError(RuntimeError):
 class Pretext(nn.Module, ABC):
     """A method that trains an encoder on labels made from the pictures themselves.
 
-    A subclass builds its heads in `__init__`, says in `example` what a picture becomes and in
+    A subclass builds its heads in `build`, says in `example` what a picture becomes and in
     `loss` what is minimised; `pretrain` is inherited.
 
     Attributes:
@@ -145,9 +146,9 @@ class _Training:
             )
         self.steps = max(1, self.recipe.images // self.recipe.batch)
         self.step, self.seconds = 0, 0.0
-        precision = self.recipe.precision
+        precision: str = self.recipe.precision
         if precision == "auto":
-            precision = mixed_precision(context.device, pretext)  # type: ignore[assignment]
+            precision = mixed_precision(context.device, pretext)
         AcceleratorState._reset_state()  # it would hold on to the precision of an earlier run
         self.accelerator = Accelerator(
             cpu=context.device.type == "cpu",
@@ -169,7 +170,7 @@ class _Training:
         self.pretext.train()
         bar.skip(self.step * self.recipe.batch)
         started = saved = time.monotonic()
-        cost = CHECKPOINT_SHARE  # the first one after a second
+        due = FIRST_CHECKPOINT
         finite = torch.ones((), dtype=torch.bool, device=self.accelerator.device)
         for batch in self._batches():
             # Every step is a function of weights, optimiser and position: resuming needs no more.
@@ -182,11 +183,12 @@ class _Training:
             if self.step % GUARD_STEPS == 0 or last:
                 self._guard(finite, losses, bar)
             now = time.monotonic()
-            if now - saved > cost / CHECKPOINT_SHARE:
+            if now - saved > due:
                 self._guard(finite, losses, bar)
                 self.seconds += now - started
                 self._save()
-                started, saved, cost = now, time.monotonic(), time.monotonic() - now
+                started, saved = now, time.monotonic()
+                due = (saved - now) / CHECKPOINT_SHARE
         self.seconds += time.monotonic() - started
         self.pretext.encoder.pretraining = Pretraining(
             images_seen=self.steps * self.recipe.batch,

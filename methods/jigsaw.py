@@ -3,8 +3,8 @@
 What was kept of the paper and its released code: 3 x 3 tiles, each a random 64 / 85 of its cell, so
 that edges do not match; each tile is normalised by its own mean and deviation; 701 permutations
 chosen greedily to be far apart in Hamming distance (section 4, released permutations_701). 30 % of
-the pictures are gray and each tile's channels shift by up to 2 levels (port by bbrattoli). What
-changed: the suite's backbone is the shared tower, a hidden layer of 512 joins the tiles instead of
+the pictures are gray (port by bbrattoli; its shift of each tile's channels by 2 levels is undone by
+the normalisation). What changed: the suite's backbone is the shared tower, a hidden layer of 512 joins the tiles instead of
 4,096, and the greedy choice takes the permutation whose nearest chosen one is farthest.
 """
 
@@ -25,7 +25,6 @@ ORDERS = 701
 TILE = 64 / 85  # of a cell's side
 GRAYED = 0.3  # share of pictures without colour
 DRAWS = 16  # orders shown of every picture: its tiles are encoded once for all of them
-SHIFT = 2 / 255  # of a tile's channels, at most
 DEVIATION = 0.25  # of a normalised tile around 0.5, about that of a picture in [0, 1]
 
 
@@ -71,7 +70,6 @@ class Jigsaw(Pretext):
     def _solve(self, batch: Tensor, order: Tensor) -> Tensor:
         """Logits of the orders, (n B, 701), of tiles shuffled by `order` (n B,), by picture."""
         tiles = unit(batch.flatten(0, 1))
-        tiles = tiles + (torch.rand(len(tiles), 3, 1, 1, device=tiles.device) * 2 - 1) * SHIFT
         features = self.encoder(normalise(tiles))[-1].mean((2, 3))
         features = self.tower(features).unflatten(0, batch.shape[:2])
         features = features.repeat_interleave(len(order) // len(batch), dim=0)

@@ -63,4 +63,5 @@ def test_the_diagonal_parts_the_picture():
     assert not (above * below).any()
     assert above[0, 5] == below[3, 0] == 1
     assert torch.equal(above, below.flip(0, 1))
-    assert above.sum() + below.sum() >= 20
+    assert above.sum() == below.sum() == 12  # 24 pixels, none of them centred on the diagonal
+    assert side_mask("above", torch.zeros(3, 3)).sum() == 3  # of 9: three are on it

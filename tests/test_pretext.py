@@ -28,6 +28,7 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
     whole = obtain(replace(made, cache=tmp_path / "a"))
     interrupted = replace(made, cache=tmp_path / "b")
     monkeypatch.setattr(pretext, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(pretext, "FIRST_CHECKPOINT", 0.0)
     save, saves = pretext._Training._save, []
 
     def save_then_stop(training):
