@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ class Row:
         value: the headline; None if every seed failed.
         gap: value(imagenet) - value, paired over test pictures; None without an imagenet row.
         over_floor: value - value(random_init), paired; None without a random_init row.
+        untrained: the untrained method whose encoder sees the same; None if there is no such row.
+        over_untrained: value - value(untrained), paired.
         closed: share of the way from random_init to imagenet.
         flags: what a reader must know first.
     """
@@ -51,6 +54,8 @@ class Row:
     value: Estimate | None = None
     gap: Estimate | None = None
     over_floor: Estimate | None = None
+    untrained: str | None = None
+    over_untrained: Estimate | None = None
     closed: float | None = None
     flags: tuple[str, ...] = ()
 
@@ -134,6 +139,7 @@ def _table(task: str, records: Mapping[Path, Record]) -> Table:
     for method in {r.method for r in records.values()}:
         mine = {path: found for path, found in records.items() if found.method == method}
         _check_same(mine, f"code of {method}", lambda r: r.method_code)
+        _check_same(mine, f"recipe of {method}", lambda r: json.dumps(r.recipe, sort_keys=True))
     groups: dict[str, list[Record]] = defaultdict(list)
     samples: dict[str, list[Samples]] = defaultdict(list)
     counts: NDArray[np.uint16] | None = None
@@ -163,7 +169,8 @@ def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Sa
             return None
         return _estimate(values[of] - values[minus], means[of] - means[minus])
 
-    over_floor = difference(method, FLOOR)
+    over_floor, untrained = difference(method, FLOOR), _untrained(row, groups)
+    over_untrained = difference(method, untrained) if untrained else None
     whole = values[CEILING] - values[FLOOR] if {CEILING, FLOOR} <= values.keys() else None
     return Row(
         method,
@@ -171,8 +178,26 @@ def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Sa
         value=_estimate(values[method], means[method]),
         gap=difference(CEILING, method),
         over_floor=over_floor,
+        untrained=untrained,
+        over_untrained=over_untrained,
         closed=(values[method] - values[FLOOR]) / whole if whole else None,
-        flags=tuple(_flags(row, over_floor)),
+        flags=tuple(_flags(row, {FLOOR: over_floor, untrained or FLOOR: over_untrained})),
+    )
+
+
+def _untrained(row: Row, groups: Mapping[str, list[Record]]) -> str | None:
+    """The untrained method, other than the row's, whose encoder has the row's input contract."""
+
+    def sees(records: Iterable[Record]) -> list[str] | None:
+        return next((r.encoder.sees for r in records if r.encoder), None)
+
+    return next(
+        (
+            name
+            for name, records in sorted(groups.items())
+            if name.startswith(FLOOR) and name != row.method and sees(records) == sees(row.records)
+        ),
+        None,
     )
 
 
@@ -180,17 +205,19 @@ def _estimate(value: float, samples: Samples) -> Estimate:
     return Estimate(value, *interval(samples, value))
 
 
-def _flags(row: Row, over_floor: Estimate | None) -> list[str]:
+def _flags(row: Row, over: Mapping[str, Estimate | None]) -> list[str]:
     flags = sorted({flag for found in row.scored for flag in found.flags})
     flags += [f"seed {found.seed} failed" for found in row.records if found.status != "ok"]
     unconverged = sum(found.selection.get("unconverged", 0) for found in row.scored)
     if unconverged:
         flags.append(f"{unconverged} probe fits unconverged")
-    if over_floor is not None and row.method != FLOOR:
-        if over_floor.value < 0:
-            flags.append(f"below {FLOOR}")
-        elif over_floor.low <= 0:
-            flags.append(f"not distinguishable from {FLOOR}")
+    for floor, difference in over.items():
+        if difference is None or row.method.startswith(FLOOR):
+            continue
+        if difference.value < 0:
+            flags.append(f"below {floor}")
+        elif difference.low <= 0:
+            flags.append(f"not distinguishable from {floor}")
     return flags
 
 
@@ -202,9 +229,10 @@ COLUMNS: dict[str, Any] = {
     "metric": lambda t, r: t.example.metric,
     **{
         f"{name}{end}": (lambda t, r, n=name, p=part: getattr(getattr(r, n), p, None))
-        for name in ("value", "gap", "over_floor")
+        for name in ("value", "gap", "over_floor", "over_untrained")
         for end, part in {"": "value", "_low": "low", "_high": "high"}.items()
     },
+    "untrained": lambda t, r: r.untrained,
     "closed": lambda t, r: r.closed,
     "candidates": lambda t, r: r.mean(lambda x: x.selection["candidates"]),
     "optimism": lambda t, r: r.mean(lambda x: x.scores["optimism"]),

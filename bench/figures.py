@@ -14,7 +14,7 @@ import numpy.typing as npt
 from numpy.random import Generator
 from PIL import Image, ImageDraw
 
-VERSION: int = 1  # raised whenever a rendered byte may change
+VERSION: int = 2  # raised whenever a rendered byte may change
 
 T = TypeVar("T")
 Array = npt.NDArray[Any]
@@ -147,7 +147,7 @@ def _parts(form: str) -> list[list[tuple[str, Array]]]:
 def draw(rng: Generator, forms: Sequence[str]) -> list[tuple[str, Array]]:
     """Draw one instance: one of its forms, alternatives chosen, proportions and places varied."""
     chosen = [pick(rng, slot) for slot in _parts(pick(rng, forms))]
-    stretch = np.exp(rng.normal(0, 0.15, 2))
+    stretch = np.exp(rng.normal(0, 0.1, 2))
     shifts = rng.normal(0, 0.012, (len(chosen), 2))
     parts = zip(chosen, shifts, strict=True)
     return [(t, np.maximum(xy, 0) ** stretch + shift) for (t, xy), shift in parts if len(xy)]

@@ -30,7 +30,8 @@ class Decoder(nn.Module):
     """From an encoder's maps back to a picture's grid, coarse to fine.
 
     Every level doubles the resolution, adds the encoder's map of that stride if it is given one,
-    and refines the sum by a 3x3 convolution; levels have 16 channels per pixel of stride.
+    and refines the sum by a 3x3 convolution; a level has 8 channels per pixel of its stride, but no
+    more than 256.
 
     Args:
         channels: of the encoder's stages to read; the last one alone makes a bottleneck.
@@ -46,7 +47,7 @@ class Decoder(nn.Module):
         levels = [strides[-1] >> k for k in range(1, 16) if strides[-1] >> k >= stride]
         self.levels, self.strides = levels, [s for s in strides if s >= stride]
         used = list(zip(channels, strides, strict=True))[-len(self.strides) :]
-        widths = {s: min(256, 16 * s) for s in [strides[-1], *levels]}
+        widths = {s: min(256, 8 * s) for s in [strides[-1], *levels]}
         self.lateral = nn.ModuleDict(
             {str(s): nn.Conv2d(c, widths[min(2 * s, strides[-1])], 1) for c, s in used}
         )

@@ -17,6 +17,7 @@ HEADERS = (
     "{metric} [95 %]",
     f"gap to {CEILING} [95 %]",
     f"over {FLOOR} [95 %]",
+    "over untrained [95 %]",
     "closed",
     "seeds",
     "images seen",
@@ -38,9 +39,9 @@ def csv(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def terminal(table: Table) -> Grid:
-    """One task as a rich table: the first six columns and the flags."""
+    """One task as a rich table: its main columns."""
     grid = Grid(title=f"{table.task} (version {table.example.task_version})", box=box.SIMPLE)
-    shown = (*range(6), len(HEADERS) - 1)
+    shown = (0, 1, 2, 3, 5, 6, len(HEADERS) - 1)
     for column in shown:
         title = HEADERS[column].format(metric=table.example.metric)
         grid.add_column(title, justify="left" if column in (0, shown[-1]) else "right")
@@ -59,7 +60,8 @@ def markdown(board: Board) -> str:
 def _title(board: Board) -> str:
     suite = board.settings
     budget = suite["pretraining"]
-    own = ", ".join(f"`{name}` {r['images']:,}" for name, r in sorted(suite["recipes"].items()))
+    images = {row.method: row.records[0].recipe["images"] for t in board.tables for row in t.rows}
+    own = ", ".join(f"`{m}` {n:,}" for m, n in sorted(images.items()) if n != budget["images"])
     return "\n".join(
         [
             f"# How far from ImageNet labels? Suite `{board.suite}`",
@@ -138,6 +140,7 @@ def _cells(row: Row) -> list[str]:
         _estimate(row.value),
         "-" if row.method == CEILING else _estimate(row.gap),
         "-" if row.method == FLOOR else _estimate(row.over_floor),
+        _estimate(row.over_untrained),
         "-" if row.closed is None else f"{100 * row.closed:.0f} %",
         str(len(row.scored)),
         "-" if images is None else f"{images:,.0f}",
@@ -165,6 +168,9 @@ READING = f"""## How to read this
 
 - **gap**: the value of `{CEILING}` minus the method's, on the same test pictures. Smaller is
   better; below 0 beats ImageNet labels.
+- **over untrained**: the same difference to the untrained encoder that sees of a picture what this
+  one sees: L only (`{FLOOR}_l`), L and ab by halves (`{FLOOR}_lab`), the two
+  sides of the diagonal (`{FLOOR}_halves`), or all of it (`{FLOOR}`).
 - **closed**: (method - `{FLOOR}`) / (`{CEILING}` - `{FLOOR}`), the share of the way from no
   training to ImageNet labels.
 - **[95 %]**: percentile interval over {RESAMPLES:,} bootstrap resamples of the test pictures,
@@ -177,7 +183,7 @@ READING = f"""## How to read this
   stage they settled on, by cross-validation on the training list. The test list chose nothing.
 - **optimism**: what choosing stage and cost on the test list would have added, in points. It is
   not in the value.
-- **flags**: a row `below {FLOOR}`, or `not distinguishable from {FLOOR}` (its interval over it
+- **flags**: a row `below` an untrained one, or `not distinguishable from` it (its interval over it
   holds 0), has shown no benefit here.
 
 Each row's records lie beside this file, TASK/METHOD/seedK.json, with per-image predictions in

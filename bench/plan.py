@@ -80,6 +80,11 @@ def is_recorded(cell: Cell, request: Request) -> bool:
             f"({found.suite_sha256[:8]}, not {request.suite.sha256[:8]}); "
             "choose another --out, or a new name with --set name=..."
         )
+    if found.recipe != request.suite.recipe(cell.method).model_dump(mode="json"):
+        raise UserError(
+            f"{path}: was trained by another recipe than suite {request.suite.name} now gives "
+            f"{cell.method}; choose another --out, or move it away"
+        )
     task = plugins.describe("tasks", cell.task)
     current = (
         found.status == "ok"

@@ -83,6 +83,13 @@ class Record(Table):
     environment: dict[str, Any] = {}
     created: str
 
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """How the suite said that its encoder was to be trained."""
+        settings = self.suite_settings
+        recipe: dict[str, Any] = settings["recipes"].get(self.method, settings["pretraining"])
+        return recipe
+
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,

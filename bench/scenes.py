@@ -71,7 +71,7 @@ class Canvas:
         """Paint `thing` over what is there, lit from above, with its shadow on the ground."""
         name, *foot, width, height, aloft = thing
         kind = KINDS[name or pick(rng, CLASSES)]
-        jumbled = not name and rng.random() < 0.5
+        jumbled = not name and rng.random() < 0.25
         parts = jumble(rng) if jumbled else draw(rng, kind.forms if name else SOLIDS)
         sine, cosine = math.sin(angle := math.radians(rng.uniform(-8, 8))), math.cos(angle)
         turn, place = np.array([[cosine, sine], [-sine, cosine]]), np.array(foot) + self.margin
@@ -159,11 +159,11 @@ def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
     shape = height, width, int(height * rng.uniform(0.35, 0.6))
     canvas = Canvas(height, width)
     _backdrop(rng, canvas.rgb[canvas.frame], shape[2])
-    others = pick(rng, (0, 1, 2) if portrait else (0, 1, 1, 2, 2, 3, 3, 4, 4))
-    cast = [pick(rng, CLASSES) for _ in range(others)] + [""] * int(rng.integers(0, 4))
-    low, high = (0.14, 0.3) if portrait else (0.22, 0.66)
+    others = pick(rng, (0, 0, 1) if portrait else (0, 1, 1, 2, 2, 3))
+    cast = [pick(rng, CLASSES) for _ in range(others)] + [""] * int(rng.integers(0, 3))
+    low, high = (0.14, 0.3) if portrait else (0.3, 0.72)
     scales = [low * (high / low) ** float(share) for share in rng.random(len(cast) + 1)]
-    first = _place(rng, lead, rng.uniform(0.48, 0.75) if portrait else scales[0], shape, [])
+    first = _place(rng, lead, rng.uniform(0.55, 0.8) if portrait else scales[0], shape, [])
     if portrait:
         x, y = width * rng.normal(0.5, 0.06), height * rng.normal(0.5, 0.04) + first.height / 2
         first = first._replace(x=x, y=y)
@@ -181,8 +181,8 @@ def _develop(rng: Generator, canvas: Canvas) -> Image.Image:
     rgb = (fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4
     hour = pick(rng, ((1, 1, 1), (1, 0.8, 0.66), (0.8, 0.88, 1)))
     light = np.array(hour, np.float32) * np.float32(rng.uniform(0.7, 1.1))
-    rgb = ((rgb - 0.5) * np.float32(rng.uniform(0.7, 1.15)) + 0.5) * light
-    rgb += np.float32(rng.uniform(0.01, 0.04)) * rng.standard_normal(rgb.shape, np.float32)
+    rgb = ((rgb - 0.5) * np.float32(rng.uniform(0.85, 1.15)) + 0.5) * light
+    rgb += np.float32(rng.uniform(0.005, 0.02)) * rng.standard_normal(rgb.shape, np.float32)
     return Image.fromarray((np.clip(rgb, 0, 1) * 255 + 0.5).astype(np.uint8))
 
 

@@ -143,8 +143,12 @@ class Suite(Section):
 
     @property
     def sha256(self) -> str:
-        """Digest of everything that can change a number: all but the summary and the seeds."""
-        return digest(self.model_dump(mode="json", exclude={"summary", "seeds"}))
+        """Digest of what every row shares: all but the summary, the seeds and single recipes.
+
+        What one method's recipe says concerns its own row only, and is compared there: giving a
+        new method a recipe leaves the other rows of a board as they are.
+        """
+        return digest(self.model_dump(mode="json", exclude={"summary", "seeds", "recipes"}))
 
     def recipe(self, method: str) -> Recipe:
         """The training recipe of one method."""

@@ -3,9 +3,10 @@
 What was kept of the paper and its released code: z is uniform in [-1, 1]^200; the discriminator
 sees (x, E(x)) and (G(z), z) and learns to tell them apart; E and G minimise the same loss with the
 labels exchanged, on both pairs; nothing is reconstructed. G and D are the released deconvnet and
-convnet, 5x5 of stride 2 and 8 channels per pixel of stride, with z as a learnt bias of every layer.
-What changed: the suite's backbone takes AlexNet's place as E, the last stage feeds a linear layer;
-the generated pictures have the size of the crop, which must be 4 times a power of two.
+convnet, 5x5 of stride 2, with z as a learnt bias of every layer. What changed: the suite's backbone
+takes AlexNet's place as E, the last stage feeds a linear layer; G and D have half the width, 4
+channels per pixel of stride; the generated pictures have the size of the crop, which must be 4
+times a power of two.
 """
 
 from collections.abc import Iterable
@@ -39,7 +40,7 @@ class BiGan(Pretext):
         if crop < 8 or crop & (crop - 1):
             raise UserError(f"bigan generates pictures of 8, 16, 32 ... pixels, not crop = {crop}")
         self.project = Classifier(self.encoder.channels[-1], LATENT)
-        widths = [8 * crop >> k for k in range((crop // 4).bit_length())]
+        widths = [4 * crop >> k for k in range((crop // 4).bit_length())]
         self.start = nn.Linear(LATENT, widths[0] * 16)
         ups, downs = pairwise([*widths[:-1], 3]), [*pairwise([3, *widths[-2::-1]])]
         self.ups = nn.ModuleList(

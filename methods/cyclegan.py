@@ -35,8 +35,8 @@ class CycleGan(Pretext):
         """Add the way up, the other generator, and a discriminator and a pool per domain."""
         super().build(context)
         self.decoder = Decoder(self.encoder.channels, self.encoder.strides, 3, 1)
-        layers = [nn.Conv2d(3, 32, 7, 1, 3), nn.ReLU(), nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU()]
-        layers += [nn.Conv2d(32, 32, 3, 1, 1), nn.ReLU(), nn.Conv2d(32, 1, 7, 1, 3), nn.Tanh()]
+        layers = [nn.Conv2d(3, 16, 7, 1, 3), nn.ReLU(), nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU()]
+        layers += [nn.Conv2d(16, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 1, 7, 1, 3), nn.Tanh()]
         self.graying = nn.Sequential(*layers)
         self.critics = nn.ModuleList(PatchDiscriminator(c, 2, nn.InstanceNorm2d) for c in (1, 3))
         self.made: tuple[Tensor, ...] = ()

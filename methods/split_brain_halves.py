@@ -21,6 +21,7 @@ from bench.method import Context
 from bench.pretext import Pretext
 from bench.views import unit
 
+REACH = 3.5
 STRIDE = 4  # of the predictions, in pixels; as colorization
 OTHER = {"above": "below", "below": "above"}
 
@@ -49,6 +50,8 @@ class SplitBrainHalves(Pretext):
         truth, total = bins.lightness_bins(lab), rgb.new_zeros(())
         for side, (lightness, colour) in self._predict(rgb).items():
             mask = side_mask(side, rgb)[::STRIDE, ::STRIDE]
+            at = torch.arange(mask.shape[0], device=rgb.device) * STRIDE
+            mask = mask * torch.exp(-(at[:, None] - at).abs() / REACH)
             entropy = F.cross_entropy(lightness.float(), truth, reduction="none")
             total = total + (entropy * mask).sum() / (mask.sum() * len(rgb))
             total = total + bins.colour_loss(colour, lab[:, 1:], self.weights, mask)

@@ -19,6 +19,7 @@ SETTINGS = {
     "recipes": {},
     "voc": {"folder": "VOC", "train": "train", "test": "val", "size": 32, "min_positives": 2},
 }
+OTHER_RECIPE = SETTINGS | {"recipes": {"rotation": {"images": 200, "crop": 8}}}
 
 
 def save(folder, method, quality, seed=0, **changes):
@@ -106,6 +107,27 @@ def test_rows_that_show_nothing_say_so(folder):
     assert found["rotation"].flags == ()
 
 
+def test_a_row_is_compared_with_what_its_own_input_gives_untrained(folder):
+    def facts(sees):
+        return EncoderFacts(backbone="net", sees=[sees], weights_sha256="c" * 64, parameters=1)
+
+    low = save(folder, "random_init_l", 0.1, encoder=facts("l"))
+    gray = save(folder, "gray", 0.8, encoder=facts("l"))
+    idle = save(folder, "idle", 0.1, encoder=facts("l"))
+    save(folder, "alone", 0.8, encoder=facts("ab"))
+    found = rows(folder)
+    assert found["gray"].untrained == "random_init_l"
+    assert found["gray"].over_untrained.value == pytest.approx(gray.value - low.value)
+    assert found["rotation"].untrained == "random_init"
+    assert found["rotation"].over_untrained == found["rotation"].over_floor
+    assert found["idle"].over_untrained.value == pytest.approx(idle.value - low.value)
+    assert any("random_init_l" in flag for flag in found["idle"].flags)
+    assert found["alone"].over_untrained is None
+    for floor in ("random_init", "random_init_l"):
+        assert found[floor].over_untrained is None
+        assert found[floor].flags == ()
+
+
 def test_a_failed_row_stands_last_with_its_error(folder):
     save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
     found = board.load(folder / "made")
@@ -123,6 +145,7 @@ def test_a_failed_row_stands_last_with_its_error(folder):
         ({"task_version": 2}, "task version"),
         ({"task_code": "e" * 64}, "code that scored voc_cls"),
         ({"method": "rotation", "seed": 1, "method_code": "e" * 64}, "code of rotation"),
+        ({"method": "rotation", "seed": 1, "suite_settings": OTHER_RECIPE}, "recipe of rotation"),
         ({"data": {"voc_test": "e" * 64}}, r"pictures \(voc_test\)"),
     ],
 )
@@ -130,6 +153,12 @@ def test_what_cannot_be_compared_is_refused(folder, change, message):
     save(folder, **{"method": "other", "quality": 1.0} | change)
     with pytest.raises(UserError, match=message):
         board.load(folder / "made")
+
+
+def test_one_methods_own_recipe_leaves_the_table_whole_and_is_named(folder):
+    save(folder, "rotation", 0.8, suite_settings=OTHER_RECIPE)
+    text = board.texts(board.load(folder / "made"))["LEADERBOARD.md"].decode()
+    assert "100 pictures through the encoder; `rotation` 200 |" in text
 
 
 def test_changed_predictions_are_refused(folder):

@@ -138,6 +138,15 @@ def test_a_record_of_other_settings_is_never_overwritten(bench_run):
     assert "was made by other settings of suite mini" in done.error
 
 
+def test_a_recipe_of_one_method_leaves_the_others_recorded(bench_run):
+    assert bench_run("random_init,rotation").status == 0
+    other = [*SMOKE, "recipes.jigsaw.learning_rate=0.5"]
+    assert "2 recorded already, 0 to run" in bench_run("random_init,rotation", sets=other).err
+    done = bench_run("rotation", sets=[*SMOKE, "recipes.rotation.learning_rate=0.5"])
+    assert done.status == 2
+    assert "rotation/seed0.json: was trained by another recipe than suite mini now" in done.error
+
+
 def test_a_changed_method_or_task_version_runs_again(bench_run, tmp_path):
     assert bench_run("random_init").status == 0
     path = tmp_path / "out/mini/voc_cls/random_init/seed0.json"

@@ -26,6 +26,13 @@ def test_the_hash_leaves_out_what_cannot_change_a_number():
     assert suite.load("mini", ["seeds=4", "summary='x'"]).sha256 == suite.load("mini").sha256
 
 
+def test_a_recipe_changes_its_own_method_alone():
+    plain, other = suite.load("mini"), suite.load("mini", ["recipes.rotation.crop=32"])
+    assert other.sha256 == plain.sha256
+    assert other.recipe("rotation") != plain.recipe("rotation")
+    assert other.recipe("jigsaw") == plain.recipe("jigsaw")
+
+
 def test_a_method_inherits_what_its_recipe_leaves_out():
     found = suite.load("voc")
     assert found.recipe("rotation").batch == 768
