@@ -159,9 +159,9 @@ def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
     shape = height, width, int(height * rng.uniform(0.35, 0.6))
     canvas = Canvas(height, width)
     _backdrop(rng, canvas.rgb[canvas.frame], shape[2])
-    others = pick(rng, (0, 0, 1) if portrait else (0, 1, 1, 2, 2, 3))
-    cast = [pick(rng, CLASSES) for _ in range(others)] + [""] * int(rng.integers(0, 3))
-    low, high = (0.14, 0.3) if portrait else (0.3, 0.72)
+    others = pick(rng, (0, 0, 1) if portrait else (0, 0, 1, 1, 1, 2))
+    cast = [pick(rng, CLASSES) for _ in range(others)] + [""] * int(rng.integers(0, 2))
+    low, high = (0.14, 0.3) if portrait else (0.4, 0.8)
     scales = [low * (high / low) ** float(share) for share in rng.random(len(cast) + 1)]
     first = _place(rng, lead, rng.uniform(0.55, 0.8) if portrait else scales[0], shape, [])
     if portrait:

@@ -1,7 +1,7 @@
 """Denoising autoencoder: the picture itself, from a copy with pixels knocked out.
 
-What was kept: a random quarter of the pixels is masked (Vincent et al. 2008, section 3; they try 0
-to 50 %), the whole clean picture is reconstructed through a bottleneck, the squared error is
+What was kept: a random half of the pixels is masked (Vincent et al. 2008, section 3; they try 0 to
+50 %), the whole clean picture is reconstructed through a bottleneck, the squared error is
 minimised. What changed: the suite's backbone is the encoder, its last stage the bottleneck, and a
 convolutional decoder without skip connections takes the place of tied weights.
 """
@@ -17,7 +17,7 @@ from bench.method import Context
 from bench.pretext import Pretext
 from bench.views import unit
 
-MASKED = 0.25  # share of the pixels that become mid-gray
+MASKED = 0.5  # share of the pixels that become mid-gray
 
 
 class Autoencoder(Pretext):

@@ -2,9 +2,10 @@
 
 The cut is ours, after the cross-channel one of the paper: two disjoint encoders of half the width,
 one seeing what lies above the diagonal and one what lies below (the rest is 0), features
-concatenated, at transfer too. From its own side each predicts, at every fourth pixel of the other
-side, the colour in the 313 bins of colorization and L in 100 bins, as the paper's channels do.
-Decoders read every stage from stride 4 on: beyond the diagonal the fine stages see nothing.
+concatenated, at transfer too. From its own side each predicts, at every second pixel of the other
+side, the colour in the 313 bins of colorization and L in 100 bins, as the paper's channels do. What
+lies far from the cut cannot be told from across it, so a pixel weighs exp(-distance / 4 pixels).
+Decoders read every stage from stride 2 on: beyond the diagonal the fine stages see nothing.
 """
 
 from typing import ClassVar
@@ -21,8 +22,8 @@ from bench.method import Context
 from bench.pretext import Pretext
 from bench.views import unit
 
-REACH = 3.5
-STRIDE = 4  # of the predictions, in pixels; as colorization
+REACH = 4.0  # pixels along a row from the diagonal over which a prediction's weight falls to 1 / e
+STRIDE = 2  # of the predictions, in pixels: half of colorization's, as so few are near the cut
 OTHER = {"above": "below", "below": "above"}
 
 
@@ -49,9 +50,7 @@ class SplitBrainHalves(Pretext):
         lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
         truth, total = bins.lightness_bins(lab), rgb.new_zeros(())
         for side, (lightness, colour) in self._predict(rgb).items():
-            mask = side_mask(side, rgb)[::STRIDE, ::STRIDE]
-            at = torch.arange(mask.shape[0], device=rgb.device) * STRIDE
-            mask = mask * torch.exp(-(at[:, None] - at).abs() / REACH)
+            mask = _weights(side, rgb)[::STRIDE, ::STRIDE]
             entropy = F.cross_entropy(lightness.float(), truth, reduction="none")
             total = total + (entropy * mask).sum() / (mask.sum() * len(rgb))
             total = total + bins.colour_loss(colour, lab[:, 1:], self.weights, mask)
@@ -73,3 +72,9 @@ class SplitBrainHalves(Pretext):
             painted = lab_to_rgb(F.interpolate(lab, size=rgb.shape[2:], mode="bilinear"))
             rows.append(torch.where(side_mask(side, rgb) > 0, painted, rgb))
         return torch.stack([*rows, rgb])
+
+
+def _weights(side: str, rgb: Tensor) -> Tensor:
+    """How much a prediction at each pixel of a square crop's side counts, (H, H)."""
+    at = torch.arange(rgb.shape[-1], device=rgb.device)
+    return side_mask(side, rgb) * torch.exp(-(at[:, None] - at).abs() / REACH)
