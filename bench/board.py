@@ -20,6 +20,7 @@ from bench.stats import bootstrap_map, interval, resamples
 CEILING, FLOOR = "imagenet", "random_init"
 RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
 BOOTSTRAP_SEED = 0
+COLLAPSED = 0.1  # an adversarial method whose pictures vary less than this share of real ones'
 
 Samples = NDArray[np.float64]
 
@@ -208,6 +209,9 @@ def _estimate(value: float, samples: Samples) -> Estimate:
 def _flags(row: Row, over: Mapping[str, Estimate | None]) -> list[str]:
     flags = sorted({flag for found in row.scored for flag in found.flags})
     flags += [f"seed {found.seed} failed" for found in row.records if found.status != "ok"]
+    varied = [r.pretraining.monitors.get("diversity", 1.0) for r in row.scored if r.pretraining]
+    if min(varied, default=1.0) < COLLAPSED:
+        flags.append("generated pictures collapsed")
     unconverged = sum(found.selection.get("unconverged", 0) for found in row.scored)
     if unconverged:
         flags.append(f"{unconverged} probe fits unconverged")

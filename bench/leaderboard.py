@@ -184,7 +184,8 @@ READING = f"""## How to read this
 - **optimism**: what choosing stage and cost on the test list would have added, in points. It is
   not in the value.
 - **flags**: a row `below` an untrained one, or `not distinguishable from` it (its interval over it
-  holds 0), has shown no benefit here.
+  holds 0), has shown no benefit here. `generated pictures collapsed`: an adversary's generator made
+  nearly the same picture every time.
 
 Each row's records lie beside this file, TASK/METHOD/seedK.json, with per-image predictions in
 seedK.npz."""

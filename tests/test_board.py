@@ -107,6 +107,16 @@ def test_rows_that_show_nothing_say_so(folder):
     assert found["rotation"].flags == ()
 
 
+def test_a_collapsed_generator_is_flagged(folder):
+    for name, diversity in (("dull", 0.02), ("lively", 0.7)):
+        facts = {"images_seen": 100, "seconds": 1.0, "images_per_second": 100.0}
+        learnt = PretrainingFacts(**facts, monitors={"diversity": diversity})
+        save(folder, name, 1.0, pretraining=learnt)
+    found = rows(folder)
+    assert found["dull"].flags == ("generated pictures collapsed",)
+    assert found["lively"].flags == ()
+
+
 def test_a_row_is_compared_with_what_its_own_input_gives_untrained(folder):
     def facts(sees):
         return EncoderFacts(backbone="net", sees=[sees], weights_sha256="c" * 64, parameters=1)

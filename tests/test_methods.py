@@ -183,6 +183,24 @@ def test_the_spatial_halves_see_only_their_side(name, context):
         assert not any(torch.equal(a, b) for a, b in zip(base, seen, strict=True))
 
 
+def test_the_halves_answer_for_what_lies_near_the_cut():
+    module = importlib.import_module("bench.methods.split_brain_halves")
+    weights = module._weights("above", torch.zeros(1, 3, 20, 20))
+    assert (weights.tril() == 0).all(), "nothing on its own side of the diagonal"
+    assert weights[3, 7].item() == pytest.approx(2.718281828 ** (-4 / 4))
+    assert torch.equal(module._weights("below", torch.zeros(1, 3, 20, 20)), weights.mT)
+
+
+def test_the_autoencoder_masks_half_of_the_pixels():
+    module = importlib.import_module("bench.methods.autoencoder")
+    torch.manual_seed(0)
+    clean = torch.rand(4, 3, 50, 50) * 0.4
+    noisy = module._mask(clean)
+    masked = (noisy == 0.5).all(dim=1)
+    assert masked.float().mean().item() == pytest.approx(0.5, abs=0.03)
+    assert torch.equal(noisy, torch.where(masked[:, None], 0.5, clean))
+
+
 def seen_by(pretext, batch, player):
     """What the encoder was shown while the loss was computed."""
     seen = []
