@@ -102,6 +102,7 @@ def board(
 ) -> None:
     """Render the boards of every suite below --out from their records."""
     from bench import board as boards
+    from bench import leaderboard
 
     folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
     if not folders:
@@ -109,9 +110,9 @@ def board(
     for folder in folders:
         found = boards.load(folder)
         if not check:
-            boards.write(found, folder)
+            leaderboard.write(found, folder)
             typer.echo(folder / "LEADERBOARD.md")
-        elif files := boards.stale(found, folder):
+        elif files := leaderboard.stale(found, folder):
             raise UserError(f"{folder}: {', '.join(files)} is stale; run bench board --out {out}")
 
 

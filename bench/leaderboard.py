@@ -1,16 +1,19 @@
-"""The board as text: Markdown that explains itself, CSV, and the terminal's table."""
+"""The board as files: Markdown that explains itself, CSV, plots; and the terminal's table."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
 from csv import DictWriter
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.table import Table as Grid
 
-from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table
+from bench import record
+from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table, frame
+from bench.errors import UserError
 
 HEADERS = (
     "method",
@@ -26,6 +29,41 @@ HEADERS = (
     "optimism",
     "flags",
 )
+
+
+def write(board: Board, folder: Path) -> None:
+    """Write LEADERBOARD.md, leaderboard.csv and a gap plot for each task.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from bench import plots  # matplotlib takes longer to import than a board to check
+
+    files = texts(board)
+    for table in board.tables:
+        files |= plots.gap(table)
+    try:
+        for name, content in files.items():
+            record.write(folder / name, content)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); see --out") from None
+
+
+def texts(board: Board) -> dict[str, bytes]:
+    """The board's text files by name."""
+    return {
+        "LEADERBOARD.md": markdown(board).encode(),
+        "leaderboard.csv": csv(frame(board)).encode(),
+    }
+
+
+def stale(board: Board, folder: Path) -> list[str]:
+    """The board's text files that are missing or do not say what the records say."""
+    return [
+        name
+        for name, content in texts(board).items()
+        if not (folder / name).is_file() or (folder / name).read_bytes() != content
+    ]
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:

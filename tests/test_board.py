@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bench import board, record
+from bench import board, leaderboard, record
 from bench.errors import UserError
 from bench.metrics import mean_average_precision
 from bench.record import EncoderFacts, PretrainingFacts, Record
@@ -143,7 +143,7 @@ def test_a_failed_row_stands_last_with_its_error(folder):
     found = board.load(folder / "made")
     assert found.failed
     assert found.tables[0].rows[-1].method == "broken"
-    text = board.texts(found)["LEADERBOARD.md"].decode()
+    text = leaderboard.texts(found)["LEADERBOARD.md"].decode()
     assert "| broken | - |" in text
     assert "RuntimeError: boom" in text
 
@@ -167,7 +167,7 @@ def test_what_cannot_be_compared_is_refused(folder, change, message):
 
 def test_one_methods_own_recipe_leaves_the_table_whole_and_is_named(folder):
     save(folder, "rotation", 0.8, suite_settings=OTHER_RECIPE)
-    text = board.texts(board.load(folder / "made"))["LEADERBOARD.md"].decode()
+    text = leaderboard.texts(board.load(folder / "made"))["LEADERBOARD.md"].decode()
     assert "100 pictures through the encoder; `rotation` 200 |" in text
 
 
@@ -203,7 +203,7 @@ def test_the_files_say_the_same_each_time_and_check_sees_a_stale_one(folder, ben
 
 
 def test_the_csv_has_the_promised_columns(folder):
-    text = board.texts(board.load(folder / "made"))["leaderboard.csv"].decode()
+    text = leaderboard.texts(board.load(folder / "made"))["leaderboard.csv"].decode()
     first = next(csv.DictReader(text.splitlines()))
     promised = "task task_version method seeds value value_low value_high gap gap_low gap_high"
     assert {*promised.split(), "closed", "images_seen", "seconds", "status"} <= first.keys()
@@ -215,7 +215,7 @@ def test_without_imagenet_there_is_no_gap_and_no_plot(tmp_path):
     save(tmp_path, "rotation", 0.8)
     found = board.load(tmp_path / "made")
     assert found.tables[0].rows[0].gap is None
-    board.write(found, tmp_path / "made")
+    leaderboard.write(found, tmp_path / "made")
     assert not list((tmp_path / "made").glob("gap_*"))
 
 

@@ -17,8 +17,8 @@ USERS = {
     "cell": {"run"},
     "plan": {"cli", "run", "cell"},
     "board": {"cli", "run", "leaderboard", "plots"},
-    "leaderboard": {"cli", "board"},
-    "plots": {"board"},
+    "leaderboard": {"cli", "run"},
+    "plots": {"leaderboard"},
 }
 
 
