@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from bench import record
 from bench.errors import UserError
+from bench.metrics import mean_average_precision
 from bench.record import Record
 from bench.stats import bootstrap_map, interval, resamples
 
 CEILING, FLOOR = "imagenet", "random_init"
 RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
 BOOTSTRAP_SEED = 0
+EXACT = 1e-6  # points by which a value may differ when it is computed again elsewhere
 COLLAPSED = 0.1  # an adversarial method whose pictures vary less than this share of real ones'
 
 Samples = NDArray[np.float64]
@@ -113,6 +115,10 @@ def load(folder: Path) -> Board:
     records = record.read_all(folder)
     if not records:
         raise UserError(f"{folder}: holds no records; make some with bench run")
+    for path, found in records.items():
+        place = record.path_of(folder.parent, found.suite, found.task, found.method, found.seed)
+        if path != place:
+            raise UserError(f"{path}: is a copy of the record that belongs at {place}; remove it")
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
     by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
     for path, found in records.items():
@@ -150,12 +156,23 @@ def _table(task: str, records: Mapping[Path, Record]) -> Table:
             arrays = record.read_predictions(path, found)
             if counts is None:
                 counts = resamples(len(arrays["truth"]), RESAMPLES, BOOTSTRAP_SEED)
+            _check_value(path, found, arrays)
             drawn = bootstrap_map(arrays["scores"], arrays["truth"], counts)
             samples[found.method].append(100 * drawn)
     means = {method: np.mean(drawn, axis=0) for method, drawn in samples.items()}
     rows = [_row(method, groups, means) for method in groups]
     ranked = sorted(rows, key=lambda r: (r.value is None, -(r.value.value if r.value else 0)))
     return Table(task, tuple(ranked))
+
+
+def _check_value(path: Path, found: Record, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Refuse a record whose headline is not what its predictions give."""
+    value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
+    if found.value is None or abs(found.value - value) > EXACT:
+        raise UserError(
+            f"{path}: says {found.value}, but its predictions give {value:.4f}; "
+            "delete it and run again"
+        )
 
 
 def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Samples]) -> Row:
@@ -218,7 +235,7 @@ def _flags(row: Row, over: Mapping[str, Estimate | None]) -> list[str]:
     for floor, difference in over.items():
         if difference is None or row.method.startswith(FLOOR):
             continue
-        if difference.value < 0:
+        if difference.high < 0:
             flags.append(f"below {floor}")
         elif difference.low <= 0:
             flags.append(f"not distinguishable from {floor}")

@@ -116,8 +116,10 @@ def _skipped(data: Data) -> list[str]:
 
 
 def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> None:
-    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-    message = " ".join(text.split())
+    # A loader's worker hands its error on with the traceback in front of the message.
+    last = (str(error).strip() or "no message").splitlines()[-1].strip()
+    kind = "" if isinstance(error, UserError) or "Error: " in last else f"{type(error).__name__}: "
+    message = kind + last
     failed = Record(**_identity(cell, context), status="failed", error=message)
     record.save(failed, cell.path(request))
     context.reporter.say(f"{cell}: FAILED: {message}")

@@ -97,10 +97,10 @@ def _described(kind: Kind) -> list[tuple[str, str]]:
 @app.command()
 def board(
     out: Out = OUT,
-    check: Annotated[bool, typer.Option("--check", help="Fail if a board is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a board is stale.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Render the boards of every suite below --out from their records."""
+    """Render the boards of every suite below --out from their records, in place."""
     from bench import board as boards
     from bench import leaderboard
 

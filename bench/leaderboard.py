@@ -97,28 +97,52 @@ def markdown(board: Board) -> str:
 
 def _title(board: Board) -> str:
     suite = board.settings
-    budget = suite["pretraining"]
-    images = {row.method: row.records[0].recipe["images"] for t in board.tables for row in t.rows}
-    own = ", ".join(f"`{m}` {n:,}" for m, n in sorted(images.items()) if n != budget["images"])
+    lines = [
+        f"# How far from ImageNet labels? Suite `{board.suite}`",
+        "",
+        f"{suite['summary'][0].upper()}{suite['summary'][1:]}.",
+        "",
+        "| | |",
+        "| --- | --- |",
+        f"| backbone, the same in every row | `{suite['backbone']['name']}` |",
+        f"| pretraining pictures | `{suite['corpus']['folder']}` |",
+        f"| pretraining recipe | {_recipe(suite['pretraining'], {})} |",
+    ]
+    for method, recipe in sorted(_own_recipes(board).items()):
+        lines.append(f"| but `{method}` | {_recipe(recipe, suite['pretraining'])} |")
     return "\n".join(
         [
-            f"# How far from ImageNet labels? Suite `{board.suite}`",
-            "",
-            f"{suite['summary'][0].upper()}{suite['summary'][1:]}.",
-            "",
-            "| | |",
-            "| --- | --- |",
-            f"| backbone, the same in every row | `{suite['backbone']['name']}` |",
-            f"| pretraining pictures | `{suite['corpus']['folder']}`, crops of "
-            f"{budget['crop']} px |",
-            f"| pretraining budget | {budget['images']:,} pictures through the encoder"
-            + (f"; {own}" if own else "")
-            + " |",
+            *lines,
             f"| trained and tested on | `{suite['voc']['folder']}`, `{suite['voc']['train']}` -> "
             f"`{suite['voc']['test']}`, {suite['voc']['size']} px |",
             f"| settings (SHA-256) | `{board.sha256[:16]}` |",
         ]
     )
+
+
+def _own_recipes(board: Board) -> dict[str, dict[str, Any]]:
+    """The recipes of the methods on the board that differ from the suite's."""
+    rows = [row for table in board.tables for row in table.rows]
+    recipes = {row.method: row.records[0].recipe for row in rows}
+    return {m: r for m, r in recipes.items() if r != board.settings["pretraining"]}
+
+
+def _recipe(recipe: dict[str, Any], base: dict[str, Any]) -> str:
+    """What a recipe says, or in what it differs from `base`, in words."""
+    said = {key: value for key, value in recipe.items() if base.get(key, ...) != value}
+    words = {
+        "images": lambda v: f"{v:,} pictures through the encoder",
+        "batch": lambda v: f"batch {v}",
+        "crop": lambda v: f"crops of {v} px",
+        "crop_scale": lambda v: f"of {v[0]:g} to {v[1]:g} of the area",
+        "optimiser": str,
+        "learning_rate": lambda v: f"rate {v:g}",
+        "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
+        "weight_decay": lambda v: f"weight decay {v:g}",
+        "schedule": lambda v: f"{v} schedule",
+        "warmup": lambda v: f"warm-up {v:.0%}",
+    }
+    return ", ".join(words[key](said[key]) for key in words if key in said)
 
 
 def _section(board: Board, table: Table) -> str:
@@ -206,8 +230,10 @@ READING = f"""## How to read this
 
 - **gap**: the value of `{CEILING}` minus the method's, on the same test pictures. Smaller is
   better; below 0 beats ImageNet labels.
-- **over untrained**: the same difference to the untrained encoder that sees of a picture what this
-  one sees: L only (`{FLOOR}_l`), L and ab by halves (`{FLOOR}_lab`), the two
+- **over {FLOOR}**: the method's value minus that of `{FLOOR}`, the untrained backbone. Above 0:
+  training helped.
+- **over untrained**: the method's value minus that of the untrained encoder that sees of a picture
+  what this one sees: L only (`{FLOOR}_l`), L and ab by halves (`{FLOOR}_lab`), the two
   sides of the diagonal (`{FLOOR}_halves`), or all of it (`{FLOOR}`).
 - **closed**: (method - `{FLOOR}`) / (`{CEILING}` - `{FLOOR}`), the share of the way from no
   training to ImageNet labels.

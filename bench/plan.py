@@ -8,6 +8,7 @@ from pathlib import Path
 
 from bench import plugins, record
 from bench.errors import UserError
+from bench.record import Record
 from bench.suite import Suite
 
 
@@ -74,21 +75,12 @@ def is_recorded(cell: Cell, request: Request) -> bool:
     if not path.exists():
         return False
     found = record.read(path)
-    if found.suite_sha256 != request.suite.sha256:
-        raise UserError(
-            f"{path}: was made by other settings of suite {request.suite.name} "
-            f"({found.suite_sha256[:8]}, not {request.suite.sha256[:8]}); "
-            "choose another --out, or a new name with --set name=..."
-        )
-    if found.recipe != request.suite.recipe(cell.method).model_dump(mode="json"):
-        raise UserError(
-            f"{path}: was trained by another recipe than suite {request.suite.name} now gives "
-            f"{cell.method}; choose another --out, or move it away"
-        )
+    if found.status == "failed":
+        return False
+    _check_settings(path, found, request)
     task = plugins.describe("tasks", cell.task)
     current = (
-        found.status == "ok"
-        and found.task_version == task.constants["version"]
+        found.task_version == task.constants["version"]
         and found.method_code == plugins.method_code(cell.method)
         and found.task_code == plugins.task_code(cell.task)
     )
@@ -97,8 +89,53 @@ def is_recorded(cell: Cell, request: Request) -> bool:
     return current
 
 
+def _check_settings(path: Path, found: Record, request: Request) -> None:
+    """Refuse a record of other settings: it is never overwritten, and never shares a table."""
+    suite = request.suite
+    if found.suite_sha256 != suite.sha256:
+        raise UserError(
+            f"{path}: was made by other settings of suite {suite.name} "
+            f"({found.suite_sha256[:8]}, not {suite.sha256[:8]}); "
+            "choose another --out, or a new name with --set name=..."
+        )
+    if found.recipe != suite.recipe(found.method).model_dump(mode="json"):
+        raise UserError(
+            f"{path}: was trained by another recipe than suite {suite.name} now gives "
+            f"{found.method}; choose another --out, or move it out of this folder"
+        )
+
+
+def check_board(todo: Sequence[Cell], request: Request) -> None:
+    """Refuse, before anything is computed, to add cells to a board that cannot hold them.
+
+    Args:
+        todo: the cells about to be computed; what they replace does not count.
+        request: says where the records stand.
+
+    Raises:
+        UserError: a record that stays was made by other settings, another task version, or other
+            code than the cells would be.
+    """
+    tasks, methods = {cell.task for cell in todo}, {cell.method for cell in todo}
+    for path, found in _staying(todo, request).items():
+        _check_settings(path, found, request)
+        mend = "run it again in the same command, or move it out of this folder"
+        if found.task not in tasks:
+            continue
+        version = plugins.describe("tasks", found.task).constants["version"]
+        if found.task_version != version:
+            raise UserError(
+                f"{path}: was scored by version {found.task_version} of {found.task}, which is now "
+                f"{version}; {mend}"
+            )
+        if found.task_code != plugins.task_code(found.task):
+            raise UserError(f"{path}: was scored by other code of {found.task}; {mend}")
+        if found.method in methods and found.method_code != plugins.method_code(found.method):
+            raise UserError(f"{path}: was made by other code of {found.method}; {mend}")
+
+
 def check_data(todo: Sequence[Cell], request: Request, fingerprints: Mapping[str, str]) -> None:
-    """Refuse, before anything is computed, to add cells to a board of other pictures or versions.
+    """Refuse, before anything is computed, to add cells to a board of other pictures.
 
     Args:
         todo: the cells about to be computed; what they replace does not count.
@@ -106,21 +143,20 @@ def check_data(todo: Sequence[Cell], request: Request, fingerprints: Mapping[str
         fingerprints: of the image sets that are open now.
 
     Raises:
-        UserError: a record that stays was made on other data, or by another task version.
+        UserError: a record that stays was made on other data.
     """
-    replaced = {cell.path(request) for cell in todo}
-    tasks = {cell.task: plugins.describe("tasks", cell.task).constants for cell in todo}
-    for path, found in record.read_all(request.out / request.suite.name).items():
-        if path in replaced or found.task not in tasks:
-            continue
-        if found.task_version != tasks[found.task]["version"]:
-            raise UserError(
-                f"{path}: was scored by version {found.task_version} of {found.task}, which is now "
-                f"{tasks[found.task]['version']}; run it again in the same command, or move it away"
-            )
+    tasks = {cell.task for cell in todo}
+    for path, found in _staying(todo, request).items():
         for name, fingerprint in found.data.items():
-            if fingerprints.get(name, fingerprint) != fingerprint:
+            if found.task in tasks and fingerprints.get(name, fingerprint) != fingerprint:
                 raise UserError(
                     f"{path}: was made on other pictures ({name}) than lie there now; "
-                    "choose another --out, or move it away"
+                    "choose another --out, or move it out of this folder"
                 )
+
+
+def _staying(todo: Sequence[Cell], request: Request) -> dict[Path, Record]:
+    """The records that the cells about to be computed will not replace."""
+    replaced = {cell.path(request) for cell in todo}
+    found = record.read_all(request.out / request.suite.name)
+    return {path: entry for path, entry in found.items() if path not in replaced}

@@ -20,6 +20,12 @@ TASK_CORE = (*ENCODER, "features", "metrics", "probe")
 
 Kind = Literal["methods", "tasks"]
 
+# What a plug-in's class must say of itself.
+ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
+    "methods": ("reference", "reads", "pretrain"),
+    "tasks": ("reference", "reads", "metric", "version", "evaluate"),
+}
+
 
 @dataclass(frozen=True)
 class Description:
@@ -67,8 +73,9 @@ def load(kind: Kind, name: str) -> Any:
     """The plug-in's class: the one public class that its file defines."""
     try:
         module = importlib.import_module(f"bench.{kind}.{name}")
-    except (SyntaxError, ImportError) as error:
-        raise UserError(f"{source(kind, name)}: cannot be imported ({error})") from error
+    except Exception as error:  # whatever its module raises
+        text = f"{type(error).__name__}: {error}"
+        raise UserError(f"{source(kind, name)}: cannot be imported ({text})") from error
     found = [
         value
         for key, value in vars(module).items()
@@ -76,6 +83,9 @@ def load(kind: Kind, name: str) -> Any:
     ]
     if len(found) != 1:
         raise UserError(f"{source(kind, name)}: defines {len(found)} public classes, must be one")
+    for attribute in ATTRIBUTES[kind]:
+        if not hasattr(found[0], attribute):
+            raise UserError(f"{source(kind, name)}: {found[0].__name__} says no `{attribute}`")
     return found[0]
 
 

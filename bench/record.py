@@ -8,10 +8,10 @@ import os
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from bench.digest import file_digest
 from bench.errors import UserError
@@ -82,6 +82,15 @@ class Record(Table):
     data: dict[str, str] = {}
     environment: dict[str, Any] = {}
     created: str
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        for key in ("value", "encoder", "pretraining"):
+            if self.status == "ok" and getattr(self, key) is None:
+                raise ValueError(f"status ok without {key}")
+        if not {"pretraining", "recipes"} <= self.suite_settings.keys():
+            raise ValueError("suite_settings without pretraining or recipes")
+        return self
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -23,6 +23,7 @@ def run(request: Request, reporter: Reporter) -> board.Board:
     todo = [cell for cell in cells if not plan.is_recorded(cell, request)]
     _announce(request, cells, todo, reporter)
     if todo:
+        plan.check_board(todo, request)
         from bench.cell import compute
 
         compute(todo, request, reporter)

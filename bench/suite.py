@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bench import plugins
 from bench.digest import digest
 from bench.errors import UserError, unknown
 
@@ -35,7 +36,7 @@ class Scenes(Section):
     """Pictures that the suite renders for itself, instead of a data root."""
 
     seed: int
-    size: Positive
+    size: Annotated[int, Field(ge=16)]
     """Longest side, pixels."""
     corpus: Positive
     """Pictures for pretraining."""
@@ -111,7 +112,8 @@ class LinearProbe(Section):
 class Suite(Section):
     """One declared experiment; `sha256` names it."""
 
-    name: str
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    """Also the name of the folder of its records."""
     summary: str
     seeds: Positive
     """How many seeds a run takes if the command line does not say."""
@@ -135,8 +137,12 @@ class Suite(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if list(self.probe.costs) != sorted(set(self.probe.costs)) or min(self.probe.costs) <= 0:
-            raise ValueError("probe.costs must be positive and ascending")
+        costs = self.probe.costs
+        if not costs or list(costs) != sorted(set(costs)) or costs[0] <= 0:
+            raise ValueError("probe.costs must be positive and ascending, at least one")
+        for name, recipe in {"pretraining": self.pretraining, **self.recipes}.items():
+            if recipe.crop_scale[0] > recipe.crop_scale[1]:
+                raise ValueError(f"{name}.crop_scale must be ascending")
         if len(set(self.voc.classes)) != len(self.voc.classes) or not self.voc.classes:
             raise ValueError("voc.classes must be distinct names, at least one")
         return self
@@ -171,7 +177,10 @@ def load(request: str, overrides: list[str] | None = None) -> Suite:
         where, path = request, Path(request)
         if not path.is_file():
             raise UserError(f"{request}: no such suite file")
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise UserError(f"{request}: is not UTF-8 text") from None
     else:
         if request not in names():
             raise unknown("suite", request, names())
@@ -206,11 +215,16 @@ def _override(data: dict[str, Any], override: str) -> None:
 def _validate(data: dict[str, Any], where: str) -> Suite:
     try:
         # Strict types as JSON has them: a TOML array may stand for a tuple, "1" not for 1.
-        return Suite.model_validate(_tuples(data))
+        suite = Suite.model_validate(_tuples(data))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{where}: {_explain(first['type'], key, first['msg'])}") from None
+    methods = plugins.names("methods")
+    for method in suite.recipes:
+        if method not in methods:
+            raise UserError(f"{where}: [recipes.{method}]: {unknown('method', method, methods)}")
+    return suite
 
 
 def _tuples(value: Any) -> Any:

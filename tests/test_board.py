@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,11 +16,13 @@ SETTINGS = {
     "summary": "made up",
     "backbone": {"name": "net"},
     "corpus": {"folder": "corpus"},
-    "pretraining": {"images": 100, "crop": 8},
+    "pretraining": {"images": 100, "crop": 8, "learning_rate": 0.1},
     "recipes": {},
     "voc": {"folder": "VOC", "train": "train", "test": "val", "size": 32, "min_positives": 2},
 }
-OTHER_RECIPE = SETTINGS | {"recipes": {"rotation": {"images": 200, "crop": 8}}}
+OTHER_RECIPE = SETTINGS | {
+    "recipes": {"rotation": {"images": 200, "crop": 8, "learning_rate": 0.1}}
+}
 
 
 def save(folder, method, quality, seed=0, **changes):
@@ -87,7 +90,8 @@ def test_pairing_narrows_the_gap(tmp_path):
     same = record.read_predictions(
         path / "imagenet/seed0.json", record.read(path / "imagenet/seed0.json")
     )
-    record.save(twin, path / "twin/seed0.json", same)
+    whole = record.read(path / "imagenet/seed0.json").value
+    record.save(twin.model_copy(update={"value": whole}), path / "twin/seed0.json", same)
     assert rows(tmp_path)["twin"].gap.low == rows(tmp_path)["twin"].gap.high
 
 
@@ -168,7 +172,32 @@ def test_what_cannot_be_compared_is_refused(folder, change, message):
 def test_one_methods_own_recipe_leaves_the_table_whole_and_is_named(folder):
     save(folder, "rotation", 0.8, suite_settings=OTHER_RECIPE)
     text = leaderboard.texts(board.load(folder / "made"))["LEADERBOARD.md"].decode()
-    assert "100 pictures through the encoder; `rotation` 200 |" in text
+    assert (
+        "| pretraining recipe | 100 pictures through the encoder, crops of 8 px, rate 0.1 |" in text
+    )
+    assert "| but `rotation` | 200 pictures through the encoder |" in text
+
+
+def test_a_copied_record_is_refused_not_counted_as_a_seed(folder):
+    place = folder / "made/voc_cls/rotation"
+    shutil.copytree(place, place.with_name("rotation_backup"))
+    with pytest.raises(UserError, match=r"rotation_backup/seed0\.json: is a copy of the record"):
+        board.load(folder / "made")
+
+
+def test_a_value_that_its_predictions_do_not_give_is_refused(folder):
+    path = folder / "made/voc_cls/rotation/seed0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"value": 99.9}))
+    with pytest.raises(UserError, match=r"says 99\.9, but its predictions give"):
+        board.load(folder / "made")
+
+
+@pytest.mark.parametrize("change", [{"value": None}, {"encoder": None}, {"suite_settings": {}}])
+def test_an_incomplete_record_is_named(folder, change):
+    path = folder / "made/voc_cls/rotation/seed0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(UserError, match=r"seed0\.json: not a record .*without"):
+        board.load(folder / "made")
 
 
 def test_changed_predictions_are_refused(folder):

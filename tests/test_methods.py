@@ -75,6 +75,17 @@ def test_gradients_reach_every_stage_of_the_encoder(name, context):
 
 
 @pytest.mark.parametrize("name", PRETEXTS)
+def test_the_budget_counts_what_the_encoder_sees(name, context):
+    pretext = built(name, context)
+    batch = batch_of(pretext, context, name)
+    seen = []
+    pretext.encoder.parts[0].register_forward_pre_hook(lambda _, x: seen.append(len(x[0])))
+    for player in pretext.players():
+        pretext.loss(batch, player)
+    assert sum(seen) == 4 * pretext.views, f"views = {pretext.views} of {sum(seen) / 4:g} shown"
+
+
+@pytest.mark.parametrize("name", PRETEXTS)
 def test_the_loss_is_finite_in_bfloat16(name, context):
     pretext = built(name, context)
     batch = batch_of(pretext, context, name)

@@ -1,3 +1,6 @@
+import sys
+import types
+
 import pytest
 
 from bench import plugins
@@ -44,3 +47,19 @@ def test_the_code_digest_sees_code_and_not_comments(tmp_path):
     plain = digest("def f(x):\n    return x + 1\n")
     assert digest('"""Doc."""\n\n\ndef f(x):\n    "doc"\n    return (x + 1)  # why\n') == plain
     assert digest("def f(x):\n    return x + 2\n") != plain
+
+
+def test_a_plugin_that_says_too_little_or_breaks_is_named(monkeypatch, tmp_path):
+    silent = types.ModuleType("bench.methods.silent")
+    silent.Silent = type("Silent", (), {"__module__": silent.__name__, "reads": ()})
+    monkeypatch.setitem(sys.modules, silent.__name__, silent)
+    with pytest.raises(UserError, match=r"silent\.py: Silent says no `reference`"):
+        plugins.load("methods", "silent")
+
+    def broken(name):
+        raise NameError("name 'nn' is not defined")
+
+    monkeypatch.setattr(plugins, "source", lambda kind, name: tmp_path / f"{name}.py")
+    monkeypatch.setattr(plugins.importlib, "import_module", broken)
+    with pytest.raises(UserError, match=r"odd\.py: cannot be imported \(NameError: name 'nn'"):
+        plugins.load("methods", "odd")

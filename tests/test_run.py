@@ -138,6 +138,13 @@ def test_a_record_of_other_settings_is_never_overwritten(bench_run):
     assert "was made by other settings of suite mini" in done.error
 
 
+def test_a_failed_cell_of_other_settings_does_not_block_the_right_ones(bench_run, tmp_path):
+    assert bench_run("random_init", sets=[*SMOKE, "backbone.name='resnet_foo'"]).status == 1
+    assert bench_run("random_init").status == 0
+    text = (tmp_path / "out/mini/LEADERBOARD.md").read_text()
+    assert "FAILED" not in text
+
+
 def test_a_recipe_of_one_method_leaves_the_others_recorded(bench_run):
     assert bench_run("random_init,rotation").status == 0
     other = [*SMOKE, "recipes.jigsaw.learning_rate=0.5"]
@@ -299,6 +306,8 @@ def test_other_pictures_or_versions_are_refused_before_anything_is_computed(benc
     for change, message in (
         ({"data": {"voc_test": "0" * 64}}, "was made on other pictures (voc_test)"),
         ({"task_version": 0}, "was scored by version 0 of voc_cls"),
+        ({"task_code": "0" * 64}, "was scored by other code of voc_cls"),
+        ({"suite_sha256": "0" * 64}, "was made by other settings of suite mini"),
     ):
         path.write_text(json.dumps(entry | change))
         done = bench_run("imagenet")

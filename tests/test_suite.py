@@ -45,6 +45,11 @@ def test_a_method_inherits_what_its_recipe_leaves_out():
     [
         ("pretraining.crap=3", "unknown key 'pretraining.crap': did you mean crop"),
         ("probe.fold=3", "unknown key 'probe.fold': did you mean folds?"),
+        ("recipes.rotaton.crop=3", "[recipes.rotaton]: unknown method 'rotaton': did you mean"),
+        ("name='../up'", "key 'name': string should match pattern"),
+        ("scenes.size=1", "key 'scenes.size'"),
+        ("probe.costs=[]", "probe.costs must be positive and ascending, at least one"),
+        ("pretraining.crop_scale=[0.9,0.1]", "pretraining.crop_scale must be ascending"),
         ("recipes.rotation.lr=3", "unknown key 'recipes.rotation.lr': there are"),
         ("pretraining.crop='48'", "key 'pretraining.crop': input should be a valid integer"),
         ("pretraining.crop=-1", "key 'pretraining.crop': input should be greater than 0"),
@@ -79,3 +84,10 @@ def test_a_file_of_ones_own(tmp_path):
 def test_an_unknown_suite_names_the_near_ones():
     with pytest.raises(UserError, match="unknown suite 'tinny': did you mean tiny"):
         suite.load("tinny")
+
+
+def test_a_suite_that_is_not_text_is_named(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"name = '\xff'")
+    with pytest.raises(UserError, match=r"mine\.toml: is not UTF-8 text"):
+        suite.load(str(path))
