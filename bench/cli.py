@@ -97,7 +97,7 @@ def _described(kind: Kind) -> list[tuple[str, str]]:
 @app.command()
 def board(
     out: Out = OUT,
-    check: Annotated[bool, typer.Option("--check", help="Write nothing; fail if a board is stale.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only say whether one is stale.")] = False,
     verbose: Verbose = False,
 ) -> None:
     """Render the boards of every suite below --out from their records, in place."""

@@ -35,11 +35,12 @@ def gap(table: Table) -> dict[str, bytes]:
         for place, row in enumerate(rows):
             assert row.gap is not None
             value, low, high = row.gap.value, row.gap.low, row.gap.high
-            colour = ORANGE if row.method in (CEILING, FLOOR) else BLUE
+            reference = row.method == CEILING or row.method.startswith(FLOOR)
+            colour = ORANGE if reference else BLUE
             axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="butt")
-            axes.plot(value, place, "D" if colour == ORANGE else "o", color=colour, ms=6)
-            axes.annotate(f"{value:.1f}", (value, place), (0, 7), textcoords="offset points",
-                          ha="center", fontsize=8)  # fmt: skip
+            axes.plot(value, place, "D" if reference else "o", color=colour, ms=6)
+            axes.annotate(f"{value:.1f}", (high, place), (6, 0), textcoords="offset points",
+                          va="center", fontsize=8)  # fmt: skip
             if row.method == FLOOR:
                 axes.axvline(value, color=ORANGE, lw=0.8, ls=":")
         axes.axvline(0, color=ORANGE, lw=0.8)
@@ -49,7 +50,9 @@ def gap(table: Table) -> dict[str, bytes]:
             f"gap to {CEILING}: points of {example.metric}, with paired 95 % interval "
             "(less is better)"
         )
-        axes.set_title(f"{table.task}, suite {example.suite}", loc="left", fontsize=11)
+        title = f"{table.task}, suite {example.suite}"
+        title += f" (diamonds: {CEILING} and untrained; dotted: {FLOOR})"
+        axes.set_title(title, loc="left", fontsize=10)
         files = {}
         for form, about in {"svg": {"Date": None}, "png": {"Software": None}}.items():
             buffer = io.BytesIO()
