@@ -24,7 +24,7 @@ from bench.pretext import make_optimiser
 from bench.progress import Reporter
 
 ROUNDS, LEAST = 5, 0.85
-SETTINGS = ["scenes.corpus=1000", "scenes.train=1", "scenes.test=1", "pretraining.images=6400"]
+SETTINGS = ["scenes.corpus=1000", "scenes.train=1", "scenes.test=1", "recipes.rotation.images=6400"]
 
 
 def main() -> int:

@@ -1,5 +1,9 @@
 """What several test modules share."""
 
+from bench import suite
+
+BUDGETS = {"context_prediction": (72, 18), "jigsaw": (72, 18)}  # nine tiles of each picture
+
 # `mini`, shrunk until a cell takes a second.
 SMOKE = [
     "scenes.size=48",
@@ -9,8 +13,8 @@ SMOKE = [
     "pretraining.images=64",
     "pretraining.batch=16",
     "pretraining.crop=32",
-    *(f"recipes.{tiles}.batch=18" for tiles in ("context_prediction", "jigsaw")),
-    *(f"recipes.{tiles}.images=72" for tiles in ("context_prediction", "jigsaw")),
+    *(f"recipes.{m}.images={BUDGETS.get(m, (64, 16))[0]}" for m in suite.load("mini").recipes),
+    *(f"recipes.{m}.batch={BUDGETS.get(m, (64, 16))[1]}" for m in suite.load("mini").recipes),
     "recipes.context_prediction.crop=48",
     "voc.size=32",
     "voc.min_positives=3",

@@ -16,7 +16,8 @@ from bench.pretext import NonFiniteLossError, Pretext, rate_factor
 def with_recipe(context, method="rotation", **changes):
     made = context(method)
     recipe = made.suite.pretraining.model_copy(update=changes)
-    return replace(made, suite=made.suite.model_copy(update={"pretraining": recipe}))
+    recipes = made.suite.recipes | {method: recipe}
+    return replace(made, suite=made.suite.model_copy(update={"recipes": recipes}))
 
 
 class Stopped(BaseException):

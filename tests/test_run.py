@@ -68,7 +68,7 @@ def test_neither_order_nor_company_nor_the_cache_changes_a_number(bench_run, tmp
     ]
 
 
-SLOWER = [*SMOKE, "pretraining.images=3000", "scenes.test=200", "probe.dimensions=512"]
+SLOWER = [*SMOKE, "recipes.rotation.images=3000", "scenes.test=200", "probe.dimensions=512"]
 SLOWER += ["probe.costs=[0.01, 0.1, 1.0, 10.0, 100.0]"]
 
 
