@@ -84,7 +84,7 @@ def kill_when(condition, out, cache):
     process = subprocess.Popen(
         command(out, cache), stderr=subprocess.DEVNULL, start_new_session=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline
