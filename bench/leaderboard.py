@@ -130,7 +130,7 @@ def _own_recipes(board: Board) -> dict[str, dict[str, Any]]:
 def _recipe(recipe: dict[str, Any], base: dict[str, Any]) -> str:
     """What a recipe says, or in what it differs from `base`, in words."""
     said = {key: value for key, value in recipe.items() if base.get(key, ...) != value}
-    words = {
+    words: dict[str, Any] = {
         "images": lambda v: f"{v:,} pictures through the encoder",
         "batch": lambda v: f"batch {v}",
         "crop": lambda v: f"crops of {v} px",

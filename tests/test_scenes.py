@@ -125,10 +125,11 @@ def test_class_lists_agree_with_the_annotations(voc: Path, split: str) -> None:
         assert 0.12 < positives / len(lines) < 0.45, label
 
 
-def test_truncated_and_difficult_objects_both_occur_and_are_the_minority(voc: Path) -> None:
+def test_truncated_difficult_and_whole_objects_all_occur(voc: Path) -> None:
     entries = [entry for name in everything(voc) for entry in objects(voc, name)]
-    for flag in ("truncated", "difficult"):
-        assert 0.02 < np.mean([field(entry, flag) == "1" for entry in entries]) < 0.5
+    # Large objects are often cut off or partly hidden, about every second one.
+    for flag, most in (("truncated", 0.65), ("difficult", 0.5)):
+        assert 0.02 < np.mean([field(entry, flag) == "1" for entry in entries]) < most
     for entry in entries:
         xmin, ymin, xmax, ymax = box(entry)
         if min(xmax - xmin, ymax - ymin) < 7:
