@@ -131,6 +131,16 @@ def test_a_failed_cell_fails_alone_and_is_run_again(bench_run, tmp_path):
     assert "1 recorded already, 1 to run" in again.err
 
 
+def test_a_workers_error_is_one_line_without_its_traceback(bench_run, tmp_path, monkeypatch):
+    def spoilt(image, recipe):
+        raise ValueError("cannot crop this")
+
+    monkeypatch.setattr("bench.pretext.random_crop", spoilt)  # workers are forked with it
+    assert bench_run("rotation", cache=tmp_path / "cache").status == 1
+    failed = record.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
+    assert failed.error == "ValueError: cannot crop this"
+
+
 def test_a_record_of_other_settings_is_never_overwritten(bench_run):
     assert bench_run("random_init").status == 0
     done = bench_run("random_init", sets=[*SMOKE, "voc.min_positives=4"])
