@@ -353,3 +353,12 @@ def test_samples_lie_beside_the_record_and_are_linked(bench_run, tmp_path):
     assert bench_run("split_brain", out=tmp_path / "again", cache=cache).status == 0  # from cache
     again = tmp_path / "again" / "mini" / "voc_cls" / "split_brain" / "samples.png"
     assert again.read_bytes() == first
+
+
+def test_samples_that_may_not_be_copied_are_not_linked(bench, bench_run, tmp_path):
+    out = tmp_path / "out"
+    assert bench_run("split_brain,random_init", out=out).status == 0
+    (out / "mini" / "voc_cls" / "split_brain" / "samples.png").unlink()
+    assert bench("board", "--check", "--out", out).status == 2
+    assert bench("board", "--out", out).status == 0
+    assert "samples.png" not in (out / "mini" / "LEADERBOARD.md").read_text()
