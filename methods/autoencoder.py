@@ -1,9 +1,11 @@
-"""Denoising autoencoder: the picture itself, from a copy with pixels knocked out.
+"""Denoising autoencoder: the picture itself, from a copy with parts of it knocked out.
 
-What was kept: a random half of the pixels is masked (Vincent et al. 2008, section 3; they try 0 to
-50 %), the whole clean picture is reconstructed through a bottleneck, the squared error is
-minimised. What changed: the suite's backbone is the encoder, its last stage the bottleneck, and a
-convolutional decoder without skip connections takes the place of tied weights.
+What was kept: components of the input are masked with probability one half, each on its own
+(Vincent et al. 2008, section 3; they try 0 to 50 %), the whole clean picture is reconstructed, the
+squared error is minimised. What changed: a component is the lightness, or the colour, of a cell of
+8 x 8 pixels, as a single pixel or one of R, G and B only repeats its neighbours; the suite's
+backbone is the encoder, and a convolutional decoder that reads every stage takes the place of tied
+weights. No bottleneck is needed: what is masked cannot be copied.
 """
 
 from typing import ClassVar
@@ -13,11 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.heads import Decoder
+from bench.lab import lab_to_rgb, rgb_to_lab
 from bench.method import Context
 from bench.pretext import Pretext
 from bench.views import unit
 
-MASKED = 0.5  # share of the pixels that become mid-gray
+MASKED = 0.5  # probability of a cell to lose its L, and again to lose its ab
+CELL = 8  # pixels a side
+EMPTY = (50.0, 0.0, 0.0)  # Lab of what is masked: mid-gray
 
 
 class Autoencoder(Pretext):
@@ -26,28 +31,34 @@ class Autoencoder(Pretext):
     reference: ClassVar[str] = "Vincent et al. 2008, https://doi.org/10.1145/1390156.1390294"
 
     def build(self, context: Context) -> None:
-        """Add a decoder of the last stage."""
+        """Add a decoder to the picture's own grid."""
         super().build(context)
-        self.decoder = Decoder(self.encoder.channels[-1:], self.encoder.strides[-1:], 3, 1)
+        self.decoder = Decoder(self.encoder.channels, self.encoder.strides, 3, 1)
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Mean squared error, pixels in [0, 1]; `batch` holds crops, uint8 (B, 3, H, H)."""
         clean = unit(batch)
-        made = self._reconstruct(_mask(clean)).float()
+        made = self._reconstruct(mask(clean)).float()
         self.monitors["l1"] = (made - clean).abs().mean()
         return F.mse_loss(made, clean)
 
     def _reconstruct(self, noisy: Tensor) -> Tensor:
-        picture: Tensor = self.decoder(self.encoder(noisy)[-1:], noisy.shape[2:])
+        picture: Tensor = self.decoder(self.encoder(noisy), noisy.shape[2:])
         return picture.sigmoid()
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: the masked picture, its reconstruction, the truth."""
         clean = unit(batch)
-        noisy = _mask(clean)
+        noisy = mask(clean)
         return torch.stack([noisy, self._reconstruct(noisy), clean])
 
 
-def _mask(clean: Tensor) -> Tensor:
-    keep = torch.rand_like(clean[:, :1]) >= MASKED
-    return torch.where(keep, clean, 0.5)
+def mask(clean: Tensor) -> Tensor:
+    """Knock out the lightness of some cells and the colour of others, RGB (B, 3, H, W)."""
+    lab = rgb_to_lab(clean)
+    size = lab.shape[2:]
+    cells = [-(-side // CELL) for side in size]
+    keep = torch.rand(len(lab), 2, *cells, device=lab.device) >= MASKED
+    keep = keep.repeat_interleave(CELL, 2).repeat_interleave(CELL, 3)[:, :, : size[0], : size[1]]
+    empty = lab.new_tensor(EMPTY).view(3, 1, 1)
+    return lab_to_rgb(torch.where(keep[:, [0, 1, 1]], lab, empty))

@@ -4,14 +4,14 @@ The cut is ours, after the cross-channel one of the paper: two disjoint encoders
 one seeing what lies above the diagonal and one what lies below (the rest is 0), features
 concatenated, at transfer too. From its own side each predicts, at every second pixel of the other
 side, the colour in the 313 bins of colorization and L in 100 bins, as the paper's channels do. What
-lies far from the cut cannot be told from across it, so a pixel weighs exp(-distance / 4 pixels).
-Decoders read every stage from stride 2 on: beyond the diagonal the fine stages see nothing.
+lies far from the cut cannot be told from across it, so a pixel weighs exp(-distance / 4 pixels),
+and nothing beyond 12. Decoders read every stage from stride 2 on.
 """
 
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import bins
@@ -23,7 +23,9 @@ from bench.pretext import Pretext
 from bench.views import unit
 
 REACH = 4.0  # pixels along a row from the diagonal over which a prediction's weight falls to 1 / e
+FAR = 12  # pixels from the diagonal: the last that are predicted, weight 0.05
 STRIDE = 2  # of the predictions, in pixels: half of colorization's, as so few are near the cut
+WIDTH = 64  # channels between a decoder and its classifier
 OTHER = {"above": "below", "below": "above"}
 
 
@@ -34,13 +36,12 @@ class SplitBrainHalves(Pretext):
     sees: ClassVar[tuple[str, ...]] = ("above", "below")
 
     def build(self, context: Context) -> None:
-        """Add a decoder to each half, and estimate how rare each colour is."""
+        """Add a decoder and a classifier to each half, and estimate how rare each colour is."""
         super().build(context)
         channels, strides = self.encoder.part_channels, self.encoder.strides
         self.split = [bins.LIGHTNESSES, len(bins.ab_centres())]
-        self.heads = torch.nn.ModuleList(
-            Decoder(channels, strides, sum(self.split), STRIDE) for _ in self.sees
-        )
+        self.decoders = nn.ModuleList(Decoder(channels, strides, WIDTH, STRIDE) for _ in OTHER)
+        self.classifiers = nn.ModuleList(nn.Conv2d(WIDTH, sum(self.split), 1) for _ in OTHER)
         self.weights: Tensor
         self.register_buffer("weights", bins.corpus_weights(context.corpus, self.recipe))
 
@@ -48,33 +49,39 @@ class SplitBrainHalves(Pretext):
         """Sum of the cross-entropies on both sides; `batch` holds crops, uint8 (B, 3, H, H)."""
         rgb = unit(batch)
         lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
-        truth, total = bins.lightness_bins(lab), rgb.new_zeros(())
-        for side, (lightness, colour) in self._predict(rgb).items():
-            mask = _weights(side, rgb)[::STRIDE, ::STRIDE]
+        total = rgb.new_zeros(())
+        for side, features, classify in self._decode(rgb):
+            rows, columns, weight = near_the_cut(side, rgb)
+            lightness, colour = classify(features[:, :, rows, columns, None]).split(self.split, 1)
+            there = lab[:, :, rows, columns, None]
+            truth = bins.lightness_bins(there)
             entropy = F.cross_entropy(lightness.float(), truth, reduction="none")
-            total = total + (entropy * mask).sum() / (mask.sum() * len(rgb))
-            total = total + bins.colour_loss(colour, lab[:, 1:], self.weights, mask)
+            total = total + (entropy * weight).sum() / (weight.sum() * len(rgb))
+            total = total + bins.colour_loss(colour, there[:, 1:], self.weights, weight)
         return total
 
-    def _predict(self, rgb: Tensor) -> dict[str, tuple[Tensor, ...]]:
-        """For each side the logits of L and of ab there, predicted from the other side."""
-        maps = zip(self.sees, self.heads, self.encoder.by_part(rgb), strict=True)
-        return {
-            OTHER[sight]: head(part, rgb.shape[2:]).split(self.split, 1)
-            for sight, head, part in maps
-        }
+    def _decode(self, rgb: Tensor) -> list[tuple[str, Tensor, nn.Module]]:
+        """Each side, what the other says of it, (B, WIDTH, h, w), and the classifier of that."""
+        parts = zip(self.sees, self.encoder.by_part(rgb), self.decoders, strict=True)
+        decoded = [(OTHER[s], decoder(maps, rgb.shape[2:]).relu()) for s, maps, decoder in parts]
+        return [(*pair, c) for pair, c in zip(decoded, self.classifiers, strict=True)]
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: the lower side predicted, the upper side predicted, the truth."""
         rgb, rows = unit(batch), []
-        for side, (lightness, colour) in self._predict(rgb).items():
+        for side, features, classify in self._decode(rgb):
+            lightness, colour = classify(features).split(self.split, 1)
             lab = torch.cat([bins.mean_lightness(lightness), bins.annealed_mean(colour)], 1)
             painted = lab_to_rgb(F.interpolate(lab, size=rgb.shape[2:], mode="bilinear"))
             rows.append(torch.where(side_mask(side, rgb) > 0, painted, rgb))
         return torch.stack([*rows, rgb])
 
 
-def _weights(side: str, rgb: Tensor) -> Tensor:
-    """How much a prediction at each pixel of a square crop's side counts, (H, H)."""
+def near_the_cut(side: str, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns (on the grid of predictions) and weights (n, 1) of what is near the cut."""
     at = torch.arange(rgb.shape[-1], device=rgb.device)
-    return side_mask(side, rgb) * torch.exp(-(at[:, None] - at).abs() / REACH)
+    distance = (at[:, None] - at).abs()
+    weight = side_mask(side, rgb) * torch.exp(-distance / REACH) * (distance <= FAR)
+    weight = weight[::STRIDE, ::STRIDE]
+    rows, columns = weight.nonzero(as_tuple=True)
+    return rows, columns, weight[rows, columns, None]

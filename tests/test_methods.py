@@ -196,20 +196,35 @@ def test_the_spatial_halves_see_only_their_side(name, context):
 
 def test_the_halves_answer_for_what_lies_near_the_cut():
     module = importlib.import_module("bench.methods.split_brain_halves")
-    weights = module._weights("above", torch.zeros(1, 3, 20, 20))
-    assert (weights.tril() == 0).all(), "nothing on its own side of the diagonal"
-    assert weights[3, 7].item() == pytest.approx(2.718281828 ** (-4 / 4))
-    assert torch.equal(module._weights("below", torch.zeros(1, 3, 20, 20)), weights.mT)
+    rows, columns, weight = module.near_the_cut("above", torch.zeros(1, 3, 40, 40))
+    distance = 2 * (columns - rows)
+    assert distance.min() == 2, "nothing on the diagonal, nor on its own side of it"
+    assert distance.max() == 12
+    assert len(rows) == sum(20 - d // 2 for d in range(2, 13, 2)), "every second pixel"
+    assert torch.allclose(weight[:, 0], torch.exp(-distance / 4))
+    below = module.near_the_cut("below", torch.zeros(1, 3, 40, 40))
+    places = [
+        set(zip(r.tolist(), c.tolist(), strict=True)) for r, c in ((rows, columns), below[:2])
+    ]
+    assert places[1] == {(column, row) for row, column in places[0]}
 
 
-def test_the_autoencoder_masks_half_of_the_pixels():
+def test_the_autoencoder_masks_lightness_and_colour_of_whole_cells():
     module = importlib.import_module("bench.methods.autoencoder")
     torch.manual_seed(0)
-    clean = torch.rand(4, 3, 50, 50) * 0.4
-    noisy = module._mask(clean)
-    masked = (noisy == 0.5).all(dim=1)
-    assert masked.float().mean().item() == pytest.approx(0.5, abs=0.03)
-    assert torch.equal(noisy, torch.where(masked[:, None], 0.5, clean))
+    clean = torch.rand(50, 3, 20, 28) * 0.2 + 0.4  # so gray that every mixture is in gamut
+    noisy, truth = rgb_to_lab(module.mask(clean)), rgb_to_lab(clean)
+    light = (noisy[:, 0] - 50).abs() < 0.01
+    colour = (noisy[:, 1:].abs() < 0.01).all(1)
+    assert torch.allclose(noisy[:, 0][~light], truth[:, 0][~light], atol=0.01)
+    kept = ~colour[:, None].expand(-1, 2, -1, -1)
+    assert torch.allclose(noisy[:, 1:][kept], truth[:, 1:][kept], atol=0.01)
+    corners = light[:, ::8, ::8], colour[:, ::8, ::8]
+    for masked, corner in zip((light, colour), corners, strict=True):
+        whole = corner.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :20, :28]
+        assert (masked == whole).float().mean() > 0.999  # but for a pixel that was mid-gray before
+        assert corner.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert (corners[0] & corners[1]).float().mean().item() == pytest.approx(0.25, abs=0.05)
 
 
 def seen_by(pretext, batch, player):
