@@ -1,0 +1,72 @@
+"""Whether each pretext task can learn 64 pictures by heart; one that cannot has a bug.
+
+    python benchmarks/overfit.py [METHOD ...]
+
+Every method is trained on 64 rendered scenes, seen whole, for some hundred steps. Printed is its
+measure after the first step and over the last tenth: the error of what it paints, or else its loss.
+Exit status 1 if that has not fallen to three quarters at most. BiGAN's players have no such
+measure, so its pictures' error is taken, G(E(x)) against x.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from bench import plugins, suite
+from bench.data import open_data
+from bench.device import seed_everything, select_device
+from bench.encoder import Pretraining
+from bench.method import Context
+from bench.pretext import Pretext
+from bench.progress import Reporter
+
+PICTURES, STEPS, MOST = 64, 400, 0.75
+PADDING = 2  # pixels between the pictures of a grid
+SCENES = [f"scenes.corpus={PICTURES}", "scenes.train=1", "scenes.test=1"]
+
+
+def main() -> int:
+    """Train, print, judge."""
+    every = [n for n in plugins.names("methods") if issubclass(plugins.load("methods", n), Pretext)]
+    worst = 0.0
+    with tempfile.TemporaryDirectory() as cache:
+        for name in sys.argv[1:] or every:
+            first, last = (measure(name, steps, Path(cache)) for steps in (1, STEPS))
+            (what, before), (_, after) = first, last
+            change = f"{before:8.4f} -> {after:8.4f}  {after / before:.2f}"
+            print(f"{name:20} {what:6} {change}", flush=True)
+            worst = max(worst, after / before)
+    print(f"worst ratio: {worst:.2f} (at most {MOST})")
+    return int(worst > MOST)
+
+
+def measure(name: str, steps: int, cache: Path) -> tuple[str, float]:
+    """Train for some steps; the method's measure by name."""
+    recipe = suite.load("mini").recipe(name)
+    settings = suite.load(
+        "mini",
+        [
+            *SCENES,
+            f"recipes.{name}.images={steps * recipe.batch}",
+            f"recipes.{name}.crop_scale=[1.0, 1.0]",
+        ],
+    )
+    quiet = Reporter()
+    quiet.console.quiet = True
+    data = open_data(settings, None, {"corpus"}, cache, quiet)
+    context = Context(settings, name, 0, select_device("auto"), data, cache, quiet)
+    seed_everything(0)
+    encoder = plugins.load("methods", name)().pretrain(context)
+    return _pick(encoder.pretraining, encoder.samples, recipe.crop)
+
+
+def _pick(done: Pretraining, samples, side: int) -> tuple[str, float]:
+    for what in ("l1", "cycle", "loss"):
+        if what in done.monitors:
+            return what, done.monitors[what]
+    x, made = samples[:, PADDING:].float().div(255).split(side + PADDING, dim=1)[1:]
+    return "l1", (x - made).abs().mean().item()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
