@@ -156,6 +156,7 @@ class _Training:
             dataloader_config=DataLoaderConfiguration(split_batches=True),
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
         )
+        # Torch's stubs do not know a device and a memory format in one call.
         pretext.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         players = {name: list(group) for name, group in pretext.players().items()}
         optimisers = [make_optimiser(group, self.recipe) for group in players.values()]

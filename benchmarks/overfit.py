@@ -1,8 +1,8 @@
-"""Whether each pretext task can learn 64 pictures by heart; one that cannot has a bug.
+"""Whether each pretext task can learn 64 pictures by heart; one that cannot needs a look.
 
     python benchmarks/overfit.py [METHOD ...]
 
-Every method is trained on 64 rendered scenes, seen whole, for some hundred steps. Printed is its
+Every method is trained on 64 rendered scenes, seen whole, for 400 steps. Printed is its
 measure after the first step and over the last tenth: the error of what it paints, or else its loss.
 Exit status 1 if that has not fallen to three quarters at most. BiGAN's players have no such
 measure, so its pictures' error is taken, G(E(x)) against x.

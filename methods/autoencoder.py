@@ -21,7 +21,7 @@ from bench.pretext import Pretext
 from bench.views import unit
 
 MASKED = 0.5  # probability of a cell to lose its L, and again to lose its ab
-CELL = 8  # pixels a side
+CELL = 8  # pixels a side; ours, see docs/design.md
 EMPTY = (50.0, 0.0, 0.0)  # Lab of what is masked: mid-gray
 
 

@@ -22,6 +22,7 @@ from bench.method import Context
 from bench.pretext import Pretext
 from bench.views import unit
 
+# All ours; docs/design.md says what was tried.
 REACH = 4.0  # pixels along a row from the diagonal over which a prediction's weight falls to 1 / e
 FAR = 12  # pixels from the diagonal: the last that are predicted, weight 0.05
 STRIDE = 2  # of the predictions, in pixels: half of colorization's, as so few are near the cut
@@ -78,7 +79,7 @@ class SplitBrainHalves(Pretext):
 
 
 def near_the_cut(side: str, rgb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows, columns (on the grid of predictions) and weights (n, 1) of what is near the cut."""
+    """Rows, columns (of the grid of predictions) and weights (n, 1) near a square crop's cut."""
     at = torch.arange(rgb.shape[-1], device=rgb.device)
     distance = (at[:, None] - at).abs()
     weight = side_mask(side, rgb) * torch.exp(-distance / REACH) * (distance <= FAR)

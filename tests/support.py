@@ -1,5 +1,7 @@
 """What several test modules share."""
 
+import json
+
 from bench import suite
 
 BUDGETS = {"context_prediction": (72, 18), "jigsaw": (72, 18)}  # nine tiles of each picture
@@ -33,3 +35,10 @@ def board(folder, clock=True):
         column = lines[0].index("seconds")
         found["leaderboard.csv"] = [line[:column] + line[column + 1 :] for line in lines]
     return found
+
+
+def values(folder):
+    """What the records measured, the clock and the machine's state apart."""
+    kept = ("method", "seed", "value", "scores", "selection", "data", "encoder", "predictions")
+    found = [json.loads(path.read_text()) for path in sorted(folder.rglob("seed*.json"))]
+    return [{key: entry[key] for key in kept} for entry in found]

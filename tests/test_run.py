@@ -1,26 +1,12 @@
 """`bench run` as a user calls it: what it leaves, what it skips, and what it refuses."""
 
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-import pytest
 from PIL import Image
-from support import SMOKE, board
+from support import SMOKE, board, values
 
 from bench import record
-
-
-def values(folder):
-    """What the records measured, the clock and the machine's state apart."""
-    kept = ("method", "seed", "value", "scores", "selection", "data", "encoder", "predictions")
-    found = [json.loads(path.read_text()) for path in sorted(folder.rglob("seed*.json"))]
-    return [{key: entry[key] for key in kept} for entry in found]
 
 
 def test_the_main_job_leaves_records_and_a_board(bench_run, tmp_path):
@@ -66,53 +52,6 @@ def test_neither_order_nor_company_nor_the_cache_changes_a_number(bench_run, tmp
     assert values(tmp_path / "c/mini") == [
         entry for entry in first if entry["method"] == "rotation"
     ]
-
-
-SLOWER = [*SMOKE, "recipes.rotation.images=3000", "scenes.test=200", "probe.dimensions=512"]
-SLOWER += ["probe.costs=[0.01, 0.1, 1.0, 10.0, 100.0]"]
-
-
-def command(out, cache):
-    sets = [part for key in SLOWER for part in ("--set", key)]
-    places = ["--out", str(out), "--cache", str(cache), "--device", "cpu"]
-    what = ["run", "--methods", "rotation,random_init,imagenet", "--tasks", "voc_cls"]
-    return [sys.executable, "-m", "bench", *what, *places, *sets]
-
-
-def kill_when(condition, out, cache):
-    """Start the run and SIGKILL it, with its workers, as soon as the condition holds."""
-    process = subprocess.Popen(
-        command(out, cache), stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 300
-    while not condition():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-def test_a_run_killed_at_any_stage_ends_like_an_undisturbed_one(tmp_path):
-    cache, other = tmp_path / "cache", tmp_path / "other"
-    whole = subprocess.run(command(tmp_path / "whole", other), stderr=subprocess.PIPE, check=True)
-    assert b"rotation" in whole.stderr
-    shutil.copytree(other / "scenes", cache / "scenes")
-
-    def some(pattern, at_least=1):
-        return lambda: len(list(cache.glob(pattern))) >= at_least
-
-    out = tmp_path / "killed"
-    kill_when(some("checkpoints/*.pt"), out, cache)
-    assert not list(out.rglob("seed*.json"))
-    kill_when(some("features/partial-*"), out, cache)
-    kill_when(some("features/*/stages.json", 2), out, cache)  # both lists done: probing
-    assert not list(out.rglob("seed*.json"))
-    resumed = subprocess.run(command(out, cache), stderr=subprocess.PIPE, check=True)
-    assert b"3 cells, 0 recorded already" in resumed.stderr
-    assert values(out / "mini") == values(tmp_path / "whole/mini")
-    assert board(out / "mini", clock=False) == board(tmp_path / "whole/mini", clock=False)
-    assert not list(cache.glob("checkpoints/*.pt"))
 
 
 def test_a_failed_cell_fails_alone_and_is_run_again(bench_run, tmp_path):
@@ -180,125 +119,6 @@ def test_more_seeds_extend_a_run(bench_run, tmp_path):
     assert "2 cells, 1 recorded already, 1 to run" in done.err
     row = (tmp_path / "out/mini/leaderboard.csv").read_text().splitlines()[1].split(",")
     assert row[3] == "2"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["run", "--methods", "rotatoin", "--tasks", "all"], "unknown method 'rotatoin'"),
-        (["run", "--methods", "all", "--tasks", "voc_clss"], "unknown task 'voc_clss'"),
-        (["run", "--methods", "all", "--tasks", "all", "--suite", "huge"], "unknown suite 'huge'"),
-        (["run", "--methods", "all", "--tasks", "all", "--set", "a.b=1"], "unknown key 'a'"),
-        (["run", "--methods", "all", "--tasks", "all", "--suite", "tiny"], "--data-root DIR"),
-        (["board", "--out", "/nonexistent"], "holds no records"),
-    ],
-)
-def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp_path):
-    if "--out" not in arguments:
-        arguments = [*arguments, "--out", tmp_path]
-    done = bench(*arguments)
-    assert done.status == 2
-    assert message in done.error
-    assert done.error.startswith("bench: ")
-    assert done.out == ""
-
-
-def test_missing_and_empty_data_roots(bench, tmp_path):
-    what = ["run", "--methods", "random_init", "--tasks", "all", "--suite", "tiny"]
-    what += ["--out", tmp_path / "out"]
-    done = bench(*what, "--data-root", tmp_path / "absent")
-    assert (done.status, "absent: no such folder" in done.error) == (2, True)
-    (tmp_path / "empty").mkdir()
-    done = bench(*what, "--data-root", tmp_path / "empty")
-    assert (done.status, "empty: the folder is empty" in done.error) == (2, True)
-
-
-def test_a_truncated_picture_stops_before_training(bench, devkit, tmp_path, cache):
-    root = tmp_path / "data"
-    shutil.copytree(devkit, root)
-    suite = Path(__file__).parents[1] / "bench/suites/mini.toml"
-    text = suite.read_text()
-    start, end = text.index("[scenes]"), text.index("[corpus]")
-    (tmp_path / "own.toml").write_text(text[:start] + text[end:])
-    bad = sorted((root / "corpus").glob("*/*.jpg"))[7]
-    bad.write_bytes(bad.read_bytes()[:200])
-    what = ["run", "--methods", "rotation", "--tasks", "voc_cls", "--suite", tmp_path / "own.toml"]
-    what += ["--data-root", root, "--out", tmp_path / "out", "--cache", cache]
-    for key in SMOKE:
-        what += ["--set", key] if not key.startswith("scenes") else []
-    done = bench(*what)
-    assert done.status == 2
-    assert f"{bad.name}: is truncated" in done.error
-    assert "pretraining:" not in done.err
-    done = bench(*what, "--set", "corpus.damaged='skip'")
-    assert done.status == 0
-    entry = record.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
-    assert entry.flags == ["1 damaged corpus pictures skipped"]
-    assert "1 damaged corpus pictures skipped" in (tmp_path / "out/mini/LEADERBOARD.md").read_text()
-
-
-def test_foreign_files_in_the_cache_are_named(bench_run, tmp_path):
-    cache = tmp_path / "cache"
-    assert bench_run("rotation", cache=cache).status == 0
-    (weights,) = cache.glob("encoders/*.safetensors")
-    weights.write_bytes(b"not safetensors")
-    done = bench_run("rotation", cache=cache, out=tmp_path / "second")
-    assert done.status == 1
-    assert f"{weights.name}: not an encoder's file; delete it and run again" in done.err
-    weights.unlink()
-    checkpoint = cache / "checkpoints" / f"{weights.stem}.pt"
-    checkpoint.parent.mkdir(exist_ok=True)
-    for content, message in (
-        (b"junk", "not a checkpoint"),
-        (None, "the checkpoint of another run"),
-    ):
-        if content is None:
-            import torch
-
-            torch.save({"key": "other"}, checkpoint)
-        else:
-            checkpoint.write_bytes(content)
-        done = bench_run("rotation", cache=cache, out=tmp_path / "second")
-        assert done.status == 1
-        assert message in done.err
-        assert "delete it and run again" in done.err
-
-
-def test_no_network_for_hub_weights_fails_that_cell_with_one_line(bench_run, monkeypatch, tmp_path):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    hub = [*SMOKE, "backbone.imagenet='timm'"]
-    done = bench_run("imagenet,random_init", sets=hub)
-    assert done.status == 1
-    message = "are not in the Hugging Face cache and cannot be downloaded"
-    entry = record.read(tmp_path / "out/mini/voc_cls/imagenet/seed0.json")
-    assert message in entry.error
-    assert "\n" not in entry.error
-    assert record.read(tmp_path / "out/mini/voc_cls/random_init/seed0.json").status == "ok"
-
-
-def test_an_output_folder_that_cannot_be_written(bench_run, tmp_path):
-    (tmp_path / "file").write_text("")
-    done = bench_run("random_init", out=tmp_path / "file/out")
-    assert (done.status, "cannot be written (Not a directory)" in done.error) == (2, True)
-    done = bench_run("random_init", out=Path("/proc/bench"))
-    assert (done.status, "cannot be written" in done.error) == (2, True)
-
-
-def test_a_full_disk_is_one_line(bench_run, monkeypatch):
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(record.os, "fsync", full)
-    done = bench_run("random_init")
-    assert done.status == 2
-    assert "seed0.json: cannot be written (No space left on device); see --out" in done.error
-
-
-def test_an_unknown_device(bench_run):
-    done = bench_run("random_init", "--device", "abacus")
-    assert (done.status, "--device abacus" in done.error) == (2, True)
 
 
 def test_list_names_everything(bench):
