@@ -1,7 +1,8 @@
-"""Average precision as PASCAL VOC, scikit-learn and the linear-probe literature define it.
+"""The evaluators: average precision of pictures and of detections, mean intersection over union.
 
-All functions are pure and need numpy only. One core, `weighted_average_precision`, serves the plain
-value (every picture once) and the bootstrap (every picture as often as it was drawn).
+All functions are pure and need numpy only; anybody's scores, boxes and label maps will do. One core,
+`weighted_average_precision`, serves the plain value (every picture once) and the bootstrap (every
+picture as often as it was drawn).
 """
 
 from typing import Literal, get_args
@@ -9,14 +10,21 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench.boxes import match
+
 Kind = Literal["area", "11-point", "step"]
 Difficult = Literal["ignore", "negative", "positive"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+VOID = 255  # label of a pixel that does not count, VOC devkit
 
 
 def weighted_average_precision(
-    scores: ArrayLike, positive: ArrayLike, weights: NDArray[np.integer], kind: Kind = "area"
+    scores: ArrayLike,
+    positive: ArrayLike,
+    weights: NDArray[np.integer],
+    kind: Kind = "area",
+    total: ArrayLike | None = None,
 ) -> Floats:
     """Average precision of one ranking under many integer weightings of its pictures.
 
@@ -33,9 +41,11 @@ def weighted_average_precision(
         positive: (N,) true where the picture shows the class.
         weights: (B, N) integers >= 0. Fortran order is the fast one.
         kind: how the curve becomes a number.
+        total: (B,) weight of all positives where some were not ranked at all, as objects that no
+            detection found; by default what `positive` holds.
 
     Returns:
-        (B,) values in 0..1; nan where no positive picture has weight.
+        (B,) values in 0..1; nan where the total is 0.
 
     Raises:
         ValueError: shapes that do not fit, a score that is not finite, an unknown kind.
@@ -47,16 +57,18 @@ def weighted_average_precision(
         shapes = f"scores {scores.shape}, positive {positive.shape}, weights {weights.shape}"
         raise ValueError(f"expected scores (N,), positive (N,), weights (B, N); got {shapes}")
     if not positive.any():
-        return np.full(len(weights), np.nan)
+        nothing = np.zeros(len(weights)) if total is None else np.asarray(total)
+        return np.where(nothing > 0, 0.0, np.nan)
     precision, hits = _curve(scores, positive, weights)
     found = hits.cumsum(axis=0)
-    total = found[-1]
+    total = found[-1] if total is None else np.asarray(total)
     if kind != "step":
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     if kind == "11-point":
-        steps = np.arange(11)[:, None]
-        first = [(10 * found >= step * total).argmax(axis=0) for step in steps]
-        value: Floats = np.take_along_axis(precision, np.array(first), axis=0).mean(axis=0)
+        # The first threshold of at least that recall; past the last one precision counts as 0.
+        reached = [(10 * found < step * total).sum(axis=0) for step in range(11)]
+        padded = np.vstack([precision, np.zeros_like(precision[:1])])
+        value: Floats = np.take_along_axis(padded, np.array(reached), axis=0).mean(axis=0)
     else:
         value = (precision * hits).sum(axis=0) / np.maximum(total, 1)
     return np.where(total > 0, value, np.nan)
@@ -140,6 +152,93 @@ def checked(
         raise ValueError(f"scores {scores.shape} and truth {np.shape(truth)} must be (N, C) alike")
     _check_scores(scores)
     return scores, *labels(truth, difficult)
+
+
+def detection_average_precision(
+    boxes: ArrayLike,
+    scores: ArrayLike,
+    images: ArrayLike,
+    true_boxes: ArrayLike,
+    true_images: ArrayLike,
+    difficult: ArrayLike | None = None,
+    kind: Kind = "11-point",
+    overlap: float = 0.5,
+) -> float:
+    """Average precision of the detections of one class, matched as PASCAL VOC does (`boxes.match`).
+
+    Detections of equal score share a threshold, so their order never matters; where scores are
+    distinct the value is that of the devkit's curve.
+
+    Args:
+        boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin.
+        scores: (D,) finite, higher is more certain.
+        images: (D,) integers, the picture of each.
+        true_boxes: (T, 4) objects, in the same convention.
+        true_images: (T,) integers.
+        difficult: (T,) bool, objects that count neither way; none if not given.
+        kind: "11-point" is VOC 2007's, "area" that of 2010 and later.
+        overlap: intersection over union above which a detection finds an object.
+
+    Returns:
+        A value in 0..1; nan without an object that counts.
+
+    Raises:
+        ValueError: shapes that do not fit, or a score that is not finite.
+    """
+    scores, missing = np.asarray(scores, dtype=float), np.zeros(len(np.atleast_1d(true_images)))
+    _check_scores(scores)
+    hard = np.asarray(missing if difficult is None else difficult, dtype=bool)
+    verdicts = match(boxes, scores, images, true_boxes, true_images, hard, overlap)
+    counted = verdicts >= 0
+    once = np.ones((1, int(counted.sum())), dtype=np.uint8)
+    total = np.array([(~hard).sum()])
+    found = verdicts[counted] > 0
+    return float(weighted_average_precision(scores[counted], found, once, kind, total)[0])
+
+
+def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """How many pixels of each true class were given each label, (classes, classes).
+
+    Args:
+        truth: integers of any shape, 0..classes-1, or 255 for a pixel that does not count.
+        predicted: integers 0..classes-1, of the same shape.
+        classes: background included.
+
+    Raises:
+        ValueError: shapes that differ, or a label out of range.
+    """
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth {truth.shape} and prediction {predicted.shape} differ in shape")
+    counted = truth != VOID
+    rows, columns = truth[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    for name, labels in (("truth", rows), ("prediction", columns)):
+        if labels.size and not 0 <= labels.min() <= labels.max() < classes:
+            odd = next(int(v) for v in labels if not 0 <= v < classes)
+            raise ValueError(f"the {name} holds label {odd}, there are {classes} classes")
+    flat = np.bincount(rows * classes + columns, minlength=classes**2)
+    return flat.reshape(classes, classes)
+
+
+def class_ious(confusion: ArrayLike) -> Floats:
+    """Intersection over union of every class, (..., C), each in 0..1.
+
+    Args:
+        confusion: (..., C, C) pixels, summed over the whole set: rows are true, columns predicted.
+
+    Returns:
+        nan for a class that is in neither.
+    """
+    confusion = np.asarray(confusion, dtype=float)
+    both = np.diagonal(confusion, axis1=-2, axis2=-1)
+    union = confusion.sum(-1) + confusion.sum(-2) - both
+    return np.where(union > 0, both / np.maximum(union, 1), np.nan)
+
+
+def mean_iou(confusion: ArrayLike) -> float:
+    """Mean of `class_ious` over the classes present, in 0..1 (Long et al. 2015, section 5)."""
+    values = class_ious(confusion)
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
 def _curve(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, confusion_matrix, jaccard_score
 
 from bench import metrics
 
@@ -143,3 +143,113 @@ def test_what_cannot_be_scored_is_refused(scores, truth, options, message):
 def test_weights_must_fit_the_pictures():
     with pytest.raises(ValueError, match=r"weights \(1, 3\)"):
         metrics.weighted_average_precision([1, 2], [1, 0], np.ones((1, 3), dtype=int))
+
+
+def naive_detection(detections, objects, kind, overlap):
+    """VOC's matching, one detection after another; objects: picture -> [(box, difficult)]."""
+    taken, ranked, total = set(), [], 0
+    for things in objects.values():
+        total += sum(not hard for _, hard in things)
+    for picture, box, score in sorted(detections, key=lambda d: -d[2]):
+        best, place = 0.0, None
+        for k, (other, _) in enumerate(objects.get(picture, [])):
+            width = min(box[2], other[2]) - max(box[0], other[0]) + 1
+            height = min(box[3], other[3]) - max(box[1], other[1]) + 1
+            shared = max(width, 0) * max(height, 0)
+            whole = sum((b[2] - b[0] + 1) * (b[3] - b[1] + 1) for b in (box, other))
+            if shared / (whole - shared) > best:
+                best, place = shared / (whole - shared), k
+        if best > overlap and objects[picture][place][1]:
+            continue
+        first = best > overlap and (picture, place) not in taken
+        if first:
+            taken.add((picture, place))
+        ranked.append((score, first))
+    if not total:
+        return float("nan")
+    points = []
+    for threshold in sorted({score for score, _ in ranked}, reverse=True):
+        at = [first for score, first in ranked if score >= threshold]
+        points.append((sum(at), sum(at) / len(at)))
+    if kind == "11-point":
+        recalls = (max([p for h, p in points if 10 * h >= k * total] + [0]) for k in range(11))
+        return sum(recalls) / 11
+    area, before = 0.0, 0
+    for i, (hits, _) in enumerate(points):
+        area += (hits - before) / total * max(p for _, p in points[i:])
+        before = hits
+    return area
+
+
+@pytest.mark.parametrize("kind", ["11-point", "area"])
+def test_detections_score_as_a_naive_reading_of_the_devkit_says(kind):
+    rng = np.random.default_rng(0)
+    for _ in range(1500):
+        objects, detections = {}, []
+        for picture in range(rng.integers(1, 5)):
+            corners = rng.integers(0, 12, (rng.integers(0, 4), 2))
+            boxes = np.hstack([corners, corners + rng.integers(0, 8, corners.shape)])
+            hard = rng.random(len(boxes)) < 0.3
+            objects[picture] = [(tuple(b), h) for b, h in zip(boxes.tolist(), hard, strict=True)]
+            for _ in range(rng.integers(0, 9)):
+                low = rng.integers(0, 12, 2)
+                box = (*low, *(low + rng.integers(0, 8, 2)))
+                if len(boxes) and rng.random() < 0.6:  # near an object, or just on it
+                    box = boxes[rng.integers(len(boxes))] + rng.integers(-1, 2, 4)
+                    box = (*np.minimum(box[:2], box[2:]), *np.maximum(box[:2], box[2:]))
+                detections.append((picture, box, rng.integers(0, 5) / 4))
+        flat = [(p, b, h) for p, things in objects.items() for b, h in things]
+        value = metrics.detection_average_precision(
+            np.array([d[1] for d in detections]).reshape(-1, 4),
+            [d[2] for d in detections],
+            [d[0] for d in detections],
+            np.array([f[1] for f in flat]).reshape(-1, 4),
+            [f[0] for f in flat],
+            [f[2] for f in flat],
+            kind,
+        )
+        expected = naive_detection(detections, objects, kind, 0.5)
+        assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_precision_beyond_the_recall_reached_is_nought():
+    # One of two objects is found: recall .5 at precision 1, six of eleven points.
+    box, far = [1, 1, 10, 10], [50, 50, 60, 60]
+    value = metrics.detection_average_precision([box], [0.5], [0], [box, far], [0, 0])
+    assert value == pytest.approx(6 / 11)
+    area = metrics.detection_average_precision([box], [0.5], [0], [box, far], [0, 0], kind="area")
+    assert area == pytest.approx(1 / 2)
+    assert metrics.detection_average_precision([], [], [], [box], [0]) == 0
+    assert np.isnan(metrics.detection_average_precision([box], [0.5], [0], [], []))
+
+
+def test_the_confusion_matrix_is_that_of_scikit_learn():
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 5, (2, 30, 40))
+    truth[rng.random(truth.shape) < 0.2] = 255
+    counted = truth != 255
+    expected = confusion_matrix(truth[counted], predicted[counted], labels=range(5))
+    assert (metrics.confusion_matrix(truth, predicted, 5) == expected).all()
+    scores = jaccard_score(truth[counted], predicted[counted], average=None)
+    assert metrics.class_ious(expected) == pytest.approx(scores)
+    assert metrics.mean_iou(expected) == pytest.approx(scores.mean())
+
+
+def test_mean_iou_is_over_the_whole_set_and_the_classes_present():
+    # Class 2 is nowhere; class 0: 6 of 8, class 1: 2 of 4.
+    confusion = np.array([[6, 1, 0], [1, 2, 0], [0, 0, 0]])
+    assert metrics.mean_iou(confusion) == pytest.approx((6 / 8 + 2 / 4) / 2)
+    assert np.isnan(metrics.mean_iou(np.zeros((3, 3))))
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "says"),
+    [
+        ([0, 7], [0, 0], "the truth holds label 7, there are 3 classes"),
+        ([0, 1], [0, 255], "the prediction holds label 255"),
+        ([0, 1], [[0, 1]], "differ in shape"),
+    ],
+)
+def test_label_maps_that_do_not_fit_are_refused(truth, predicted, says):
+    with pytest.raises(ValueError, match=says):
+        metrics.confusion_matrix(truth, predicted, 3)

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+
+from bench.boxes import FALSE, FOUND, IGNORED, match, overlaps
+
+
+def test_overlap_counts_inclusive_pixels():
+    # 10 x 10 and 10 x 10 pixels, shifted by 5: 50 shared of 150.
+    assert overlaps(np.array([1.0, 1, 10, 10]), np.array([6.0, 1, 15, 10])) == pytest.approx(1 / 3)
+    assert overlaps(np.array([3.0, 3, 3, 3]), np.array([3.0, 3, 3, 3])) == 1
+    assert overlaps(np.array([1.0, 1, 2, 2]), np.array([3.0, 1, 4, 2])) == 0
+
+
+def verdicts(detections, objects, overlap=0.5):
+    """Detections (box, score) and objects (box, difficult) of one picture."""
+    boxes, scores = [d[0] for d in detections], [d[1] for d in detections]
+    things, hard = [o[0] for o in objects], [o[1] for o in objects]
+    zeros = np.zeros(len(detections)), np.zeros(len(objects))
+    return match(boxes, scores, zeros[0], things, zeros[1], hard, overlap).tolist()
+
+
+A, B, C = (1, 1, 10, 10), (1, 4, 10, 13), (50, 50, 60, 60)
+
+
+def test_the_surest_detection_finds_an_object_and_the_next_is_a_duplicate():
+    assert verdicts([(A, 0.2), (A, 0.9)], [(A, False)]) == [FALSE, FOUND]
+
+
+def test_a_duplicate_is_false_though_it_overlaps_a_free_object_enough():
+    # (1, 2, 10, 11) overlaps A by 90 / 110 and B by 80 / 120: A is its object, and taken.
+    between = (1, 2, 10, 11)
+    assert verdicts([(A, 0.9), (between, 0.8)], [(A, False), (B, False)]) == [FOUND, FALSE]
+
+
+def test_detections_of_a_difficult_object_count_neither_way_however_many():
+    assert verdicts([(A, 0.9), (A, 0.8), (C, 0.7)], [(A, True)]) == [IGNORED, IGNORED, FALSE]
+
+
+def test_an_overlap_of_just_the_threshold_is_too_little():
+    half = (1, 1, 10, 5)
+    assert verdicts([(half, 0.9)], [(A, False)]) == [FALSE]
+    assert verdicts([(half, 0.9)], [(A, False)], overlap=0.4999) == [FOUND]
+
+
+def test_an_object_of_another_picture_is_not_found():
+    found = match([A, A], [0.9, 0.8], [7, 3], [A], [3], [False], 0.5)
+    assert found.tolist() == [FALSE, FOUND]
+
+
+def test_nothing_detected_and_nothing_there():
+    assert verdicts([], [(A, False)]) == []
+    assert verdicts([(A, 0.5)], []) == [FALSE]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"boxes": [(5, 5, 1, 9)]}, "a detection: corners"),
+        ({"boxes": [(5, 5, np.nan, 9)]}, "a detection: corners"),
+        ({"true_boxes": [(5, 5, 9, 1)]}, "an object: corners"),
+        ({"scores": [0.1, 0.2]}, "must be as many each"),
+        ({"difficult": []}, "must be as many each"),
+    ],
+)
+def test_bad_input_is_refused(change, says):
+    good = {"boxes": [A], "scores": [0.1], "images": [0], "true_boxes": [A], "true_images": [0]}
+    with pytest.raises(ValueError, match=says):
+        match(**good | {"difficult": [False], "overlap": 0.5} | change)
