@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from bench import record
 from bench.errors import UserError
-from bench.metrics import mean_average_precision
 from bench.record import Record
-from bench.stats import bootstrap_map, interval, resamples
+from bench.rescore import bootstrap, headline, images
+from bench.stats import interval, resamples
 
 CEILING, FLOOR = "imagenet", "random_init"
 RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
@@ -74,8 +74,9 @@ class Row:
         return "failed" if not count else "ok" if count == len(self.records) else "partial"
 
     def mean(self, read: Any) -> float | None:
-        """Mean over the scored seeds of what `read` takes from a record."""
-        return float(np.mean([read(r) for r in self.scored])) if self.scored else None
+        """Mean over the scored seeds of what `read` takes from a record; None where it is None."""
+        values = [value for r in self.scored if (value := read(r)) is not None]
+        return float(np.mean(values)) if values else None
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def _check_same(records: Mapping[Path, Record], what: str, read: Any) -> None:
 
 def _table(task: str, records: Mapping[Path, Record]) -> Table:
     _check_same(records, "task version", lambda r: r.task_version)
+    _check_same(records, f"settings of {task}", lambda r: json.dumps(r.tuning, sort_keys=True))
     for name in sorted({name for r in records.values() for name in r.data}):
         _check_same(records, f"pictures ({name})", lambda r, name=name: r.data.get(name))
     _check_same(records, f"code that scored {task}", lambda r: r.task_code)
@@ -157,10 +159,9 @@ def _table(task: str, records: Mapping[Path, Record]) -> Table:
         if found.status == "ok":
             arrays = record.read_predictions(path, found)
             if counts is None:
-                counts = resamples(len(arrays["truth"]), RESAMPLES, BOOTSTRAP_SEED)
+                counts = resamples(images(arrays), RESAMPLES, BOOTSTRAP_SEED)
             _check_value(path, found, arrays)
-            drawn = bootstrap_map(arrays["scores"], arrays["truth"], counts)
-            samples[found.method].append(100 * drawn)
+            samples[found.method].append(bootstrap(arrays, counts))
     means = {method: np.mean(drawn, axis=0) for method, drawn in samples.items()}
     rows = [_row(method, groups, means) for method in groups]
     ranked = sorted(rows, key=lambda r: (r.value is None, -(r.value.value if r.value else 0)))
@@ -169,7 +170,7 @@ def _table(task: str, records: Mapping[Path, Record]) -> Table:
 
 def _check_value(path: Path, found: Record, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Refuse a record whose headline is not what its predictions give."""
-    value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
+    value = headline(arrays)
     if found.value is None or abs(found.value - value) > EXACT:
         raise UserError(
             f"{path}: says {found.value}, but its predictions give {value:.4f}; "
@@ -258,7 +259,7 @@ COLUMNS: dict[str, Any] = {
     "untrained": lambda t, r: r.untrained,
     "closed": lambda t, r: r.closed,
     "candidates": lambda t, r: r.mean(lambda x: x.selection["candidates"]),
-    "optimism": lambda t, r: r.mean(lambda x: x.scores["optimism"]),
+    "optimism": lambda t, r: r.mean(lambda x: x.scores.get("optimism")),
     "images_seen": lambda t, r: r.mean(lambda x: x.pretraining.images_seen),
     "seconds": lambda t, r: r.mean(lambda x: x.pretraining.seconds),
     "status": lambda t, r: r.status,

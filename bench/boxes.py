@@ -82,7 +82,7 @@ def _best(
     true_boxes: NDArray[np.floating],
     true_images: NDArray[np.integer],
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
-    """The object that each detection overlaps most, the first of equals, and by how much; 0 if none."""
+    """The object that each detection overlaps most (the first of equals), and by how much."""
     by_image = np.argsort(true_images, kind="stable")
     starts = np.searchsorted(true_images[by_image], images)
     counts = np.searchsorted(true_images[by_image], images, side="right") - starts

@@ -14,6 +14,7 @@ from bench import figures, scenes
 from bench.corpus import Corpus, open_corpus
 from bench.digest import code_digest, digest
 from bench.errors import UserError
+from bench.masks import Masks, open_masks
 from bench.progress import Reporter
 from bench.suite import Scenes, Suite
 from bench.voc import Voc, open_voc
@@ -25,6 +26,7 @@ class Data:
 
     corpus: Corpus | None
     voc: Voc | None
+    masks: Masks | None = None
 
     def fingerprints(self) -> dict[str, str]:
         """SHA-256 of each image set, by the name that records give it."""
@@ -33,6 +35,11 @@ class Data:
             found |= {
                 "voc_train": self.voc.train.fingerprint,
                 "voc_test": self.voc.test.fingerprint,
+            }
+        if self.masks:
+            found |= {
+                "masks_train": self.masks.train.fingerprint,
+                "masks_test": self.masks.test.fingerprint,
             }
         return found
 
@@ -45,7 +52,7 @@ def open_data(
     Args:
         suite: says where everything lies below the data root.
         root: the data root; None for a suite that renders its own.
-        reads: any of `corpus` and `voc`.
+        reads: any of `corpus`, `voc` and `masks`.
         cache: where rendered pictures are kept.
         reporter: where progress is shown.
 
@@ -67,6 +74,9 @@ def open_data(
         if "corpus" in reads
         else None,
         voc=open_voc(root, suite.voc, reporter) if "voc" in reads else None,
+        masks=open_masks(root, suite.voc, suite.voc_seg, reporter)
+        if "masks" in reads and suite.voc_seg
+        else None,
     )
 
 

@@ -196,7 +196,7 @@ def _cells(row: Row) -> list[str]:
     stages = sorted({str(found.selection["stage"]) for found in row.scored})
     images = row.mean(lambda r: r.pretraining.images_seen)
     candidates = row.mean(lambda r: r.selection["candidates"])
-    optimism = row.mean(lambda r: r.scores["optimism"])
+    optimism = row.mean(lambda r: r.scores.get("optimism"))
     return [
         row.method,
         _estimate(row.value),

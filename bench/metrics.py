@@ -1,8 +1,8 @@
 """The evaluators: average precision of pictures and of detections, mean intersection over union.
 
-All functions are pure and need numpy only; anybody's scores, boxes and label maps will do. One core,
-`weighted_average_precision`, serves the plain value (every picture once) and the bootstrap (every
-picture as often as it was drawn).
+All functions are pure and need numpy only; anybody's scores, boxes and label maps will do. One
+core, `weighted_average_precision`, serves the plain value (every picture once) and the bootstrap
+(every picture as often as it was drawn).
 """
 
 from typing import Literal, get_args

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench import plugins, record
 from bench.errors import UserError
 from bench.record import Record
-from bench.suite import Suite
+from bench.suite import TUNED, Suite
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,16 @@ class Cell:
 
 
 def cells(request: Request) -> list[Cell]:
-    """Every cell of a request; the cells of one encoder follow one another."""
+    """Every cell of a request; the cells of one encoder follow one another.
+
+    Raises:
+        UserError: the suite has no settings for a task.
+    """
+    for task in request.tasks:
+        if task in TUNED and request.suite.tuning(task) is None:
+            raise UserError(
+                f"suite {request.suite.name} does not say how {task} trains: it has no [{task}]"
+            )
     return [
         Cell(method, task, seed)
         for method in request.methods
@@ -102,6 +111,11 @@ def _check_settings(path: Path, found: Record, request: Request) -> None:
         raise UserError(
             f"{path}: was trained by another recipe than suite {suite.name} now gives "
             f"{found.method}; choose another --out, or move it out of this folder"
+        )
+    if found.tuning != suite.tuning(found.task):
+        raise UserError(
+            f"{path}: was scored by another [{found.task}] than suite {suite.name} now holds; "
+            "choose another --out, or move it out of this folder"
         )
 
 

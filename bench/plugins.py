@@ -16,14 +16,14 @@ from bench.errors import UserError, unknown
 # The modules of bench/ that decide a weight, and a score.
 ENCODER = ("backbone", "device", "encoder", "images", "lab", "views")
 METHOD_CORE = (*ENCODER, "bins", "corpus", "gan", "heads", "method", "pretext")
-TASK_CORE = (*ENCODER, "features", "metrics", "probe")
+TASK_CORE = (*ENCODER, "boxes", "metrics", "rescore", "task")
 
 Kind = Literal["methods", "tasks"]
 
 # What a plug-in's class must say of itself.
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "methods": ("reference", "reads", "pretrain"),
-    "tasks": ("reference", "reads", "metric", "version", "evaluate"),
+    "tasks": ("reference", "reads", "metric", "version", "modules", "evaluate"),
 }
 
 
@@ -34,7 +34,7 @@ class Description:
     Attributes:
         name: of the file.
         summary: first line of its docstring.
-        constants: the literals of its class: reference, reads, and a task's metric and version.
+        constants: the literals of its class, such as reference and reads, or a task's version.
     """
 
     name: str
@@ -120,7 +120,8 @@ def method_code(name: str) -> str:
 
 def task_code(name: str) -> str:
     """Digest of the code that decides a task's scores, comments and layout aside."""
-    return _code(source("tasks", name), TASK_CORE)
+    own = describe("tasks", name).constants.get("modules", ())
+    return _code(source("tasks", name), (*TASK_CORE, *own))
 
 
 def _code(plugin: Path, core: tuple[str, ...]) -> str:

@@ -99,6 +99,11 @@ class Record(Table):
         recipe: dict[str, Any] = settings["recipes"].get(self.method, settings["pretraining"])
         return recipe
 
+    @property
+    def tuning(self) -> dict[str, Any] | None:
+        """What the suite said of its task alone."""
+        return self.suite_settings.get(self.task)
+
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,

@@ -109,6 +109,91 @@ class LinearProbe(Section):
     """Of the cross-validation that chooses among them, on the training list."""
 
 
+class Tuning(Section):
+    """How a task fine-tunes, the same for every row: the rate is chosen on the training list."""
+
+    images: Positive
+    """The budget: training pictures seen, at the rate that was chosen."""
+    batch: Positive
+    size: Positive
+    """Side of the training crop, or the longest side of a picture, pixels."""
+    optimiser: Literal["sgd", "adam", "adamw"]
+    learning_rates: tuple[float, ...]
+    """The candidates, ascending."""
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)]
+    schedule: Literal["cosine", "step"]
+    warmup: Fraction = 0.0
+    milestones: tuple[Fraction, ...] = ()
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
+    trial: Annotated[float, Field(gt=0, le=1)]
+    """Share of the budget for which each candidate is tried."""
+    held_out: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training list that the candidates are compared on, and not trained on."""
+    frozen: bool = False
+    """Whether the encoder keeps its weights and statistics, and only the head is trained."""
+
+    def recipe(self, rate: float, share: float) -> Recipe:
+        """The training recipe at one rate, for a share of the budget."""
+        shared = ("batch", "optimiser", "betas", "weight_decay", "schedule", "warmup")
+        return Recipe(
+            images=max(self.batch, round(self.images * share)),
+            crop=self.size,
+            crop_scale=(1.0, 1.0),
+            learning_rate=rate,
+            milestones=self.milestones,
+            precision=self.precision,
+            **{key: getattr(self, key) for key in shared},
+        )
+
+
+class Detection(Tuning):
+    """`voc_det`."""
+
+    protocol: Literal["fpn", "c4"]
+    """A feature pyramid, or one map of stride 16 with the last stage in the head."""
+    metric: Literal["11-point", "area"]
+    """Which VOC average precision is the headline."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """A training picture's longest side, smallest and largest, in shares of `size`."""
+    channels: Positive = 256
+    """Of the pyramid."""
+    hidden: Positive = 1024
+    """Of the pyramid's head."""
+    proposals: Positive = 1000
+    """Kept of each picture for the head."""
+    regions: Positive = 512
+    """Sampled of each picture for the head's loss."""
+
+
+class Segmentation(Tuning):
+    """`voc_seg`."""
+
+    train: str
+    """List of ImageSets/Segmentation to train on."""
+    test: str
+    masks: str = "SegmentationClass"
+    """Folder of the training masks; test masks always are SegmentationClass."""
+    head: Literal["fcn", "fcn32s"]
+    """Two dilated 3x3 convolutions at stride 16, or one linear layer at stride 32."""
+    scale: tuple[float, float]
+    """Size of a training picture in shares of its own, smallest and largest."""
+    channels: Positive = 256
+    """Of the dilated convolutions."""
+
+
+class Classification(Tuning):
+    """`voc_cls_finetune`."""
+
+    crop_scale: tuple[Fraction, Fraction]
+    """Share of the picture's area that a crop covers, smallest and largest; at test too."""
+    crops: Positive
+    """Crops of each test picture whose scores are averaged."""
+
+
+TUNED = ("voc_det", "voc_seg", "voc_cls_finetune")  # the sections that one task alone reads
+
+
 class Suite(Section):
     """One declared experiment; `sha256` names it."""
 
@@ -125,6 +210,9 @@ class Suite(Section):
     """Per method, the keys in which its recipe differs from `pretraining`."""
     voc: Voc
     probe: LinearProbe
+    voc_det: Detection | None = None
+    voc_seg: Segmentation | None = None
+    voc_cls_finetune: Classification | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -143,6 +231,11 @@ class Suite(Section):
         for name, recipe in {"pretraining": self.pretraining, **self.recipes}.items():
             if recipe.crop_scale[0] > recipe.crop_scale[1]:
                 raise ValueError(f"{name}.crop_scale must be ascending")
+        for name in TUNED:
+            tuning: Tuning | None = getattr(self, name)
+            rates = tuning.learning_rates if tuning else (1.0,)
+            if not rates or list(rates) != sorted(set(rates)) or rates[0] <= 0:
+                raise ValueError(f"{name}.learning_rates must be positive and ascending")
         if len(set(self.voc.classes)) != len(self.voc.classes) or not self.voc.classes:
             raise ValueError("voc.classes must be distinct names, at least one")
         return self
@@ -151,14 +244,21 @@ class Suite(Section):
     def sha256(self) -> str:
         """Digest of what every row shares: all but the summary, the seeds and single recipes.
 
-        What one method's recipe says concerns its own row only, and is compared there: giving a
-        new method a recipe leaves the other rows of a board as they are.
+        What one method's recipe says concerns its own row only, and what one task's section says
+        its own table; both are compared there. Giving a new method a recipe leaves the other rows
+        of a board as they are.
         """
-        return digest(self.model_dump(mode="json", exclude={"summary", "seeds", "recipes"}))
+        own = {"summary", "seeds", "recipes", *TUNED}
+        return digest(self.model_dump(mode="json", exclude=own))
 
     def recipe(self, method: str) -> Recipe:
         """The training recipe of one method."""
         return self.recipes.get(method, self.pretraining)
+
+    def tuning(self, task: str) -> dict[str, Any] | None:
+        """What concerns one task alone, as a record keeps it; None if there is nothing."""
+        section: Tuning | None = getattr(self, task) if task in TUNED else None
+        return section and section.model_dump(mode="json")
 
 
 def names() -> list[str]:

@@ -7,7 +7,7 @@ Layout and meaning as in the devkit's documentation (Everingham et al. 2012, dev
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -67,19 +67,24 @@ def open_voc(root: Path, source: suite.Voc, reporter: Reporter) -> Voc:
     devkit = root / source.folder
     if not devkit.is_dir():
         raise UserError(f"{devkit}: no such folder (the suite's voc.folder); see --data-root")
-    lists = {name: _identifiers(devkit, name) for name in (source.train, source.test)}
-    shared = set(lists[source.train]) & set(lists[source.test])
-    if shared:
-        raise UserError(
-            f"{devkit}: {min(shared)} stands in both lists, {source.train} and {source.test}: "
-            "the test pictures must not be trained on"
-        )
+    lists = {name: identifiers(devkit, name) for name in (source.train, source.test)}
+    check_disjoint(devkit, (source.train, source.test), list(lists.values()))
     with reporter.stage("checking VOC", sum(map(len, lists.values()))) as bar:
         train, test = (
             _open_split(devkit, name, lists[name], source.classes, bar.advance)
             for name in (source.train, source.test)
         )
     return Voc(train, test)
+
+
+def check_disjoint(devkit: Path, names: Sequence[str], lists: Sequence[Sequence[str]]) -> None:
+    """Refuse two lists, by name, that share a picture."""
+    shared = set(lists[0]) & set(lists[1])
+    if shared:
+        raise UserError(
+            f"{devkit}: {min(shared)} stands in both lists, {names[0]} and {names[1]}: "
+            "the test pictures must not be trained on"
+        )
 
 
 def _open_split(
@@ -104,12 +109,11 @@ def _open_split(
     return Split(ids, pictures, truth, things, fingerprint)
 
 
-def _list_path(devkit: Path, name: str) -> Path:
-    return devkit / "ImageSets" / "Main" / f"{name}.txt"
+def _list_path(devkit: Path, name: str, kind: str = "Main") -> Path:
+    return devkit / "ImageSets" / kind / f"{name}.txt"
 
 
-def _lines(devkit: Path, name: str) -> list[list[str]]:
-    path = _list_path(devkit, name)
+def _lines(path: Path) -> list[list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -117,19 +121,25 @@ def _lines(devkit: Path, name: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if line.strip()]
 
 
-def _identifiers(devkit: Path, name: str) -> tuple[str, ...]:
-    ids = tuple(fields[0] for fields in _lines(devkit, name))
+def identifiers(devkit: Path, name: str, kind: str = "Main") -> tuple[str, ...]:
+    """The pictures that ImageSets/KIND/NAME.txt names.
+
+    Raises:
+        UserError: the list is missing or empty, or names a picture twice.
+    """
+    path = _list_path(devkit, name, kind)
+    ids = tuple(fields[0] for fields in _lines(path))
     if not ids:
-        raise UserError(f"{_list_path(devkit, name)}: the list is empty")
+        raise UserError(f"{path}: the list is empty")
     if len(set(ids)) != len(ids):
-        raise UserError(f"{_list_path(devkit, name)}: names a picture twice")
+        raise UserError(f"{path}: names a picture twice")
     return ids
 
 
 def _labels(devkit: Path, name: str, ids: tuple[str, ...]) -> list[int]:
     where = _list_path(devkit, name)
     labels: dict[str, int] = {}
-    for fields in _lines(devkit, name):
+    for fields in _lines(where):
         if len(fields) != 2 or fields[1] not in ("1", "-1", "0"):
             raise UserError(f"{where}: '{' '.join(fields)}' is not 'ID 1', 'ID -1' or 'ID 0'")
         labels[fields[0]] = int(fields[1])

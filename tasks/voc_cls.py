@@ -21,11 +21,10 @@ import torch
 
 from bench import probe
 from bench.encoder import Encoder
-from bench.errors import UserError
 from bench.features import features
 from bench.method import Context
 from bench.metrics import Difficult, Kind, class_average_precisions, mean_average_precision
-from bench.task import Scores
+from bench.task import Scores, usable_classes
 
 
 class VocCls:
@@ -35,11 +34,12 @@ class VocCls:
     metric: ClassVar[str] = "mAP"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("voc",)
+    modules: ClassVar[tuple[str, ...]] = ("features", "probe")
 
     def evaluate(self, encoder: Encoder, context: Context) -> Scores:
         """Extract, choose and refit on the training list; score the test list."""
         voc, settings = context.voc, context.suite.probe
-        classes, excluded = _usable_classes(context)
+        classes, excluded = usable_classes(context)
         labels, truth = (split.truth[:, classes] for split in (voc.train, voc.test))
         started = time.monotonic()
         train = features(encoder, voc.train.pictures, context, "train")
@@ -97,19 +97,6 @@ def effective_rank(features: torch.Tensor) -> float:
     values = torch.linalg.svdvals(rows - rows.mean(0))
     share = values[values > 0] / values.sum()
     return float(torch.exp(-(share * share.log()).sum())) if len(share) else 1.0
-
-
-def _usable_classes(context: Context) -> tuple[list[int], list[str]]:
-    """Indices of the classes with enough positives in both lists, and the names of the rest."""
-    voc, names = context.voc, context.suite.voc.classes
-    least = context.suite.voc.min_positives
-    positives = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0))
-    enough = positives >= max(least, context.suite.probe.folds)
-    if not enough.any():
-        raise UserError(
-            f"no class has {least} positive pictures in both lists; lower voc.min_positives"
-        )
-    return list(np.flatnonzero(enough)), [names[c] for c in np.flatnonzero(~enough)]
 
 
 def _summary(

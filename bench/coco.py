@@ -1,0 +1,73 @@
+"""COCO's average precision of VOC detections, by pycocotools as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+
+def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """AP over overlaps of .50 to .95, AP50 and AP75, each in points 0-100.
+
+    COCO differs from VOC: a detection takes the best object that is still free, overlaps are of
+    continuous boxes, the curve is read at 101 recalls, 100 detections of a picture count. A
+    difficult object is given as a crowd, the one kind that pycocotools leaves out of the count.
+
+    Args:
+        predictions: as `tasks/voc_det.py` saves them; classes of index `counted` enter the mean.
+    """
+    quiet = io.StringIO()
+    with contextlib.redirect_stdout(quiet):
+        truth = COCO()
+        truth.dataset = _dataset(predictions)
+        truth.createIndex()
+        lines = _lines(predictions)
+        evaluation = COCOeval(truth, truth.loadRes(lines) if lines else COCO(), "bbox")
+        evaluation.params.catIds = [int(c) for c in predictions["counted"]]
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = ("COCO_AP", "COCO_AP50", "COCO_AP75")
+    return {k: 100 * float(v) for k, v in zip(names, evaluation.stats, strict=False)}
+
+
+def _dataset(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    hard = predictions["true_difficult"]
+    annotations = [
+        {
+            "id": k + 1,
+            "image_id": int(predictions["true_image"][k]),
+            "category_id": int(predictions["true_class"][k]),
+            "bbox": box,
+            "area": box[2] * box[3],
+            "iscrowd": int(hard[k]),
+        }
+        for k, box in enumerate(_continuous(predictions["true_box"]))
+    ]
+    return {
+        "images": [{"id": k} for k in range(len(predictions["ids"]))],
+        "categories": [{"id": k} for k in range(len(predictions["classes"]))],
+        "annotations": annotations,
+    }
+
+
+def _lines(predictions: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    columns = (predictions[name].tolist() for name in ("image", "label", "score"))
+    boxes = _continuous(predictions["box"])
+    return [
+        {"image_id": image, "category_id": label, "score": score, "bbox": box}
+        for image, label, score, box in zip(*columns, boxes, strict=True)
+    ]
+
+
+def _continuous(boxes: np.ndarray) -> list[list[float]]:
+    """VOC's inclusive corners, from 1, as COCO's corner, from 0, and size."""
+    low, high = boxes[:, :2].astype(float) - 1, boxes[:, 2:].astype(float)
+    rows: list[list[float]] = np.hstack([low, high - low]).tolist()
+    return rows

@@ -1,0 +1,200 @@
+"""Fine-tuning: a task's network, trained by the loop of pretraining, its rate chosen beforehand.
+
+A fine-tuned network is to that loop what a pretext task is: it says what a picture becomes and what
+is minimised. Its pictures are a task's training list, and the label of each is its place there, by
+which it finds its boxes, mask or classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+
+from bench import record
+from bench.corpus import Corpus
+from bench.device import seed_everything
+from bench.digest import digest
+from bench.encoder import Encoder
+from bench.images import Pictures
+from bench.method import Context, library_versions
+from bench.pretext import NonFiniteLossError, Pretext, _Training
+from bench.suite import Recipe, Tuning
+
+
+@dataclasses.dataclass(frozen=True)
+class Job(Context):
+    """A context for one training: its own recipe, pictures and name.
+
+    Attributes:
+        own: the recipe.
+        pictures: the training pictures; the label of each is its place in the task's list.
+        about: everything else that decides the weights, JSON-compatible.
+    """
+
+    own: Recipe
+    pictures: Corpus
+    about: dict[str, Any]
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the network is trained."""
+        return self.own
+
+    @property
+    def corpus(self) -> Corpus:
+        """What it is trained on."""
+        return self.pictures
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of everything that decides the weights."""
+        return digest(
+            {
+                **self.about,
+                "recipe": self.own.model_dump(mode="json"),
+                "pictures": [self.pictures.fingerprint, self.pictures.labels.tolist()],
+                "seed": self.seed,
+                "versions": library_versions(),
+                "device": self.device.type,
+            }
+        )
+
+
+class Tuned(Pretext):
+    """A task's network on an encoder; a subclass adds its head, `example` and `loss`.
+
+    Args:
+        encoder: trained with the head, unless `frozen`.
+        frozen: whether it keeps its weights and statistics.
+    """
+
+    reference: ClassVar[str] = ""
+
+    def __init__(self, encoder: Encoder, frozen: bool) -> None:
+        super().__init__()
+        self.encoder, self.frozen = encoder, frozen
+        self.monitors = {}
+        encoder.requires_grad_(not frozen)
+
+    def build(self, context: Context) -> None:
+        """Take over the recipe; the networks were made with the object."""
+        self.recipe = context.recipe
+
+    def train(self, mode: bool = True) -> Tuned:
+        """Switch to training; a frozen encoder stays as it is."""
+        super().train(mode)
+        if self.frozen:
+            self.encoder.eval()
+        return self
+
+
+Make = Callable[[], Tuned]
+Score = Callable[[Tuned, Sequence[int]], float]
+
+
+def tune(
+    make: Make, score: Score, pictures: Pictures, settings: Tuning, context: Context, code: str
+) -> tuple[Tuned, dict[str, Any]]:
+    """Choose the rate on a held-out part of the training list, then train on the whole of it.
+
+    What is finished is kept in the cache: a run that was killed goes on from there.
+
+    Args:
+        make: a fresh network on a copy of the encoder that is scored.
+        score: the headline of a network on some pictures of the list, higher is better.
+        pictures: the training list.
+        settings: of the task.
+        context: the cell.
+        code: digest of the task's code.
+
+    Returns:
+        The trained network in evaluation mode, and the record's `selection`.
+
+    Raises:
+        NonFiniteLossError: every candidate diverged, or the chosen one did on the whole list.
+    """
+    order = np.random.default_rng(0).permutation(len(pictures.files))
+    held, kept = np.split(order, [max(1, round(len(order) * settings.held_out))])
+    scores = []
+    for rate in settings.learning_rates:
+        recipe = settings.recipe(rate, settings.trial)
+        job = _job(make, pictures, np.sort(kept), recipe, context, code)
+        scores.append(_trial(make, score, np.sort(held).tolist(), job, f"trying rate {rate:g}"))
+    if not any(map(math.isfinite, scores)):
+        raise NonFiniteLossError(f"diverged at every rate of {list(settings.learning_rates)}")
+    best = settings.learning_rates[int(np.nanargmax(scores))]
+    job = _job(make, pictures, np.arange(len(order)), settings.recipe(best, 1.0), context, code)
+    network = _trained(make, job, f"fine-tuning, rate {best:g}")
+    selection = {
+        "stage": "all",
+        "learning_rate": best,
+        "learning_rates": list(settings.learning_rates),
+        "held_out_scores": [s if math.isfinite(s) else None for s in scores],
+        "candidates": len(scores),
+        "held_out": settings.held_out,
+        "trial": settings.trial,
+        "frozen": settings.frozen,
+    }
+    return network.eval(), selection
+
+
+def _job(
+    make: Make, pictures: Pictures, places: np.ndarray, recipe: Recipe, context: Context, code: str
+) -> Job:
+    files = tuple(pictures.files[k] for k in places)
+    chosen = dataclasses.replace(pictures, files=files)
+    fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(Context)}
+    about = {"code": code, "encoder": make().encoder.weights_sha256(), "network": repr(make())}
+    return Job(**fields, own=recipe, pictures=Corpus(chosen, places, ()), about=about)
+
+
+def _trial(make: Make, score: Score, held: list[int], job: Job, name: str) -> float:
+    """What a candidate scores on the pictures held out; nan if it diverged."""
+    path = job.cache / "finetuned" / f"{job.key[:32]}.json"
+    if path.exists():
+        return float(json.loads(path.read_text(encoding="utf-8")))
+    try:
+        value = score(_train(make, job, name).eval(), held)
+    except NonFiniteLossError:
+        value = math.nan
+    _write(path, json.dumps(value).encode())
+    return value
+
+
+def _trained(make: Make, job: Job, name: str) -> Tuned:
+    """The network trained on the whole list, from the cache or trained now."""
+    path = job.cache / "finetuned" / f"{job.key[:32]}.pt"
+    if path.exists():
+        network = make().to(job.device)
+        network.load_state_dict(torch.load(path, map_location=job.device, weights_only=True))
+        return network
+    network = _train(make, job, name)
+    buffer = io.BytesIO()
+    torch.save(network.state_dict(), buffer)
+    _write(path, buffer.getvalue())
+    return network
+
+
+def _train(make: Make, job: Job, name: str) -> Tuned:
+    seed_everything(job.seed)
+    network = make()
+    network.build(job)
+    training = _Training(network, job)
+    with job.reporter.stage(name, job.own.images) as bar:
+        training.run(bar)
+    training.checkpoint.unlink(missing_ok=True)
+    return network
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record.write(path, content)
