@@ -114,4 +114,4 @@ def _ious(predictions: Predictions, counts: NDArray[np.integer]) -> Floats:
 
 
 def _kind(predictions: Predictions, default: Kind) -> Kind:
-    return cast(Kind, str(predictions["kind"])) if "kind" in predictions else default
+    return cast(Kind, str(predictions["kind"][0])) if "kind" in predictions else default

@@ -62,7 +62,7 @@ class VocClsFinetune:
             return {
                 "ids": np.array([split.ids[place] for place in places]),
                 "classes": np.array(names),
-                "kind": np.array(KIND),
+                "kind": np.array([KIND]),
                 "scores": scores[:, counted],
                 "truth": split.truth[list(places)][:, counted],
             }

@@ -69,7 +69,7 @@ class VocDet:
         trained = time.monotonic()
         places = range(len(test.ids))
         predictions = _detect(network, test, places, names, context, "detecting")
-        predictions |= {"counted": np.array(counted), "kind": np.array(settings.metric)}
+        predictions |= {"counted": np.array(counted), "kind": np.array([settings.metric])}
         scores: dict[str, Any] = {}
         for kind in ("11-point", "area"):
             scores[f"AP50_{kind}"] = _headline(predictions, kind)
