@@ -14,15 +14,16 @@ FOUND, FALSE, IGNORED = 1, 0, -1  # what a detection can turn out to be
 
 def areas(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
     """Pixels in boxes (..., 4)."""
-    size = boxes[..., 2:] - boxes[..., :2] + 1
-    return size.prod(-1)
+    pixels: NDArray[np.floating] = (boxes[..., 2:] - boxes[..., :2] + 1).prod(-1)
+    return pixels
 
 
 def overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
     """Intersection over union of boxes (..., 4) with boxes (..., 4), each with each, in 0..1."""
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     shared = np.maximum(high - low + 1, 0).prod(-1)
-    return shared / (areas(a) + areas(b) - shared)
+    share: NDArray[np.floating] = shared / (areas(a) + areas(b) - shared)
+    return share
 
 
 def match(

@@ -8,11 +8,12 @@ import itertools
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from bench import plan, plugins, record
+from bench import plan, plugins, processes, record
 from bench.data import Data, open_data
 from bench.device import peak_memory_mb, seed_everything, select_device
 from bench.encoder import Encoder
@@ -31,6 +32,7 @@ def compute(cells: Sequence[Cell], request: Request, reporter: Reporter) -> None
     Raises:
         UserError: the data or the output folder cannot be used at all.
     """
+    processes.join()
     device = select_device(request.device)
     reads = set[str]()
     for cell in cells:
@@ -43,6 +45,7 @@ def compute(cells: Sequence[Cell], request: Request, reporter: Reporter) -> None
         context = Context(request.suite, method, seed, device, data, request.cache, reporter)
         _compute_encoder(list(group), context, request)
     reporter.cell = ""
+    processes.wait()
 
 
 def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) -> None:
@@ -55,20 +58,27 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         return
     for cell in cells:
         path = cell.path(request)
-        path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
+        if processes.is_main():
+            path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
         try:
             result, predictions = evaluate(encoder, cell, context)
         except Exception as error:  # the same for tasks
             _save_failure(cell, context, request, error)
             continue
-        if encoder.samples is not None and cell.seed == 0:
-            result = result.model_copy(update={"samples": "samples.png"})
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture = io.BytesIO()
-            Image.fromarray(encoder.samples.movedim(0, -1).numpy()).save(picture, "PNG")
-            record.write(path.with_name("samples.png"), picture.getvalue())
-        result = record.save(result, path, predictions)
+        if processes.is_main():
+            _save(result, predictions, encoder, path)
         context.reporter.say(f"{cell}: {result.metric} {result.value:.2f}")
+
+
+def _save(result: Record, predictions: dict[str, Any], encoder: Encoder, path: Path) -> None:
+    """Write a record, its predictions, and beside that of the first seed what was learnt."""
+    if encoder.samples is not None and result.seed == 0:
+        result = result.model_copy(update={"samples": "samples.png"})
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = io.BytesIO()
+        Image.fromarray(encoder.samples.movedim(0, -1).numpy()).save(picture, "PNG")
+        record.write(path.with_name("samples.png"), picture.getvalue())
+    record.save(result, path, predictions)
 
 
 def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, dict[str, Any]]:
@@ -121,7 +131,8 @@ def _save_failure(cell: Cell, context: Context, request: Request, error: Excepti
     kind = "" if isinstance(error, UserError) or "Error: " in last else f"{type(error).__name__}: "
     message = kind + last
     failed = Record(**_identity(cell, context), status="failed", error=message)
-    record.save(failed, cell.path(request))
+    if processes.is_main():
+        record.save(failed, cell.path(request))
     context.reporter.say(f"{cell}: FAILED: {message}")
     if request.verbose:
         context.reporter.say("".join(traceback.format_exception(error)))
@@ -134,10 +145,10 @@ def _identity(cell: Cell, context: Context) -> dict[str, Any]:
         "suite_sha256": context.suite.sha256,
         "suite_settings": context.suite.model_dump(mode="json"),
         "method": cell.method,
-        "method_code": plugins.method_code(cell.method),
+        "method_code": plugins.code("methods", cell.method),
         "task": cell.task,
         "task_version": task.version,
-        "task_code": plugins.task_code(cell.task),
+        "task_code": plugins.code("tasks", cell.task),
         "metric": task.metric,
         "seed": cell.seed,
         "environment": describe(context.device),

@@ -10,7 +10,7 @@ import platformdirs
 import typer
 from rich.console import Console
 
-from bench import plugins, suite
+from bench import plugins, processes, suite
 from bench.errors import UserError
 from bench.progress import Reporter
 
@@ -66,8 +66,10 @@ def run(
         device=device,
         verbose=verbose,
     )
-    board = run_request(request, Reporter())
-    stdout = Console(width=None if sys.stdout.isatty() else 140)
+    reporter = Reporter()
+    reporter.console.quiet = not processes.is_main()
+    board = run_request(request, reporter)
+    stdout = Console(width=None if sys.stdout.isatty() else 140, quiet=not processes.is_main())
     for table in board.tables:
         stdout.print(leaderboard.terminal(table))
     raise typer.Exit(1 if board.failed else 0)

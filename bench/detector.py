@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, se
 C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
 KEPT = 100  # detections of a picture, as COCO counts them
 LEAST_SCORE = 0.05  # of a detection, both protocols' (detectron2's TEST.SCORE_THRESH_TEST)
+
+
+Found = dict[str, Tensor]  # `boxes` (n, 4), `labels` (n,), and of detections `scores` (n,)
 
 
 class Detector(Tuned):
@@ -94,7 +98,7 @@ class Detector(Tuned):
         losses: dict[str, Tensor] = self.network(pictures.float() / 255, targets)
         return torch.stack(list(losses.values())).sum()
 
-    def detect(self, image: Tensor) -> dict[str, Tensor]:
+    def detect(self, image: Tensor) -> Found:
         """What a picture, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
         picture, factor = fit(image, self.settings.size, 1.0)
         with torch.inference_mode():
@@ -124,10 +128,13 @@ def fit(image: Tensor, size: int, share: float) -> tuple[Tensor, float]:
 class _Whole(nn.Module):
     """Pictures that are all of the network's size already, in place of torchvision's transform."""
 
-    def forward(self, pictures: Tensor, targets: list[dict[str, Tensor]] | None = None):
-        return ImageList(pictures, [tuple(pictures.shape[-2:])] * len(pictures)), targets
+    def forward(
+        self, pictures: Tensor, targets: list[Found] | None = None
+    ) -> tuple[ImageList, list[Found] | None]:
+        height, width = pictures.shape[-2:]
+        return ImageList(pictures, [(height, width)] * len(pictures)), targets
 
-    def postprocess(self, found, sizes, originals):
+    def postprocess(self, found: list[Found], sizes: Any, originals: Any) -> list[Found]:
         return found
 
 

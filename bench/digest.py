@@ -31,8 +31,44 @@ def code_digest(paths: Iterable[Path]) -> str:
     return digest({f"{path.parent.name}/{path.name}": _computation(path) for path in paths})
 
 
+# Modules of bench/ that carry results about and decide none: their changes make no record stale.
+PLUMBING = {
+    *("board", "leaderboard", "plots", "cli", "plan", "run", "cell", "record", "environment"),
+    *("data", "digest", "errors", "method", "plugins", "processes", "progress", "suite", "task"),
+}
+
+
+def deciding_code(path: Path) -> str:
+    """Digest of a file's code and of all that it imports of `bench`, in turn, less `PLUMBING`."""
+    found: set[Path] = set()
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file not in found:
+            found.add(file)
+            todo += _imported(file)
+    return code_digest(found)
+
+
+def _imported(path: Path) -> list[Path]:
+    """The files of `bench` that a file imports, less `PLUMBING`."""
+    names: set[str] = set()
+    for node in ast.walk(_parse(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    modules = {name.split(".")[1] for name in names if name.startswith("bench.")} - PLUMBING
+    files = (Path(__file__).with_name(f"{module}.py") for module in sorted(modules))
+    return [file for file in files if file.is_file()]
+
+
+def _parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def _computation(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _parse(path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [part for part in node.body if not _is_text(part)]

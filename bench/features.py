@@ -18,9 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-import bench
 from bench.device import loader_workers
-from bench.digest import code_digest, digest
+from bench.digest import deciding_code, digest
 from bench.encoder import Encoder
 from bench.images import Pictures, read, squash
 from bench.method import Context, library_versions
@@ -28,7 +27,6 @@ from bench.progress import Bar
 from bench.views import unit
 
 BATCH = 32
-CODE = ("features", "encoder", "images", "views")  # the modules that decide a feature's value
 
 
 def grid(shape: tuple[int, ...], dimensions: int) -> tuple[int, int]:
@@ -74,7 +72,6 @@ def features(encoder: Encoder, pictures: Pictures, context: Context, name: str) 
         One read-only float32 (N, D_s) array on disk for each stage, not normalised.
     """
     size, dimensions = context.suite.voc.size, context.suite.probe.dimensions
-    core = Path(bench.__file__).parent
     key = digest(
         {
             "weights": encoder.weights_sha256(),
@@ -82,7 +79,7 @@ def features(encoder: Encoder, pictures: Pictures, context: Context, name: str) 
             "transform": ["squash", size],
             "pooling": ["average", dimensions],
             "precision": "float32",
-            "code": code_digest(core / f"{module}.py" for module in CODE),
+            "code": deciding_code(Path(__file__)),
             "versions": library_versions(),
             "device": context.device.type,
         }

@@ -14,20 +14,20 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from bench import record
+from bench import processes, record
 from bench.corpus import Corpus
 from bench.device import seed_everything
 from bench.digest import digest
 from bench.encoder import Encoder
 from bench.images import Pictures
 from bench.method import Context, library_versions
-from bench.pretext import NonFiniteLossError, Pretext, _Training
 from bench.suite import Recipe, Tuning
+from bench.training import NonFiniteLossError, Trainee, Training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Job(Context):
         )
 
 
-class Tuned(Pretext):
+class Tuned(Trainee):
     """A task's network on an encoder; a subclass adds its head, `example` and `loss`.
 
     Args:
@@ -77,17 +77,11 @@ class Tuned(Pretext):
         frozen: whether it keeps its weights and statistics.
     """
 
-    reference: ClassVar[str] = ""
-
     def __init__(self, encoder: Encoder, frozen: bool) -> None:
         super().__init__()
         self.encoder, self.frozen = encoder, frozen
         self.monitors = {}
         encoder.requires_grad_(not frozen)
-
-    def build(self, context: Context) -> None:
-        """Take over the recipe; the networks were made with the object."""
-        self.recipe = context.recipe
 
     def train(self, mode: bool = True) -> Tuned:
         """Switch to training; a frozen encoder stays as it is."""
@@ -97,13 +91,17 @@ class Tuned(Pretext):
         return self
 
 
-Make = Callable[[], Tuned]
-Score = Callable[[Tuned, Sequence[int]], float]
+Network = TypeVar("Network", bound=Tuned)
 
 
 def tune(
-    make: Make, score: Score, pictures: Pictures, settings: Tuning, context: Context, code: str
-) -> tuple[Tuned, dict[str, Any]]:
+    make: Callable[[], Network],
+    score: Callable[[Network, Sequence[int]], float],
+    pictures: Pictures,
+    settings: Tuning,
+    context: Context,
+    code: str,
+) -> tuple[Network, dict[str, Any]]:
     """Choose the rate on a held-out part of the training list, then train on the whole of it.
 
     What is finished is kept in the cache: a run that was killed goes on from there.
@@ -148,7 +146,12 @@ def tune(
 
 
 def _job(
-    make: Make, pictures: Pictures, places: np.ndarray, recipe: Recipe, context: Context, code: str
+    make: Callable[[], Tuned],
+    pictures: Pictures,
+    places: np.ndarray,
+    recipe: Recipe,
+    context: Context,
+    code: str,
 ) -> Job:
     files = tuple(pictures.files[k] for k in places)
     chosen = dataclasses.replace(pictures, files=files)
@@ -157,10 +160,16 @@ def _job(
     return Job(**fields, own=recipe, pictures=Corpus(chosen, places, ()), about=about)
 
 
-def _trial(make: Make, score: Score, held: list[int], job: Job, name: str) -> float:
+def _trial(
+    make: Callable[[], Network],
+    score: Callable[[Network, Sequence[int]], float],
+    held: list[int],
+    job: Job,
+    name: str,
+) -> float:
     """What a candidate scores on the pictures held out; nan if it diverged."""
     path = job.cache / "finetuned" / f"{job.key[:32]}.json"
-    if path.exists():
+    if processes.everywhere(path.exists()):
         return float(json.loads(path.read_text(encoding="utf-8")))
     try:
         value = score(_train(make, job, name).eval(), held)
@@ -170,10 +179,10 @@ def _trial(make: Make, score: Score, held: list[int], job: Job, name: str) -> fl
     return value
 
 
-def _trained(make: Make, job: Job, name: str) -> Tuned:
+def _trained(make: Callable[[], Network], job: Job, name: str) -> Network:
     """The network trained on the whole list, from the cache or trained now."""
     path = job.cache / "finetuned" / f"{job.key[:32]}.pt"
-    if path.exists():
+    if processes.everywhere(path.exists()):
         network = make().to(job.device)
         network.load_state_dict(torch.load(path, map_location=job.device, weights_only=True))
         return network
@@ -184,11 +193,11 @@ def _trained(make: Make, job: Job, name: str) -> Tuned:
     return network
 
 
-def _train(make: Make, job: Job, name: str) -> Tuned:
+def _train(make: Callable[[], Network], job: Job, name: str) -> Network:
     seed_everything(job.seed)
     network = make()
-    network.build(job)
-    training = _Training(network, job)
+    network.recipe = job.recipe
+    training = Training(network, job)
     with job.reporter.stage(name, job.own.images) as bar:
         training.run(bar)
     training.checkpoint.unlink(missing_ok=True)
@@ -196,5 +205,7 @@ def _train(make: Make, job: Job, name: str) -> Tuned:
 
 
 def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record.write(path, content)
+    if processes.is_main():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record.write(path, content)
+    processes.wait()

@@ -8,10 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Protocol
 
-import filelock
 import torch
 
-from bench import plugins
+from bench import plugins, processes
 from bench.corpus import Corpus
 from bench.data import Data
 from bench.device import fast_bfloat16, seed_everything
@@ -68,7 +67,7 @@ class Context:
         corpus = self.corpus.fingerprint if "corpus" in plugin.reads else None
         return digest(
             {
-                "code": plugins.method_code(self.method),
+                "code": plugins.code("methods", self.method),
                 "backbone": self.suite.backbone.model_dump(mode="json"),
                 "recipe": self.recipe.model_dump(mode="json") if corpus else None,
                 "corpus": corpus,
@@ -114,10 +113,12 @@ def obtain(context: Context) -> Encoder:
         seed_everything(context.seed)
         return method.pretrain(context).to(context.device).eval()
     path = context.cache / "encoders" / f"{context.method}-{context.key[:24]}.safetensors"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(path.with_suffix(".lock")):
-        if not path.exists():
+    with processes.alone(path.with_suffix(".lock")):
+        if not processes.everywhere(path.exists()):
             seed_everything(context.seed)
-            method.pretrain(context).save(path)
+            made = method.pretrain(context)
+            if processes.is_main():
+                made.save(path)
+            processes.wait()
         encoder = load_encoder(path, context.suite.backbone.name)
     return encoder.to(context.device).eval()

@@ -90,8 +90,8 @@ def is_recorded(cell: Cell, request: Request) -> bool:
     task = plugins.describe("tasks", cell.task)
     current = (
         found.task_version == task.constants["version"]
-        and found.method_code == plugins.method_code(cell.method)
-        and found.task_code == plugins.task_code(cell.task)
+        and found.method_code == plugins.code("methods", cell.method)
+        and found.task_code == plugins.code("tasks", cell.task)
     )
     if current:
         record.read_predictions(path, found)
@@ -142,9 +142,9 @@ def check_board(todo: Sequence[Cell], request: Request) -> None:
                 f"{path}: was scored by version {found.task_version} of {found.task}, which is now "
                 f"{version}; {mend}"
             )
-        if found.task_code != plugins.task_code(found.task):
+        if found.task_code != plugins.code("tasks", found.task):
             raise UserError(f"{path}: was scored by other code of {found.task}; {mend}")
-        if found.method in methods and found.method_code != plugins.method_code(found.method):
+        if found.method in methods and found.method_code != plugins.code("methods", found.method):
             raise UserError(f"{path}: was made by other code of {found.method}; {mend}")
 
 

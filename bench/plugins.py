@@ -10,20 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.digest import code_digest
+from bench.digest import deciding_code
 from bench.errors import UserError, unknown
-
-# The modules of bench/ that decide a weight, and a score.
-ENCODER = ("backbone", "device", "encoder", "images", "lab", "views")
-METHOD_CORE = (*ENCODER, "bins", "corpus", "gan", "heads", "method", "pretext")
-TASK_CORE = (*ENCODER, "boxes", "metrics", "rescore", "task")
 
 Kind = Literal["methods", "tasks"]
 
 # What a plug-in's class must say of itself.
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
     "methods": ("reference", "reads", "pretrain"),
-    "tasks": ("reference", "reads", "metric", "version", "modules", "evaluate"),
+    "tasks": ("reference", "reads", "metric", "version", "evaluate"),
 }
 
 
@@ -113,16 +108,9 @@ def describe(kind: Kind, name: str) -> Description:
     return Description(name, summary, constants)
 
 
-def method_code(name: str) -> str:
-    """Digest of the code that decides a method's weights, comments and layout aside."""
-    return _code(source("methods", name), METHOD_CORE)
+def code(kind: Kind, name: str) -> str:
+    """Digest of the code that decides a method's weights or a task's scores.
 
-
-def task_code(name: str) -> str:
-    """Digest of the code that decides a task's scores, comments and layout aside."""
-    own = describe("tasks", name).constants.get("modules", ())
-    return _code(source("tasks", name), (*TASK_CORE, *own))
-
-
-def _code(plugin: Path, core: tuple[str, ...]) -> str:
-    return code_digest([plugin, *(Path(__file__).parent / f"{part}.py" for part in core)])
+    Comments, docstrings and layout do not count.
+    """
+    return deciding_code(source(kind, name))

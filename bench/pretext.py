@@ -1,47 +1,26 @@
-"""Pretext tasks: a method whose labels come from the pictures, and the one training loop."""
+"""Pretext tasks: methods whose labels come from the pictures themselves."""
 
 from __future__ import annotations
 
-import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import (
-    DataLoaderConfiguration,
-    DistributedDataParallelKwargs,
-    send_to_device,
-)
-from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.utils.data import DataLoader, default_collate
+from accelerate.utils import send_to_device
+from torch import Tensor
+from torch.utils.data import default_collate
 from torchvision.utils import make_grid
 
 from bench.corpus import Stream
-from bench.device import loader_workers, mixed_precision, seed_everything, yield_cores
-from bench.encoder import Encoder, Pretraining
-from bench.errors import UserError
+from bench.device import seed_everything
+from bench.encoder import Encoder
 from bench.method import Context
-from bench.progress import Bar
-from bench.suite import Recipe
+from bench.training import Trainee, Training
 from bench.views import random_crop
 
-FIRST_CHECKPOINT = 1.0  # seconds into a run
-CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
-GUARD_STEPS = 20  # between two looks at whether the loss is finite; each look waits for the GPU
 SAMPLES = 10  # pictures in each row of a method's samples
-MONITOR_SHARE = 0.1  # the last part of the run, over which monitors are averaged
 
 
-class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or not a number; the cell fails."""
-
-
-class Pretext(nn.Module, ABC):
+class Pretext(Trainee):
     """A method that trains an encoder on labels made from the pictures themselves.
 
     A subclass builds its heads in `build`, says in `example` what a picture becomes and in
@@ -49,21 +28,12 @@ class Pretext(nn.Module, ABC):
 
     Attributes:
         reference: paper, year, link.
-        views: pictures the encoder sees for each picture drawn from the corpus.
         sees: what of a picture each part of the encoder sees (`Encoder`).
-        encoder: the network that is kept.
-        recipe: the suite's training recipe for this method.
-        monitors: figures that `loss` leaves for the record, detached scalars by name.
     """
 
     reference: ClassVar[str]
     reads: ClassVar[tuple[str, ...]] = ("corpus",)
-    views: ClassVar[int] = 1
     sees: ClassVar[tuple[str, ...]] = ("rgb",)
-
-    encoder: Encoder
-    recipe: Recipe
-    monitors: dict[str, Tensor]
 
     def build(self, context: Context) -> None:
         """Make the networks. Called once, after seeding; extend it to add heads."""
@@ -83,24 +53,12 @@ class Pretext(nn.Module, ABC):
         """
         return random_crop(image, self.recipe)
 
-    def players(self) -> dict[str, Iterable[nn.Parameter]]:
-        """The parameters that minimise each loss: one player, or two for an adversarial game."""
-        return {"encoder": self.parameters()}
-
-    @abstractmethod
-    def loss(self, batch: Any, player: str) -> Tensor:
-        """What `player` minimises on a collated batch, a scalar; runs on the device."""
-
     def samples(self, batch: Any) -> Tensor | None:
         """What was learnt, to look at: rows of RGB pictures in [0, 1], (rows, columns, 3, h, w).
 
         Called once at the end of training, in evaluation mode, on the first pictures of the stream.
         """
         return None
-
-    def forward(self, batch: Any, player: str) -> Tensor:
-        """`loss`, under the name that distributed training calls."""
-        return self.loss(batch, player)
 
     def pretrain(self, context: Context) -> Encoder:
         """Train by the suite's recipe, resuming from the last checkpoint.
@@ -109,7 +67,7 @@ class Pretext(nn.Module, ABC):
             NonFiniteLossError: the loss diverged.
         """
         self.build(context)
-        training = _Training(self, context)
+        training = Training(self, context)
         with context.reporter.stage("pretraining", self.recipe.images) as bar:
             training.run(bar)
         self.encoder.samples = self._grid(context)
@@ -130,191 +88,3 @@ class Pretext(nn.Module, ABC):
         tiles = rows.float().clamp(0, 1).flatten(0, 1).cpu()
         grid: Tensor = make_grid(tiles, nrow=rows.shape[1], pad_value=1.0)
         return (grid * 255).round().byte()
-
-
-class _Training:
-    """The state of one training run: networks, optimisers, position."""
-
-    def __init__(self, pretext: Pretext, context: Context) -> None:
-        self.recipe, self.seed = pretext.recipe, context.seed
-        self.pretext, self.context = pretext, context
-        self.checkpoint = context.cache / "checkpoints" / f"{context.method}-{context.key[:24]}.pt"
-        if self.recipe.batch % pretext.views:
-            raise UserError(
-                f"{context.method} shows the encoder {pretext.views} views of each picture: "
-                f"its batch ({self.recipe.batch}) must be a multiple of that"
-            )
-        self.steps = max(1, self.recipe.images // self.recipe.batch)
-        self.step, self.seconds = 0, 0.0
-        precision: str = self.recipe.precision
-        if precision == "auto":
-            precision = mixed_precision(context.device, pretext)
-        AcceleratorState._reset_state()  # it would hold on to the precision of an earlier run
-        self.accelerator = Accelerator(
-            cpu=context.device.type == "cpu",
-            mixed_precision=precision,
-            dataloader_config=DataLoaderConfiguration(split_batches=True),
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
-        # Torch's stubs do not know a device and a memory format in one call.
-        pretext.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        players = {name: list(group) for name, group in pretext.players().items()}
-        optimisers = [make_optimiser(group, self.recipe) for group in players.values()]
-        self.model, *prepared = self.accelerator.prepare(pretext, *optimisers)
-        self.optimisers: dict[str, Any] = dict(zip(players, prepared, strict=True))
-        self.sums: dict[str, float] = {}
-        self.counted = 0
-        self._resume()
-
-    def run(self, bar: Bar) -> None:
-        """Train from the current step to the last one."""
-        self.pretext.train()
-        bar.skip(self.step * self.recipe.batch)
-        started = saved = time.monotonic()
-        due = FIRST_CHECKPOINT
-        finite = torch.ones((), dtype=torch.bool, device=self.accelerator.device)
-        for batch in self._batches():
-            # Every step is a function of weights, optimiser and position: resuming needs no more.
-            seed_everything(hash((self.seed, self.step)) & 0x7FFFFFFF)
-            losses = [self._update(batch, player) for player in self.optimisers]
-            finite &= torch.stack(losses).isfinite().all()
-            self.step += 1
-            bar.advance(self.recipe.batch)
-            last = self.step == self.steps
-            if self.step % GUARD_STEPS == 0 or last:
-                self._guard(finite, losses, bar)
-            now = time.monotonic()
-            if now - saved > due:
-                self._guard(finite, losses, bar)
-                self.seconds += now - started
-                self._save()
-                started, saved = now, time.monotonic()
-                due = (saved - now) / CHECKPOINT_SHARE
-        self.seconds += time.monotonic() - started
-        self.pretext.encoder.pretraining = Pretraining(
-            images_seen=self.steps * self.recipe.batch,
-            seconds=round(self.seconds, 3),
-            monitors={name: total / self.counted for name, total in self.sums.items()},
-        )
-
-    def _update(self, batch: Any, player: str) -> Tensor:
-        optimiser = self.optimisers[player]
-        rate = self.recipe.learning_rate * rate_factor(self.step, self.steps, self.recipe)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        with self.accelerator.autocast():
-            loss: Tensor = self.model(batch, player)
-        optimiser.zero_grad()
-        self.accelerator.backward(loss)
-        optimiser.step()
-        if self.step >= int(self.steps * (1 - MONITOR_SHARE)):
-            self._monitor(player, loss)
-        return loss.detach()
-
-    def _monitor(self, player: str, loss: Tensor) -> None:
-        name = "loss" if len(self.optimisers) == 1 else f"loss_{player}"
-        first = player == next(iter(self.optimisers))
-        self.counted += first
-        for key, value in {name: loss, **(self.pretext.monitors if first else {})}.items():
-            self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
-
-    def _guard(self, finite: Tensor, losses: list[Tensor], bar: Bar) -> None:
-        if not bool(finite):
-            raise NonFiniteLossError(
-                f"{self.context.method}: the loss is not finite by step {self.step} of "
-                f"{self.steps}; lower pretraining.learning_rate"
-            )
-        bar.note("loss " + " ".join(f"{float(loss):.3f}" for loss in losses))
-
-    def _batches(self) -> Iterator[Any]:
-        batch = self.recipe.batch // self.pretext.views
-        stream = Stream(
-            self.context.corpus, self.seed, self.pretext.example, length=self.steps * batch
-        )
-        loader: DataLoader[Any] = DataLoader(
-            stream,
-            batch_size=batch,
-            sampler=range(self.step * batch, self.steps * batch),
-            num_workers=loader_workers(),
-            worker_init_fn=yield_cores,
-            pin_memory=self.accelerator.device.type == "cuda",
-            prefetch_factor=4,
-        )
-        yield from self.accelerator.prepare(loader)
-
-    def _save(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        state = {
-            "key": self.context.key,
-            "step": self.step,
-            "seconds": self.seconds,
-            "sums": self.sums,
-            "counted": self.counted,
-            "model": self.pretext.state_dict(),
-            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
-            "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
-        }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
-
-    def _resume(self) -> None:
-        if not self.checkpoint.exists():
-            return
-        state = read_checkpoint(self.checkpoint, self.context.key, self.accelerator.device)
-        self.pretext.load_state_dict(state["model"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
-        if self.accelerator.scaler:  # of float16 losses
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.sums, self.counted = state["sums"], state["counted"]
-
-
-def read_checkpoint(path: Path, key: str, device: torch.device) -> dict[str, Any]:
-    """Read a training checkpoint.
-
-    Raises:
-        UserError: it is not readable, or belongs to another run.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        fits = state["key"] == key
-    except Exception as error:  # a foreign file fails in as many ways as there are formats
-        raise UserError(
-            f"{path}: not a checkpoint ({type(error).__name__}); delete it and run again"
-        ) from error
-    if not fits:
-        raise UserError(f"{path}: the checkpoint of another run; delete it and run again")
-    return state
-
-
-def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
-    """The share of the learning rate in force at a step, 0-based, of `steps`."""
-    warmup = recipe.warmup * steps
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if recipe.schedule == "cosine":  # Loshchilov and Hutter 2017, without restarts
-        progress = (step - warmup) / max(1.0, steps - warmup)
-        return float(0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi))))
-    return 0.1 ** sum(step >= milestone * steps for milestone in recipe.milestones)
-
-
-def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
-    """The recipe's optimiser; biases and norms are not decayed."""
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    if recipe.optimiser == "sgd":
-        return torch.optim.SGD(
-            groups,
-            recipe.learning_rate,
-            momentum=recipe.betas[0],
-            weight_decay=recipe.weight_decay,
-            nesterov=recipe.betas[0] > 0,
-        )
-    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
-    return kind(groups, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)

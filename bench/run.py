@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import board, leaderboard, plan
+from bench import board, leaderboard, plan, processes
 from bench.errors import UserError
 from bench.plan import Cell, Request
 from bench.progress import Reporter
@@ -28,7 +28,8 @@ def run(request: Request, reporter: Reporter) -> board.Board:
 
         compute(todo, request, reporter)
     result = board.load(folder)
-    leaderboard.write(result, folder)
+    if processes.is_main():
+        leaderboard.write(result, folder)
     reporter.say(f"board: {folder / 'LEADERBOARD.md'}")
     return result
 

@@ -258,7 +258,7 @@ class Suite(Section):
     def tuning(self, task: str) -> dict[str, Any] | None:
         """What concerns one task alone, as a record keeps it; None if there is nothing."""
         section: Tuning | None = getattr(self, task) if task in TUNED else None
-        return section and section.model_dump(mode="json")
+        return section.model_dump(mode="json") if section else None
 
 
 def names() -> list[str]:

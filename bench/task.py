@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from bench.encoder import Encoder
-from bench.errors import UserError
 from bench.method import Context
 
 
@@ -43,32 +42,13 @@ class Task(Protocol):
         metric: name of the headline.
         version: raised whenever a score may change.
         reads: the image sets it needs: any of "voc" and "masks".
-        modules: those of bench/ that decide its scores, beside those that decide every task's.
     """
 
     reference: ClassVar[str]
     metric: ClassVar[str]
     version: ClassVar[int]
     reads: ClassVar[tuple[str, ...]]
-    modules: ClassVar[tuple[str, ...]]
 
     def evaluate(self, encoder: Encoder, context: Context) -> Scores:
         """Score an encoder of its own (a copy), in evaluation mode on `context.device`."""
         ...
-
-
-def usable_classes(context: Context) -> tuple[list[int], list[str]]:
-    """Indices of the classes with enough positive pictures in both lists, and the rest's names.
-
-    Raises:
-        UserError: there is none.
-    """
-    voc, names = context.voc, context.suite.voc.classes
-    least = context.suite.voc.min_positives
-    positives = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0))
-    enough = positives >= max(least, context.suite.probe.folds)
-    if not enough.any():
-        raise UserError(
-            f"no class has {least} positive pictures in both lists; lower voc.min_positives"
-        )
-    return [int(c) for c in np.flatnonzero(enough)], [names[c] for c in np.flatnonzero(~enough)]

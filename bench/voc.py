@@ -192,3 +192,27 @@ def _text(node: ElementTree.Element | None, tag: str) -> str:
     if text is None:
         raise ValueError(f"no <{tag}>")
     return text
+
+
+def usable_classes(voc: Voc, names: Sequence[str], least: int) -> tuple[list[int], list[str]]:
+    """The classes with enough positive pictures in both lists.
+
+    Args:
+        voc: the lists.
+        names: of all classes.
+        least: how many positive pictures are enough.
+
+    Returns:
+        Their indices, and the names of the rest.
+
+    Raises:
+        UserError: no class has enough.
+    """
+    positives = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0))
+    enough = positives >= least
+    if not enough.any():
+        raise UserError(
+            f"no class has {least} positive pictures in both lists; lower voc.min_positives"
+        )
+    chosen = np.flatnonzero(enough).tolist()
+    return chosen, [name for c, name in enumerate(names) if c not in chosen]

@@ -20,8 +20,8 @@ from bench import plugins, suite
 from bench.data import open_data
 from bench.device import select_device
 from bench.method import Context
-from bench.pretext import make_optimiser
 from bench.progress import Reporter
+from bench.training import make_optimiser
 
 ROUNDS, LEAST = 5, 0.85
 SETTINGS = ["scenes.corpus=1000", "scenes.train=1", "scenes.test=1", "recipes.rotation.images=6400"]

@@ -24,7 +24,8 @@ from bench.encoder import Encoder
 from bench.features import features
 from bench.method import Context
 from bench.metrics import Difficult, Kind, class_average_precisions, mean_average_precision
-from bench.task import Scores, usable_classes
+from bench.task import Scores
+from bench.voc import usable_classes
 
 
 class VocCls:
@@ -34,12 +35,13 @@ class VocCls:
     metric: ClassVar[str] = "mAP"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("voc",)
-    modules: ClassVar[tuple[str, ...]] = ("features", "probe")
 
     def evaluate(self, encoder: Encoder, context: Context) -> Scores:
         """Extract, choose and refit on the training list; score the test list."""
         voc, settings = context.voc, context.suite.probe
-        classes, excluded = usable_classes(context)
+        source = context.suite.voc
+        enough = max(source.min_positives, settings.folds)
+        classes, excluded = usable_classes(voc, source.classes, enough)
         labels, truth = (split.truth[:, classes] for split in (voc.train, voc.test))
         started = time.monotonic()
         train = features(encoder, voc.train.pictures, context, "train")

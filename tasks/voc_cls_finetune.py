@@ -1,9 +1,9 @@
 """PASCAL VOC classification, everything fine-tuned: the column "all" of the classic tables.
 
 The protocol of Krähenbühl et al. 2016 (voc-classification): a linear layer on the last stage,
-binary cross-entropy, pictures that hold only `difficult` objects of a class left out for that class in
-training and testing, scores of a fixed number of random crops added up at test, average precision
-without an envelope, as scikit-learn computes it.
+binary cross-entropy, pictures that hold only `difficult` objects of a class left out for that class
+in training and testing, scores of a fixed number of random crops added up at test, average
+precision without an envelope, as scikit-learn computes it.
 
 What changed: the rate is chosen for every row, from the same candidates, on a held-out part of the
 training list; equal scores share a threshold instead of counting against the positives.
@@ -28,8 +28,8 @@ from bench.images import read
 from bench.method import Context
 from bench.metrics import Difficult, Kind, class_average_precisions, mean_average_precision
 from bench.rescore import headline
-from bench.task import Scores, usable_classes
-from bench.voc import Split
+from bench.task import Scores
+from bench.voc import Split, usable_classes
 
 KIND: Kind = "step"  # scikit-learn's average_precision_score, in the released train_cls.py
 
@@ -41,14 +41,15 @@ class VocClsFinetune:
     metric: ClassVar[str] = "mAP"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("voc",)
-    modules: ClassVar[tuple[str, ...]] = ("classifier", "corpus", "finetune", "heads", "pretext")
 
     def evaluate(self, encoder: Encoder, context: Context) -> Scores:
         """Choose a rate, fine-tune on the training list, score the test list."""
         settings = context.suite.voc_cls_finetune
         assert settings is not None
         train, test = context.voc.train, context.voc.test
-        counted, excluded = usable_classes(context)
+        counted, excluded = usable_classes(
+            context.voc, context.suite.voc.classes, context.suite.voc.min_positives
+        )
         names = [context.suite.voc.classes[c] for c in counted]
         encoder.cpu()
 
@@ -68,7 +69,7 @@ class VocClsFinetune:
             }
 
         started = time.monotonic()
-        code = plugins.task_code("voc_cls_finetune")
+        code = plugins.code("tasks", "voc_cls_finetune")
         network, selection = tune(
             make,
             lambda network, held: headline(predict(network, train, held, "held-out pictures")),

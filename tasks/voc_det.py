@@ -2,8 +2,8 @@
 
 The protocol is the suite's: a feature pyramid, or the one of MoCo (He et al. 2020, appendix A),
 with proposals from stride 16 and the last stage in the head. Objects marked `difficult` are not
-trained on and count neither way in testing. Boxes are matched as the VOC devkit does; COCO's scores are of the
-same detections.
+trained on and count neither way in testing. Boxes are matched as the VOC devkit does; COCO's scores
+are of the same detections.
 
 What changed: pictures are scaled by their longest side and stand in the upper left of a square, so
 that every encoder sees each alone; the rate is chosen for every row, from the same candidates, on a
@@ -28,8 +28,8 @@ from bench.images import Pictures, read
 from bench.method import Context
 from bench.metrics import Kind
 from bench.rescore import detection_precisions
-from bench.task import Scores, usable_classes
-from bench.voc import Split
+from bench.task import Scores
+from bench.voc import Split, usable_classes
 
 
 class VocDet:
@@ -53,7 +53,9 @@ class VocDet:
         settings, names = context.suite.voc_det, context.suite.voc.classes
         assert settings is not None
         train, test = context.voc.train, context.voc.test
-        counted, excluded = usable_classes(context)
+        counted, excluded = usable_classes(
+            context.voc, context.suite.voc.classes, context.suite.voc.min_positives
+        )
         encoder.cpu()
 
         def make() -> Detector:
@@ -64,7 +66,7 @@ class VocDet:
             return _headline(found | {"counted": np.array(counted)}, settings.metric)
 
         started = time.monotonic()
-        code = plugins.task_code("voc_det")
+        code = plugins.code("tasks", "voc_det")
         network, selection = tune(make, score, train.pictures, settings, context, code)
         trained = time.monotonic()
         places = range(len(test.ids))

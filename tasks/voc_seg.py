@@ -60,7 +60,7 @@ class VocSeg:
             return headline(_label(network, masks.train, places, context, "held-out pictures"))
 
         started = time.monotonic()
-        code = plugins.task_code("voc_seg")
+        code = plugins.code("tasks", "voc_seg")
         network, selection = tune(make, score, masks.train.pictures, settings, context, code)
         trained = time.monotonic()
         places = range(len(masks.test.ids))

@@ -42,8 +42,8 @@ def test_the_reference_record_is_of_the_code_and_suite_as_they_stand(name, refer
     mend = "run `bench run --methods all --tasks voc_cls --out results/reference` and commit"
     assert found.suite_sha256 == settings.sha256, mend
     assert found.recipe == settings.recipe(name).model_dump(mode="json"), mend
-    assert found.method_code == plugins.method_code(name), mend
-    assert found.task_code == plugins.task_code(found.task), mend
+    assert found.method_code == plugins.code("methods", name), mend
+    assert found.task_code == plugins.code("tasks", found.task), mend
 
 
 @pytest.mark.slow

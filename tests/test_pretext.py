@@ -7,10 +7,11 @@ from typing import ClassVar
 import pytest
 import torch
 
-from bench import plugins, pretext
+from bench import plugins, training
 from bench.errors import UserError
 from bench.method import obtain
-from bench.pretext import NonFiniteLossError, Pretext, rate_factor
+from bench.pretext import Pretext
+from bench.training import NonFiniteLossError, rate_factor
 
 
 def with_recipe(context, method="rotation", **changes):
@@ -28,18 +29,18 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
     made = with_recipe(context, images=320)
     whole = obtain(replace(made, cache=tmp_path / "a"))
     interrupted = replace(made, cache=tmp_path / "b")
-    monkeypatch.setattr(pretext, "CHECKPOINT_SHARE", 1e9)
-    monkeypatch.setattr(pretext, "FIRST_CHECKPOINT", 0.0)
-    save, saves = pretext._Training._save, []
+    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(training, "FIRST_CHECKPOINT", 0.0)
+    save, saves = training.Training._save, []
 
-    def save_then_stop(training):
-        save(training)
-        saves.append(training.step)
-        if training.step == 19:
+    def save_then_stop(run):
+        save(run)
+        saves.append(run.step)
+        if run.step == 19:
             raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(pretext._Training, "_save", save_then_stop)
+        patch.setattr(training.Training, "_save", save_then_stop)
         obtain(interrupted)
     assert saves[-1] == 19
     again = obtain(interrupted)
@@ -122,7 +123,7 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(b"\x80\x04junk")
     with pytest.raises(UserError, match=r"x\.pt: not a checkpoint .* delete it and run again"):
-        pretext.read_checkpoint(path, "key", torch.device("cpu"))
+        training.read_checkpoint(path, "key", torch.device("cpu"))
     torch.save({"key": "other"}, path)
     with pytest.raises(UserError, match="the checkpoint of another run"):
-        pretext.read_checkpoint(path, "key", torch.device("cpu"))
+        training.read_checkpoint(path, "key", torch.device("cpu"))

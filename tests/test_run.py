@@ -1,7 +1,6 @@
 """`bench run` as a user calls it: what it leaves, what it skips, and what it refuses."""
 
 import json
-from pathlib import Path
 
 from PIL import Image
 from support import SMOKE, board, values
@@ -148,15 +147,12 @@ def test_other_pictures_or_versions_are_refused_before_anything_is_computed(benc
 def test_changed_code_of_a_task_or_a_method_is_seen(monkeypatch, tmp_path):
     from bench import plugins
 
-    core = Path(plugins.__file__).parent
-    for module in (*plugins.TASK_CORE, *plugins.METHOD_CORE):
-        assert (core / f"{module}.py").is_file(), module
-    before = plugins.task_code("voc_cls"), plugins.method_code("rotation")
+    before = plugins.code("tasks", "voc_cls"), plugins.code("methods", "rotation")
     spoilt = tmp_path / "voc_cls.py"
     spoilt.write_text(plugins.source("tasks", "voc_cls").read_text().replace("argmax", "argmin"))
     monkeypatch.setattr(plugins, "source", lambda kind, name: spoilt)
-    assert plugins.task_code("voc_cls") != before[0]
-    assert plugins.method_code("rotation") != before[1]
+    assert plugins.code("tasks", "voc_cls") != before[0]
+    assert plugins.code("methods", "rotation") != before[1]
 
 
 def test_samples_lie_beside_the_record_and_are_linked(bench_run, tmp_path):

@@ -1,0 +1,66 @@
+"""One run in several processes (torchrun): who writes, what all must agree on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import filelock
+
+PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
+
+
+def count() -> int:
+    """How many processes the run has; torchrun says so in the environment."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def join() -> None:
+    """Meet the other processes, each on its own GPU where there are any."""
+    import torch
+    from torch import distributed
+
+    if count() > 1 and not distributed.is_initialized():
+        on_gpu = torch.cuda.is_available()
+        if on_gpu:
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+
+
+def everywhere(condition: bool) -> bool:
+    """Whether a condition holds in every process; none goes on before all have come here."""
+    if count() == 1:
+        return condition
+    from torch import distributed
+
+    found = [False] * count()
+    distributed.all_gather_object(found, condition)
+    return all(found)
+
+
+def wait() -> None:
+    """Go on when every process has come here."""
+    everywhere(True)
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other runs, though not the other processes of this one, from what a lock file guards."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if is_main():
+        with filelock.FileLock(path):
+            wait()  # the others go on now
+            yield
+            wait()
+    else:
+        wait()
+        yield
+        wait()
