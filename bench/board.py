@@ -120,8 +120,9 @@ def load(folder: Path) -> Board:
         place = record.path_of(folder.parent, found.suite, found.task, found.method, found.seed)
         if path != place:
             raise UserError(f"{path}: is a copy of the record that belongs at {place}; remove it")
-        if found.samples and not path.with_name(found.samples).exists():  # terms may forbid copies
-            records[path] = found.model_copy(update={"samples": None})
+        for kind, file in (("samples", found.samples), ("shown", found.shown)):
+            if file and not path.with_name(file).exists():  # terms may forbid copies
+                records[path] = records[path].model_copy(update={kind: None})
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
     by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
     for path, found in records.items():

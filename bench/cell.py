@@ -23,7 +23,7 @@ from bench.method import Context, obtain
 from bench.plan import Cell, Request
 from bench.progress import Reporter
 from bench.record import EncoderFacts, PretrainingFacts, Record
-from bench.task import Task
+from bench.task import Scores, Task
 
 
 def compute(cells: Sequence[Cell], request: Request, reporter: Reporter) -> None:
@@ -61,28 +61,32 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         if processes.is_main():
             path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
         try:
-            result, predictions = evaluate(encoder, cell, context)
+            result, scores = evaluate(encoder, cell, context)
         except Exception as error:  # the same for tasks
             _save_failure(cell, context, request, error)
             continue
         if processes.is_main():
-            _save(result, predictions, encoder, path)
+            _save(result, scores, encoder, path)
         context.reporter.say(f"{cell}: {result.metric} {result.value:.2f}")
 
 
-def _save(result: Record, predictions: dict[str, Any], encoder: Encoder, path: Path) -> None:
-    """Write a record, its predictions, and beside that of the first seed what was learnt."""
-    if encoder.samples is not None and result.seed == 0:
-        result = result.model_copy(update={"samples": "samples.png"})
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture = io.BytesIO()
-        Image.fromarray(encoder.samples.movedim(0, -1).numpy()).save(picture, "PNG")
-        record.write(path.with_name("samples.png"), picture.getvalue())
-    record.save(result, path, predictions)
+def _save(result: Record, scores: Scores, encoder: Encoder, path: Path) -> None:
+    """Write a record, its predictions, and beside that of the first seed what to look at."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    learnt = None if encoder.samples is None else encoder.samples.movedim(0, -1).numpy()
+    pictures = {"samples": learnt, "shown": scores.picture}
+    files = {"samples": "samples.png", "shown": "predictions.png"}
+    for kind, pixels in pictures.items():
+        if pixels is not None and result.seed == 0:
+            result = result.model_copy(update={kind: files[kind]})
+            encoded = io.BytesIO()
+            Image.fromarray(pixels).save(encoded, "PNG")
+            record.write(path.with_name(files[kind]), encoded.getvalue())
+    record.save(result, path, scores.predictions)
 
 
-def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, dict[str, Any]]:
-    """Score a copy of an encoder; return the record and the per-image predictions."""
+def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Scores]:
+    """Score a copy of an encoder; return the record and what the task found."""
     task: Task = plugins.load("tasks", cell.task)()
     own = copy.deepcopy(encoder)
     weights = own.weights_sha256()
@@ -117,7 +121,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, di
         peak_memory_mb=peak_memory_mb(context.device),
         data=data,
     )
-    return result, scores.predictions
+    return result, scores
 
 
 def _skipped(data: Data) -> list[str]:

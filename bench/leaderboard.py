@@ -91,7 +91,9 @@ def terminal(table: Table) -> Grid:
 
 def markdown(board: Board) -> str:
     """LEADERBOARD.md: what was measured, on what, and how sure it is."""
-    parts = [_title(board), *(_section(board, table) for table in board.tables), READING]
+    overview = [_overview(board)] if len(board.tables) > 1 else []
+    sections = [_section(board, table) for table in board.tables]
+    parts = [_title(board), *overview, *sections, READING]
     return "\n\n".join(parts) + "\n"
 
 
@@ -145,6 +147,20 @@ def _recipe(recipe: dict[str, Any], base: dict[str, Any]) -> str:
     return ", ".join(words[key](said[key]) for key in words if key in said)
 
 
+def _overview(board: Board) -> str:
+    """Methods by tasks, the gap in each cell; the order is that of the first table."""
+    gaps = {(row.method, t.task): row.gap for t in board.tables for row in t.rows}
+    order = list(dict.fromkeys(row.method for t in board.tables for row in t.rows))
+    tasks = [f"{t.task} ({t.example.metric})" for t in board.tables]
+    lines = [f"## Overview: gap to {CEILING} [95 %]", ""]
+    lines += [f"| method | {' | '.join(tasks)} |", f"| --- |{' ---: |' * len(tasks)}"]
+    for method in order:
+        cells = ["-" if method == CEILING else _estimate(gaps.get((method, t.task)))
+                 for t in board.tables]  # fmt: skip
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def _section(board: Board, table: Table) -> str:
     example = table.example
     lines = [f"## {table.task}", ""]
@@ -175,14 +191,18 @@ def _section(board: Board, table: Table) -> str:
         lines[-1] += " the training list chose (first seed):"
         headers = ["method", *(f"stage {s}" for s in range(stages))]
         lines += ["", *_grid(headers, curves, _curve)]
-    learnt = [
-        f"[{row.method}]({table.task}/{row.method}/{found.samples})"
-        for row in table.rows
-        for found in row.scored
-        if found.samples
-    ]
-    if learnt:
-        lines += ["", f"What was learnt, to look at: {', '.join(learnt)}."]
+    for title, kind in (
+        ("What was learnt, to look at", "samples"),
+        ("Predictions beside the truth", "shown"),
+    ):
+        links = [
+            f"[{row.method}]({table.task}/{row.method}/{getattr(found, kind)})"
+            for row in table.rows
+            for found in row.scored
+            if getattr(found, kind)
+        ]
+        if links:
+            lines += ["", f"{title}: {', '.join(links)}."]
     return "\n".join(lines)
 
 

@@ -75,6 +75,8 @@ class Record(Table):
     predictions: Predictions | None = None
     samples: str | None = None
     """The file of pictures of what was learnt, beside the record of seed 0."""
+    shown: str | None = None
+    """The file of predictions beside the truth, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
     pretraining: PretrainingFacts | None = None
     timings: dict[str, float] = {}

@@ -28,6 +28,7 @@ from bench.images import Pictures, read
 from bench.method import Context
 from bench.metrics import Kind
 from bench.rescore import detection_precisions
+from bench.showing import SHOWN, SURE, grid, with_boxes
 from bench.task import Scores
 from bench.voc import Split, usable_classes
 
@@ -88,6 +89,7 @@ class VocDet:
             predictions=predictions,
             data={"voc_train": train.fingerprint, "voc_test": test.fingerprint},
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},
+            picture=_show(predictions, test, len(names)),
         )
 
 
@@ -126,3 +128,16 @@ def _detect(
         "true_box": np.array([t.box for _, t in things], dtype=np.float32).reshape(-1, 4),
         "true_difficult": np.array([t.difficult for _, t in things], dtype=bool),
     }
+
+
+def _show(predictions: dict[str, np.ndarray], split: Split, classes: int) -> np.ndarray:
+    """The first test pictures with the detections that are sure, each beside its objects."""
+    panels = []
+    for number in range(min(SHOWN, len(split.ids))):
+        image = read(split.pictures.root / split.pictures.files[number])
+        mine = (predictions["image"] == number) & (predictions["score"] >= SURE)
+        true = predictions["true_image"] == number
+        for boxes, labels, chosen in (("box", "label", mine), ("true_box", "true_class", true)):
+            found = predictions[boxes][chosen], predictions[labels][chosen]
+            panels.append(with_boxes(image, *found, classes))
+    return grid(panels)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from bench import plugins
 from bench.encoder import Encoder
@@ -27,6 +28,7 @@ from bench.method import Context
 from bench.metrics import class_ious, confusion_matrix
 from bench.rescore import headline
 from bench.segmenter import Segmenter
+from bench.showing import SHOWN, grid, with_mask
 from bench.task import Scores
 
 
@@ -82,6 +84,7 @@ class VocSeg:
             predictions=predictions,
             data={"masks_train": masks.train.fingerprint, "masks_test": masks.test.fingerprint},
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},
+            picture=_show(network, masks.test, len(names)),
         )
 
 
@@ -105,3 +108,13 @@ def _label(
         "confusion": confusion,
         "counted": counted,
     }
+
+
+def _show(network: Segmenter, masked: Masked, labels: int) -> np.ndarray:
+    """The first test pictures under the labels found, each beside that under its mask."""
+    panels = []
+    for number in range(min(SHOWN, len(masked.ids))):
+        image = read(masked.pictures.root / masked.pictures.files[number])
+        truth = torch.from_numpy(read_mask(masked.masks.root / masked.masks.files[number]))
+        panels += [with_mask(image, m, labels) for m in (network.segment(image).cpu(), truth)]
+    return grid(panels)
