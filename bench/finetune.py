@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench import processes, record
 from bench.corpus import Corpus
@@ -89,6 +90,17 @@ class Tuned(Trainee):
         if self.frozen:
             self.encoder.eval()
         return self
+
+
+def finite(outputs: Tensor) -> Tensor:
+    """The outputs of a network that did not diverge.
+
+    Raises:
+        NonFiniteLossError: it did.
+    """
+    if not bool(outputs.isfinite().all()):
+        raise NonFiniteLossError("the network's outputs are not finite")
+    return outputs
 
 
 Network = TypeVar("Network", bound=Tuned)

@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
 from bench.encoder import Encoder
-from bench.finetune import Tuned
+from bench.finetune import Tuned, finite
 from bench.masks import Masked, read_mask
 from bench.metrics import VOID
 from bench.stages import dilate_last_stage
@@ -84,7 +84,7 @@ class Segmenter(Tuned):
         """The label of every pixel of a picture, uint8 (3, H, W), as int64 (H, W)."""
         with torch.inference_mode():
             logits = self._label((image[None].float() / 255).to(self.encoder.mean.device))
-        return logits[0].argmax(0)
+        return finite(logits)[0].argmax(0)
 
     def _label(self, rgb: Tensor) -> Tensor:
         """Logits (B, labels, H, W) of RGB in [0, 1]."""

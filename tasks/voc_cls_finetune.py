@@ -23,7 +23,7 @@ from bench import plugins
 from bench.classifier import MultiLabel
 from bench.device import seed_everything
 from bench.encoder import Encoder
-from bench.finetune import tune
+from bench.finetune import finite, tune
 from bench.images import read
 from bench.method import Context
 from bench.metrics import Difficult, Kind, class_average_precisions, mean_average_precision
@@ -113,6 +113,6 @@ def _scores(
             seed_everything(place)
             image = read(split.pictures.root / split.pictures.files[place])
             views = torch.stack([network.view(image) for _ in range(crops)])
-            rows.append(network.score(views).float().mean(0).cpu().numpy())
+            rows.append(finite(network.score(views).float()).mean(0).cpu().numpy())
             bar.advance(1)
     return np.array(rows)

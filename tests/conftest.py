@@ -23,7 +23,7 @@ def smoke():
 
 @pytest.fixture(scope="session")
 def smoke_data(smoke, cache):
-    return open_data(smoke, None, {"corpus", "voc"}, cache, Reporter())
+    return open_data(smoke, None, {"corpus", "voc", "masks"}, cache, Reporter())
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,17 @@ SMOKE = [
     "voc.min_positives=3",
     "probe.dimensions=64",
     "probe.costs=[0.1, 1.0]",
+    *(
+        f"{task}.{key}"
+        for task in suite.TUNED
+        for key in ("images=16", "batch=8", "size=32", "learning_rates=[0.001, 0.003]")
+    ),
+    "voc_det.channels=16",
+    "voc_det.hidden=32",
+    "voc_det.proposals=50",
+    "voc_det.regions=16",
+    "voc_seg.channels=16",
+    "voc_cls_finetune.crops=2",
 ]
 
 BOARD = ("LEADERBOARD.md", "leaderboard.csv", "gap_voc_cls.svg", "gap_voc_cls.png")
