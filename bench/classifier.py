@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from bench import processes
 from bench.encoder import Encoder
 from bench.finetune import Tuned
 from bench.heads import Classifier
@@ -41,12 +42,12 @@ class MultiLabel(Tuned):
         return crop.flip(-1) if torch.rand(()) < 0.5 else crop
 
     def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
-        """Mean binary cross-entropy over the labels that count."""
+        """Mean binary cross-entropy over the labels that count, in all processes."""
         pictures, truth = batch
         logits = self.score(pictures).float()
         each = F.binary_cross_entropy_with_logits(logits, (truth > 0).float(), reduction="none")
         counted = truth != 0
-        return (each * counted).sum() / counted.sum().clamp(min=1)
+        return (each * counted).sum() / processes.average(counted.sum()).clamp(min=1)
 
     def score(self, pictures: Tensor) -> Tensor:
         """Logits (B, C) of pictures, uint8 (B, 3, H, W)."""

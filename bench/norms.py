@@ -30,18 +30,17 @@ def _forward(norm: Any, x: Tensor) -> Tensor:
         return plain
     shape = (1, -1, 1, 1)
     values = x.float()
-    sums = torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
-    count = torch.full_like(sums[:1], x.numel() / x.shape[1])
-    total, squares, count = _Sum.apply(torch.cat([sums, count]))
-    mean = total / count
-    variance = squares / count - mean.square()
+    count = processes.count() * x.numel() / x.shape[1]  # every process has as many
+    mean = _Sum.apply(values.sum((0, 2, 3))) / count
+    centred = values - mean.view(shape)
+    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
     with torch.no_grad():
         norm.num_batches_tracked += 1
         share = norm.momentum
         unbiased = variance * count / (count - 1)
         norm.running_mean.lerp_(mean.to(norm.running_mean), share)
         norm.running_var.lerp_(unbiased.to(norm.running_var), share)
-    scaled = (values - mean.view(shape)) * (variance + norm.eps).rsqrt().view(shape)
+    scaled = centred * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         scaled = scaled * norm.weight.view(shape) + norm.bias.view(shape)
     for part in ("drop", "act"):  # of timm's norms

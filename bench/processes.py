@@ -7,8 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import filelock
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
 
@@ -44,6 +48,17 @@ def everywhere(condition: bool) -> bool:
     found = [False] * count()
     distributed.all_gather_object(found, condition)
     return all(found)
+
+
+def average(value: Tensor) -> Tensor:
+    """The mean of a value over all processes, without gradient."""
+    if count() == 1:
+        return value
+    from torch import distributed
+
+    total = value.detach().clone().float()
+    distributed.all_reduce(total)
+    return total / count()
 
 
 def wait() -> None:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
+from bench import processes
 from bench.encoder import Encoder
 from bench.finetune import Tuned, finite
 from bench.masks import Masked, read_mask
@@ -73,10 +74,10 @@ class Segmenter(Tuned):
         return image.contiguous(), mask[0].long()
 
     def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
-        """Mean cross-entropy over the pixels that count."""
+        """Mean cross-entropy over the pixels that count, in all processes."""
         pictures, masks = batch
         logits = self._label(pictures.float() / 255)
-        counted = (masks != VOID).sum().clamp(min=1)
+        counted = processes.average((masks != VOID).sum()).clamp(min=1)
         total = F.cross_entropy(logits.float(), masks, ignore_index=VOID, reduction="sum")
         return total / counted
 

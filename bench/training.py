@@ -97,16 +97,18 @@ class Training:
         precision: str = self.recipe.precision
         if precision == "auto":
             precision = mixed_precision(context.device, trainee)
+        players = {name: list(group) for name, group in trainee.players().items()}
         AcceleratorState._reset_state()  # it would hold on to the precision of an earlier run
         self.accelerator = Accelerator(
             cpu=context.device.type == "cpu",
             mixed_precision=precision,
             dataloader_config=DataLoaderConfiguration(split_batches=True),
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(find_unused_parameters=len(players) > 1)
+            ],
         )
         # Torch's stubs do not know a device and a memory format in one call.
         trainee.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        players = {name: list(group) for name, group in trainee.players().items()}
         optimisers = [make_optimiser(group, self.recipe) for group in players.values()]
         self.model, *prepared = self.accelerator.prepare(trainee, *optimisers)
         self.optimisers: dict[str, Any] = dict(zip(players, prepared, strict=True))
@@ -136,8 +138,7 @@ class Training:
             if self.step % GUARD_STEPS == 0 or last:
                 self._guard(finite, losses, bar)
             now = time.monotonic()
-            if now - saved > due:
-                self._guard(finite, losses, bar)
+            if now - saved > due and bool(finite):  # what is not, the next guard reports
                 self.seconds += now - started
                 self._save()
                 started, saved = now, time.monotonic()

@@ -1,9 +1,11 @@
 """Two processes under torchrun do what one does."""
 
+import json
 import subprocess
 import sys
 
 import pytest
+from support import SMOKE
 
 STATISTICS = """
 import copy, sys, torch
@@ -50,3 +52,27 @@ def test_statistics_are_those_of_all_processes(tmp_path):
     script = tmp_path / "two_processes.py"
     script.write_text(STATISTICS)
     torchrun(script)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
+    tasks = ["voc_seg", "voc_cls_finetune"]
+    # Adam's first steps are of the rate's size whatever the gradient: they would magnify rounding.
+    settings = [*SMOKE, "pretraining.optimiser=sgd"]
+    settings += [f"{task}.{k}" for task in tasks for k in ("optimiser=sgd", "learning_rates=[0.01]")]
+    what = ["run", "--methods", "random_init,supervised", "--tasks", ",".join(tasks)]
+    what += ["--device", "cpu", *(part for key in settings for part in ("--set", key))]
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = bench(*what, "--out", one, "--cache", cache)
+    assert done.status == 0, done.err
+    found = torchrun("-m", "bench", *what, "--out", two, "--cache", tmp_path / "cache")
+    assert found.stdout.count("voc_seg (version") == 1  # one process speaks
+    for task in tasks:
+        for method in ("random_init", "supervised"):
+            a, b = (
+                json.loads((out / "mini" / task / method / "seed0.json").read_text())
+                for out in (one, two)
+            )
+            assert b["status"] == "ok"
+            assert b["value"] == pytest.approx(a["value"], abs=0.5)
+            print(task, method, a["value"], b["value"], a["selection"], b["selection"])
