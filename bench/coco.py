@@ -24,17 +24,22 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
     """
     quiet = io.StringIO()
     with contextlib.redirect_stdout(quiet):
-        truth = COCO()
-        truth.dataset = _dataset(predictions)
-        truth.createIndex()
-        lines = _lines(predictions)
-        evaluation = COCOeval(truth, truth.loadRes(lines) if lines else COCO(), "bbox")
+        evaluation = COCOeval(*load(predictions), "bbox")
         evaluation.params.catIds = [int(c) for c in predictions["counted"]]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
     names = ("COCO_AP", "COCO_AP50", "COCO_AP75")
     return {k: 100 * float(v) for k, v in zip(names, evaluation.stats, strict=False)}
+
+
+def load(predictions: Mapping[str, np.ndarray]) -> tuple[COCO, COCO]:
+    """Objects and detections as pycocotools holds them; it prints while it does so."""
+    truth = COCO()
+    truth.dataset = _dataset(predictions)
+    truth.createIndex()
+    lines = _lines(predictions)
+    return truth, truth.loadRes(lines) if lines else COCO()
 
 
 def _dataset(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -56,9 +56,10 @@ def open_masks(
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
     """
-    devkit = root / source.folder
+    key = "voc_seg.folder" if lists.folder else "voc.folder"
+    devkit = root / (lists.folder or source.folder)
     if not devkit.is_dir():
-        raise UserError(f"{devkit}: no such folder (the suite's voc.folder); see --data-root")
+        raise UserError(f"{devkit}: no such folder (the suite's {key}); see --data-root")
     names = (lists.train, lists.test)
     ids = [identifiers(devkit, name, "Segmentation") for name in names]
     check_disjoint(devkit, names, ids)

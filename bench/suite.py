@@ -169,6 +169,8 @@ class Detection(Tuning):
 class Segmentation(Tuning):
     """`voc_seg`."""
 
+    folder: str = ""
+    """A year's folder of a VOCdevkit, below the data root; that of `voc` if empty."""
     train: str
     """List of ImageSets/Segmentation to train on."""
     test: str

@@ -59,7 +59,9 @@ def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
     tasks = ["voc_seg", "voc_cls_finetune"]
     # Adam's first steps are of the rate's size whatever the gradient: they would magnify rounding.
     settings = [*SMOKE, "pretraining.optimiser=sgd"]
-    settings += [f"{task}.{k}" for task in tasks for k in ("optimiser=sgd", "learning_rates=[0.01]")]
+    settings += [
+        f"{task}.{k}" for task in tasks for k in ("optimiser=sgd", "learning_rates=[0.01]")
+    ]
     what = ["run", "--methods", "random_init,supervised", "--tasks", ",".join(tasks)]
     what += ["--device", "cpu", *(part for key in settings for part in ("--set", key))]
     one, two = tmp_path / "one", tmp_path / "two"
