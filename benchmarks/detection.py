@@ -2,9 +2,9 @@
 
     python benchmarks/detection.py
 
-5,000 pictures, 20 classes, 100 detections a picture, three objects a picture, half of the detections
-near an object. Ours is the mean average precision of all classes at one overlap; theirs is evaluate and
-accumulate at the same single overlap. Claim: ours is at least three times as fast.
+5,000 pictures, 20 classes, 100 detections a picture, three objects a picture, half of the
+detections near an object. Ours is the mean average precision of all classes at one overlap; theirs
+is evaluate and accumulate at that overlap alone. Claim: ours is at least three times as fast.
 """
 
 import contextlib

@@ -76,5 +76,4 @@ def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
                 for out in (one, two)
             )
             assert b["status"] == "ok"
-            assert b["value"] == pytest.approx(a["value"], abs=0.5)
-            print(task, method, a["value"], b["value"], a["selection"], b["selection"])
+            assert b["value"] == pytest.approx(a["value"], abs=1.0)
