@@ -3,8 +3,8 @@
     python benchmarks/finetune.py
 
 Ours reads pictures from files, scales and mirrors them in a loader's worker, seeds, watches for
-non-finite losses and shows progress; the bare loop has its batches in memory already. Both train the
-detector of `mini`. Claim: ours makes at least 0.9 times as many pictures a second.
+non-finite losses and shows progress; the bare loop has its batches in memory already. Both train
+the detector of `mini`. Claim: ours makes at least 0.9 times as many pictures a second.
 """
 
 import copy
@@ -23,6 +23,7 @@ from bench.detector import Detector
 from bench.device import seed_everything, select_device
 from bench.encoder import Encoder
 from bench.finetune import Job
+from bench.images import read
 from bench.progress import Reporter
 from bench.training import Training, make_optimiser
 
@@ -83,8 +84,6 @@ def main() -> int:
 
 
 def _example(network: Detector, train, place: int):
-    from bench.images import read
-
     return network.example(read(train.pictures.root / train.pictures.files[place]), place)
 
 

@@ -1,0 +1,73 @@
+"""COCO's scores of VOC detections, and where its matching and VOC's part ways."""
+
+import numpy as np
+import pytest
+
+from bench.coco import coco_scores
+from bench.rescore import headline
+
+A, B, BETWEEN = (1, 1, 10, 10), (1, 4, 10, 13), (1, 2, 10, 11)
+
+
+def predictions(detections, objects, images=1):
+    """Detections (image, label, box, score) and objects (image, label, box, difficult)."""
+    d, o = list(zip(*detections, strict=True)) or [()] * 4, list(zip(*objects, strict=True))
+    return {
+        "ids": np.arange(images).astype(str),
+        "classes": np.array(["cat", "dog"]),
+        "counted": np.unique(o[1]),
+        "kind": np.array(["area"]),
+        "image": np.array(d[0], dtype=np.int32),
+        "label": np.array(d[1], dtype=np.int16),
+        "box": np.array(d[2], dtype=np.float32).reshape(-1, 4),
+        "score": np.array(d[3], dtype=np.float32),
+        "true_image": np.array(o[0], dtype=np.int32),
+        "true_class": np.array(o[1], dtype=np.int16),
+        "true_box": np.array(o[2], dtype=np.float32),
+        "true_difficult": np.array(o[3], dtype=bool),
+    }
+
+
+def test_a_second_detection_is_false_for_voc_and_finds_the_neighbour_for_coco():
+    """The case in docs/design.md."""
+    both = [(0, 1, A, False), (0, 1, B, False)]
+    found = predictions([(0, 1, A, 0.9), (0, 1, BETWEEN, 0.8)], both)
+    assert headline(found) == pytest.approx(50)
+    assert coco_scores(found)["COCO_AP50"] == pytest.approx(100)
+
+
+def test_where_no_detection_has_two_objects_to_choose_from_they_agree():
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        objects = [(k, int(rng.integers(2)), A, False) for k in range(6)]
+        scores = rng.permutation(12) / 12
+        detections = [
+            (
+                int(rng.integers(6)),
+                int(rng.integers(2)),
+                A if rng.random() < 0.6 else (50, 50, 60, 60),
+                s,
+            )
+            for s in scores
+        ]
+        found = predictions(detections, objects, images=6)
+        # COCO reads the envelope at 101 recalls, VOC takes its whole area.
+        assert coco_scores(found)["COCO_AP50"] == pytest.approx(headline(found), abs=1.0)
+
+
+def test_a_difficult_object_counts_neither_way():
+    alone = predictions([(0, 1, A, 0.9)], [(0, 1, A, False)])
+    beside = predictions(
+        [(0, 1, A, 0.9), (1, 1, A, 0.95), (1, 1, A, 0.94)],
+        [(0, 1, A, False), (1, 1, A, True)],
+        images=2,
+    )
+    for found in (alone, beside):
+        assert headline(found) == coco_scores(found)["COCO_AP"] == pytest.approx(100)
+
+
+def test_no_detection_at_all_scores_nothing(capsys):
+    found = predictions([], [(0, 1, A, False)])
+    assert headline(found) == 0
+    assert coco_scores(found) == {"COCO_AP": 0, "COCO_AP50": 0, "COCO_AP75": 0}
+    assert capsys.readouterr().out == ""
