@@ -145,7 +145,6 @@ def tune(
     job = _job(make, pictures, np.arange(len(order)), settings.recipe(best, 1.0), context, code)
     network = _trained(make, job, f"fine-tuning, rate {best:g}")
     selection = {
-        "stage": "all",
         "learning_rate": best,
         "learning_rates": list(settings.learning_rates),
         "held_out_scores": [s if math.isfinite(s) else None for s in scores],

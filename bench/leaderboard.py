@@ -14,6 +14,7 @@ from rich.table import Table as Grid
 from bench import record
 from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table, frame
 from bench.errors import UserError
+from bench.record import Record
 
 HEADERS = (
     "method",
@@ -25,7 +26,7 @@ HEADERS = (
     "seeds",
     "images seen",
     "candidates",
-    "stage",
+    "chosen",
     "optimism",
     "flags",
 )
@@ -165,13 +166,13 @@ def _section(board: Board, table: Table) -> str:
     example = table.example
     lines = [f"## {table.task}", ""]
     lines += [f"Version {example.task_version} of the task. {example.metric} in points, 0-100."]
+    if example.tuning:
+        lines[-1] += f" Fine-tuned {_tuning(example.tuning)}."
     excluded = example.scores.get("excluded_classes")
     if excluded:
-        least = board.settings["voc"]["min_positives"]
         lines += [
             "",
-            f"Left out of the mean, with fewer than {least} positive pictures in a list: "
-            f"{', '.join(excluded)}.",
+            f"Left out of the mean, with too few pictures in a list: {', '.join(excluded)}.",
         ]
     lines += ["", *_grid([h.format(metric=example.metric) for h in HEADERS], table.rows, _cells)]
     errors = [
@@ -206,6 +207,19 @@ def _section(board: Board, table: Table) -> str:
     return "\n".join(lines)
 
 
+def _tuning(said: dict[str, Any]) -> str:
+    """How every row was fine-tuned, in words."""
+    rates = " or ".join(f"{rate:g}" for rate in said["learning_rates"])
+    words = [
+        f"on {said['images']:,} pictures of {said['size']} px in batches of {said['batch']}",
+        f"by {said['optimiser']}, {said['schedule']} schedule, rate {rates}: whichever does better",
+        f"on {said['held_out']:.0%} of the training list after {said['trial']:.0%} of the budget",
+    ]
+    kind = said.get("protocol") or said.get("head")
+    frozen = ["the encoder frozen"] if said["frozen"] else []
+    return ", ".join([*([kind] if kind else []), *frozen, *words[:2]]) + " " + words[2]
+
+
 def _grid(headers: Sequence[str], rows: Sequence[Row], cells: Any) -> list[str]:
     ruler = ["---", *("---:" for _ in headers[1:])]
     body = [cells(row) for row in rows]
@@ -213,7 +227,7 @@ def _grid(headers: Sequence[str], rows: Sequence[Row], cells: Any) -> list[str]:
 
 
 def _cells(row: Row) -> list[str]:
-    stages = sorted({str(found.selection["stage"]) for found in row.scored})
+    chosen = sorted({_chosen(found) for found in row.scored})
     images = row.mean(lambda r: r.pretraining.images_seen)
     candidates = row.mean(lambda r: r.selection["candidates"])
     optimism = row.mean(lambda r: r.scores.get("optimism"))
@@ -227,10 +241,16 @@ def _cells(row: Row) -> list[str]:
         str(len(row.scored)),
         "-" if images is None else f"{images:,.0f}",
         "-" if candidates is None else f"{candidates:.0f}",
-        ", ".join(stages) or "-",
+        ", ".join(chosen) or "-",
         "-" if optimism is None else f"{optimism:+.1f}",
         "FAILED" if row.status == "failed" else "; ".join(row.flags),
     ]
+
+
+def _chosen(found: Record) -> str:
+    """What the training list chose: a stage to probe, or a rate to fine-tune with."""
+    rate = found.selection.get("learning_rate")
+    return f"stage {found.selection['stage']}" if rate is None else f"rate {rate:g}"
 
 
 def _curve(row: Row) -> list[str]:
@@ -263,8 +283,9 @@ READING = f"""## How to read this
 - **seeds**: independent runs the value is the mean of.
 - **images seen**: pictures that went through the encoder in pretraining, every view counted;
   `{CEILING}` comes pretrained elsewhere and shows 0.
-- **candidates**: settings tried for each class, the same for every row. **stage**: the backbone's
-  stage they settled on, by cross-validation on the training list. The test list chose nothing.
+- **candidates**: settings tried, the same for every row. **chosen**: what they settled on, a stage
+  of the backbone by cross-validation on the training list, or a learning rate by a held-out part
+  of it. The test list chose nothing.
 - **optimism**: what choosing stage and cost on the test list would have added, in points. It is
   not in the value.
 - **flags**: a row `below` an untrained one, or `not distinguishable from` it (its interval over it

@@ -54,8 +54,9 @@ def save(folder, method, quality, seed=0, **changes):
         data={"voc_test": "d" * 64},
         created="2020-01-01T00:00:00+00:00",
     ).model_copy(update=changes)
-    path = record.path_of(folder, "made", "voc_cls", method, seed)
-    arrays = {"scores": scores, "truth": truth} if entry.status == "ok" else None
+    path = record.path_of(folder, "made", entry.task, method, seed)
+    ids = np.arange(len(truth)).astype(str)
+    arrays = {"scores": scores, "truth": truth, "ids": ids} if entry.status == "ok" else None
     return record.save(entry, path, arrays)
 
 
@@ -260,3 +261,37 @@ def test_a_record_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         record.write(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_fine_tuned_task_says_how_and_the_overview_has_every_gap(folder):
+    tuned = SETTINGS | {
+        "voc_cls_finetune": {
+            "images": 640,
+            "size": 64,
+            "batch": 8,
+            "optimiser": "sgd",
+            "schedule": "step",
+            "learning_rates": [0.01, 0.1],
+            "held_out": 0.2,
+            "trial": 0.25,
+            "frozen": False,
+        }
+    }
+    for method, quality in (("imagenet", 3.0), ("random_init", 0.5)):
+        save(
+            folder,
+            method,
+            quality,
+            suite_settings=tuned,
+            task="voc_cls_finetune",
+            scores={},
+            selection={"learning_rate": 0.1, "candidates": 2},
+        )
+    text = leaderboard.markdown(board.load(folder / "made"))
+    assert "## Overview: gap to imagenet" in text
+    assert "| method | voc_cls (mAP) | voc_cls_finetune (mAP) |" in text
+    assert "Fine-tuned on 640 pictures of 64 px in batches of 8 by sgd" in text.replace(
+        ", by", " by"
+    )
+    assert "rate 0.01 or 0.1: whichever does better on 20% of the training list" in text
+    assert "| rate 0.1 |" in text
