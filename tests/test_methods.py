@@ -70,12 +70,14 @@ def test_the_budget_counts_what_the_encoder_sees(name, context):
 
 
 @pytest.mark.parametrize("name", PRETEXTS)
-@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
-def test_losses_and_gradients_are_finite_under_mixed_precision(name, precision, context):
+def test_losses_are_finite_under_mixed_precision_and_gradients_in_bfloat16(name, context):
+    """Gradients in float16 need the loss scaled, which the training loop leaves to accelerate."""
     pretext = built(name, context)
     batch = batch_of(pretext, context, name)
     for player in pretext.players():
-        with torch.autocast("cpu", precision):
+        with torch.autocast("cpu", torch.float16):
+            assert pretext.loss(batch, player).isfinite()
+        with torch.autocast("cpu", torch.bfloat16):
             loss = pretext.loss(batch, player)
         assert loss.isfinite()
         loss.backward()
