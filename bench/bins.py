@@ -21,13 +21,13 @@ AB_RANGES = {
     60: (-110, 80), 70: (-110, 80), 80: (-110, 70), 90: (-110, 70), 100: (-90, 0),
 }  # fmt: skip
 GRID = 10  # between two centres, the same source
-NEIGHBOURS = 5  # Zhang et al. 2016, section 2.2; their released layer takes 10
+NEIGHBOURS = 5  # Zhang et al. 2016, section 2.1; their released layer takes 10
 SIGMA = 5.0  # of the soft code, the same section
-UNIFORM = 0.5  # lambda of the rebalancing, the same section
-TEMPERATURE = 0.38  # of the annealed mean, the same section
+UNIFORM = 0.5  # lambda of the rebalancing, the same paper, section 2.2
+TEMPERATURE = 0.38  # of the annealed mean, section 2.3
 GRAY = 5.0  # a picture whose |a| and |b| never exceed it is gray: released NonGrayMaskLayer
 PICTURES = 2000  # of the corpus, from which the bins' shares are estimated
-LIGHTNESSES = 100  # bins of L; Zhang et al. 2017 quantise L likewise
+LIGHTNESSES = 100  # bins of L; ours, one a unit
 
 
 @cache

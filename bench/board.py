@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,10 +101,10 @@ class Board:
     settings: Mapping[str, Any]
     tables: tuple[Table, ...] = field(default=())
 
-    @property
-    def failed(self) -> bool:
-        """Whether any cell failed."""
-        return any(row.status != "ok" for table in self.tables for row in table.rows)
+    def failed(self, methods: Collection[str], tasks: Collection[str]) -> bool:
+        """Whether any cell of some methods and tasks failed."""
+        rows = [row for t in self.tables if t.task in tasks for row in t.rows]
+        return any(row.status != "ok" for row in rows if row.method in methods)
 
 
 def load(folder: Path) -> Board:
@@ -191,19 +191,19 @@ def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Sa
             return None
         return _estimate(values[of] - values[minus], means[of] - means[minus])
 
-    over_floor, untrained = difference(method, FLOOR), _untrained(row, groups)
-    over_untrained = difference(method, untrained) if untrained else None
+    untrained = _untrained(row, groups)
+    over = {name: difference(method, name) for name in (FLOOR, untrained) if name}
     whole = values[CEILING] - values[FLOOR] if {CEILING, FLOOR} <= values.keys() else None
     return Row(
         method,
         row.records,
         value=_estimate(values[method], means[method]),
         gap=difference(CEILING, method),
-        over_floor=over_floor,
+        over_floor=over[FLOOR],
         untrained=untrained,
-        over_untrained=over_untrained,
+        over_untrained=over[untrained] if untrained else None,
         closed=(values[method] - values[FLOOR]) / whole if whole else None,
-        flags=tuple(_flags(row, {FLOOR: over_floor, untrained or FLOOR: over_untrained})),
+        flags=tuple(_flags(row, over)),
     )
 
 

@@ -72,7 +72,7 @@ def run(
     stdout = Console(width=None if sys.stdout.isatty() else 140, quiet=not processes.is_main())
     for table in board.tables:
         stdout.print(leaderboard.terminal(table))
-    raise typer.Exit(1 if board.failed else 0)
+    raise typer.Exit(1 if board.failed(request.methods, request.tasks) else 0)
 
 
 @app.command("list")

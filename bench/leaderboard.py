@@ -270,11 +270,11 @@ READING = f"""## How to read this
 
 - **gap**: the value of `{CEILING}` minus the method's, on the same test pictures. Smaller is
   better; below 0 beats ImageNet labels.
-- **over {FLOOR}**: the method's value minus that of `{FLOOR}`, the untrained backbone. Above 0:
-  training helped.
+- **over {FLOOR}**: the method's value minus that of `{FLOOR}`, the untrained backbone.
 - **over untrained**: the method's value minus that of the untrained encoder that sees of a picture
   what this one sees: L only (`{FLOOR}_l`), L and ab by halves (`{FLOOR}_lab`), the two
-  sides of the diagonal (`{FLOOR}_halves`), or all of it (`{FLOOR}`).
+  sides of the diagonal (`{FLOOR}_halves`), or all of it (`{FLOOR}`). Above 0: training helped.
+  Untrained encoders differ among themselves too.
 - **closed**: (method - `{FLOOR}`) / (`{CEILING}` - `{FLOOR}`), the share of the way from no
   training to ImageNet labels.
 - **[95 %]**: percentile interval over {RESAMPLES:,} bootstrap resamples of the test pictures,

@@ -107,7 +107,7 @@ def _check_settings(path: Path, found: Record, request: Request) -> None:
             f"({found.suite_sha256[:8]}, not {suite.sha256[:8]}); "
             "choose another --out, or a new name with --set name=..."
         )
-    if found.recipe != suite.recipe(found.method).model_dump(mode="json"):
+    if found.status == "ok" and found.recipe != suite.recipe(found.method).model_dump(mode="json"):
         raise UserError(
             f"{path}: was trained by another recipe than suite {suite.name} now gives "
             f"{found.method}; choose another --out, or move it out of this folder"

@@ -1,11 +1,12 @@
 """Denoising autoencoder: the picture itself, from a copy with parts of it knocked out.
 
-What was kept: components of the input are masked with probability one half, each on its own
-(Vincent et al. 2008, section 3; they try 0 to 50 %), the whole clean picture is reconstructed, the
-squared error is minimised. What changed: a component is the lightness, or the colour, of a cell of
-8 x 8 pixels, as a single pixel or one of R, G and B only repeats its neighbours; the suite's
-backbone is the encoder, and a convolutional decoder that reads every stage takes the place of tied
-weights. No bottleneck is needed: what is masked cannot be copied.
+What was kept: components of the input are masked and the whole clean picture is reconstructed
+(Vincent et al. 2008, section 2.3). What changed: each component is masked on its own, with
+probability one half, where they mask a fixed share, 0 to 50 %; a component is the lightness, or the
+colour, of a cell of 8 x 8 pixels, as a single pixel or one of R, G and B only repeats its
+neighbours; the error is squared, not a cross-entropy; the suite's backbone is the encoder, and a
+convolutional decoder that reads every stage takes the place of tied weights. No bottleneck is
+needed: what is masked cannot be copied.
 """
 
 from typing import ClassVar

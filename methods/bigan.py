@@ -4,7 +4,7 @@ What was kept of the paper and its released code: z is uniform in [-1, 1]^200; t
 sees (x, E(x)) and (G(z), z) and learns to tell them apart; E and G minimise the same loss with the
 labels exchanged, on both pairs; nothing is reconstructed. G and D are the released deconvnet and
 convnet, 5x5 of stride 2, with z as a learnt bias of every layer. What changed: the suite's backbone
-takes AlexNet's place as E, the last stage feeds a linear layer; G and D have half the width, 4
+takes AlexNet's place as E, the last stage feeds a linear layer; G and D have half the width, 16
 channels per pixel of stride; the generated pictures have the size of the crop, which must be 4
 times a power of two.
 """

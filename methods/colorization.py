@@ -4,8 +4,9 @@ What was kept of the paper: the network sees L alone; it classifies the colour o
 into the 313 bins, with soft targets (5 neighbours as the paper says, not the released layer's 10),
 rare colours weigh more, gray pictures nothing (sections 2.1 and 2.2, released layers). Targets are
 every fourth pixel, not averages. What changed: the suite's backbone takes AlexNet's place, a
-decoder that reads every stage from stride 4 on takes that of fc6 to fc8, and the colours' shares
-are those of 2,000 pictures of the suite's corpus, not of ImageNet.
+decoder that reads every stage from stride 4 on takes that of fc6 to fc8, the colours' shares are
+those of 2,000 pictures of the suite's corpus, not of ImageNet, and a batch's weights are divided by
+their mean.
 """
 
 from typing import ClassVar

@@ -1,11 +1,13 @@
 """Context encoder: paint what is missing from the middle of its surroundings.
 
-What was kept of the paper and its released code: a square of half the picture's side is filled
-with the mean colour, the squared error inside it counts .999, an adversary that sees only the
-square .001, a border of 1/32 of the side that the hole leaves visible counts ten times in the
-error (section 3, released train.lua). The place of the square is random, as the paper's features
-were not learnt from the centre alone. What changed: the suite's backbone is the encoder, its last
-stage the bottleneck; pictures are in [0, 1]; the discriminator judges patches.
+What was kept of the released inpainting network (train.lua; the paper's section 3): a square of
+half the picture's side is filled with one colour, the squared error inside it counts .999, an
+adversary that sees only the square .001, a border of 1/32 of the side that the hole leaves visible
+counts ten times in the error. What changed: the square's place is random (the paper learnt its
+features from random regions, its pictures from the centre); its colour is the mean that the
+backbone's inputs are normalised by; the suite's backbone is the encoder, its last stage the
+bottleneck; pictures are in [0, 1]; the discriminator sees patches of 34 pixels and has the rate of
+the generator, where theirs has a tenth.
 """
 
 from collections.abc import Iterable
@@ -65,7 +67,7 @@ class ContextEncoder(Pretext):
         return (1 - ADVERSARY) * error + ADVERSARY * judged(self.discriminator(made), True)
 
     def _damage(self, clean: Tensor, corners: Tensor) -> Tensor:
-        """Fill the hole, less its border, with the mean colour of the backbone's data."""
+        """Fill the hole, less its border, with the mean that inputs are normalised by."""
         side = torch.arange(clean.shape[-1], device=clean.device)
         inside = [
             (side >= corner[:, None] + self.border)

@@ -3,10 +3,11 @@
 What was kept of the paper and its released code: 3 x 3 patches with gaps of half a patch, each
 moved by up to 7 / 96 of its side; every two neighbours make two questions with eight answers; a
 third of the patches is scaled down, to as little as 10 / 96 of the side, and up again (section 3,
-released train.py). Of colour, two thirds of the patches keep only their luma, as in the ResNet-50
-port (mmselfsup, relative_loc); the paper instead replaces two channels by noise, which the pictures
-of transfer never show. What changed: the suite's backbone takes CaffeNet's place, and one hidden
-layer of 512 that of two of 4,096.
+released train.py). What changed: two thirds of the patches keep only their luma, after the
+ResNet-50 port (mmselfsup, relative_loc, which grays whole pictures); the paper instead replaces two
+channels by noise, which the pictures of transfer never show. All patches of a step that lose detail
+are scaled down to one size, and none to one contrast. The suite's backbone takes CaffeNet's place,
+and one hidden layer of 512 that of two of 4,096.
 """
 
 from typing import ClassVar

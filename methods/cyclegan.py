@@ -5,8 +5,10 @@ squares losses, an L1 cycle loss of weight 10 both ways, instance norm in the di
 see generated pictures through a pool of the last 50 (section 4, image_pool.py). No identity loss:
 it needs as many channels on both sides. What changed: the encoder and a decoder take the place of
 the gray -> colour generator, four convolutions that of the other, the discriminators have half the
-width. Gray is L / 50 - 1; colour is that and ab / 110. The two domains never share a picture
-within a batch: its first half is gray, its second half coloured.
+width. Gray is L / 50 - 1; colour is that and ab / 110. The first half of a batch is gray, the
+second coloured, so that an even batch has no picture in both. As a colour picture holds its gray
+one, a second generator that learnt to copy it would make the cycle of a colour picture the same as
+being told its colours: nothing hides that, in this task or in the paper's.
 """
 
 from collections.abc import Iterable

@@ -4,9 +4,11 @@ What was kept of the paper and its released code: 3 x 3 tiles, each a random 64 
 that edges do not match; each tile is normalised by its own mean and deviation; 701 permutations
 chosen greedily to be far apart in Hamming distance (section 4, released permutations_701). 30 % of
 the pictures are gray (port by bbrattoli; its shift of each tile's channels by 2 levels is undone by
-the normalisation). What changed: the suite's backbone is the shared tower, a hidden layer of 512
-joins the tiles instead of 4,096, and the greedy choice takes the permutation whose nearest chosen
-one is farthest.
+the normalisation). What changed: the suite's backbone is the shared tower, with 64 values a tile
+instead of 1,024; a hidden layer of 512 joins the tiles instead of 4,096; every picture is shown in
+16 orders a step; the greedy choice takes the permutation whose nearest chosen one is farthest. Not
+done: moving the colour channels against each other, so what a lens does to them in the seven tenths
+of pictures with colour may still tell where a tile was.
 """
 
 from functools import cache

@@ -1,10 +1,10 @@
 """pix2pix: colour a gray picture so that a discriminator, which sees both, believes it.
 
 What was kept of the paper and its released colorization model: L / 50 - 1 in, ab / 110 out; the
-generator is a U-Net whose way down is the encoder, the only noise is dropout in its depth; the
-discriminator judges patches of gray and colour together; the generator adds 100 L1 to the
-adversarial loss, the discriminator's loss is halved (sections 3.1 to 3.3). What changed: the
-suite's backbone takes the place of the U-Net's eight convolutions, the discriminator has half the
+only noise is dropout; the discriminator judges patches of gray and colour together; the generator
+adds 100 L1 to the adversarial loss, the discriminator's loss is halved (sections 3.1 to 3.3). What
+changed: the suite's backbone is the way down and a decoder that reads every stage the way up, so
+what the U-Net concatenates is added; dropout is at the bottom alone; the discriminator has half the
 width and sees patches of 34 pixels. How this transfers was never published.
 """
 

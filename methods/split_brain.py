@@ -2,9 +2,10 @@
 
 What was kept of the paper: two disjoint encoders of half the width, one seeing L and one ab, whose
 features are concatenated; both predict the other's channels by classification (section 3.2, the
-variant the authors released): ab in the 313 bins of colorization, L in 100. What changed: the
-suite's backbone takes AlexNet's place, and decoders that read every stage from stride 4 on
-take that of its fully connected layers.
+variant the authors released). What is ours: ab is classified as colorization does, in its 313 bins
+with rare ones weighing more and gray pictures nothing, and L in 100 bins. What changed: the suite's
+backbone takes AlexNet's place, and decoders that read every stage from stride 4 on take that of its
+fully connected layers.
 """
 
 from typing import ClassVar

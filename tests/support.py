@@ -2,7 +2,10 @@
 
 import json
 
-from bench import suite
+import torch
+
+from bench import plugins, suite
+from bench.corpus import Stream
 
 BUDGETS = {"context_prediction": (72, 18), "jigsaw": (72, 18)}  # nine tiles of each picture
 
@@ -53,3 +56,27 @@ def values(folder):
     kept = ("method", "seed", "value", "scores", "selection", "data", "encoder", "predictions")
     found = [json.loads(path.read_text()) for path in sorted(folder.rglob("seed*.json"))]
     return [{key: entry[key] for key in kept} for entry in found]
+
+
+def built(name, context, **where):
+    """A pretext task with its networks, in training mode."""
+    torch.manual_seed(0)
+    pretext = plugins.load("methods", name)()
+    pretext.build(context(name, **where))
+    return pretext
+
+
+def batch_of(pretext, context, name, images=4):
+    """What its loader would collate of the corpus's first pictures."""
+    made = context(name)
+    stream = Stream(made.corpus, 0, pretext.example, images)
+    return torch.utils.data.default_collate([stream[i] for i in range(images)])
+
+
+def seen_by(pretext, batch, player):
+    """What the encoder was shown while the loss was computed."""
+    seen = []
+    handle = pretext.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    pretext.loss(batch, player)
+    handle.remove()
+    return seen[0]

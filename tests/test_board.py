@@ -112,6 +112,14 @@ def test_rows_that_show_nothing_say_so(folder):
     assert found["rotation"].flags == ()
 
 
+def test_a_row_whose_input_no_untrained_row_shares_is_flagged_all_the_same(folder):
+    gray = EncoderFacts(backbone="net", sees=["l"], weights_sha256="c" * 64, parameters=1)
+    save(folder, "hopeless", -2.0, encoder=gray)
+    row = rows(folder)["hopeless"]
+    assert row.untrained is None
+    assert row.flags == ("below random_init",)
+
+
 def test_a_collapsed_generator_is_flagged(folder):
     for name, diversity in (("dull", 0.02), ("lively", 0.7)):
         facts = {"images_seen": 100, "seconds": 1.0, "images_per_second": 100.0}
@@ -146,7 +154,8 @@ def test_a_row_is_compared_with_what_its_own_input_gives_untrained(folder):
 def test_a_failed_row_stands_last_with_its_error(folder):
     save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
     found = board.load(folder / "made")
-    assert found.failed
+    assert found.failed({"broken", "imagenet"}, {"voc_cls"})
+    assert not found.failed({"imagenet"}, {"voc_cls"}), "nothing that was asked for failed"
     assert found.tables[0].rows[-1].method == "broken"
     text = leaderboard.texts(found)["LEADERBOARD.md"].decode()
     assert "| broken | - |" in text

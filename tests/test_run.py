@@ -86,6 +86,13 @@ def test_a_record_of_other_settings_is_never_overwritten(bench_run):
     assert "was made by other settings of suite mini" in done.error
 
 
+def test_a_failed_cell_concerns_no_other_method(bench_run, tmp_path):
+    done = bench_run("bigan,random_init", "--set", "recipes.bigan.crop=40")
+    assert (done.status, "not crop = 40" in done.err) == (1, True)
+    assert bench_run("random_init").status == 0  # recorded, and bigan is not asked for
+    assert bench_run("random_init_l").status == 0
+
+
 def test_a_failed_cell_of_other_settings_does_not_block_the_right_ones(bench_run, tmp_path):
     assert bench_run("random_init", sets=[*SMOKE, "backbone.name='resnet_foo'"]).status == 1
     assert bench_run("random_init").status == 0

@@ -1,0 +1,396 @@
+"""What each pretext task asks, of whom, and what its encoder is shown."""
+
+import importlib
+import math
+
+import pytest
+import torch
+from support import batch_of, built, seen_by
+from torch import nn
+from torch.nn import functional as F
+
+from bench import bins
+from bench.encoder import side_mask
+from bench.lab import lab_to_rgb, rgb_to_lab
+from bench.method import obtain
+from bench.views import patches, unit
+
+
+class Says(nn.Module):
+    """A function in a network's place."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+class Verdict(nn.Module):
+    """A discriminator that always says the same."""
+
+    def __init__(self, logit):
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, picture):
+        return torch.full((len(picture), 1), float(self.logit))
+
+
+class Connoisseur(nn.Module):
+    """A discriminator that knows the real pictures."""
+
+    def __init__(self, real):
+        super().__init__()
+        self.real = real
+
+    def forward(self, picture):
+        same = picture.shape == self.real.shape and torch.allclose(picture, self.real, atol=1e-5)
+        return torch.full((len(picture), 1), 20.0 if same else -20.0)
+
+
+def module(name):
+    return importlib.import_module(f"bench.methods.{name}")
+
+
+def test_rotation_turns_every_picture_by_every_right_angle(context):
+    pretext = built("rotation", context)
+    seen = []
+    pretext.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    crops = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    pretext.loss(crops, "encoder")
+    turned = (seen[0] * 255).round().byte()
+    assert torch.equal(turned[:2], crops)
+    # A quarter turn, pixel by pixel: what stood at (row, column) goes to (7 - column, row).
+    for row, column in ((0, 0), (2, 5)):
+        assert torch.equal(turned[2, :, 7 - column, row], crops[0, :, row, column])
+        assert torch.equal(turned[4, :, 7 - row, 7 - column], crops[0, :, row, column])
+        assert torch.equal(turned[6, :, column, 7 - row], crops[0, :, row, column])
+
+
+SEES_L = ["colorization", "pix2pix", "cyclegan"]
+
+
+def lab_pictures(lightness, ab):
+    return lab_to_rgb(torch.cat([lightness, ab], dim=1))
+
+
+def change(one, other):
+    """The largest difference of two maps, as a share of the largest value."""
+    return ((one - other).abs().max() / one.abs().max()).item()
+
+
+@pytest.mark.parametrize("name", [*SEES_L, "random_init_l"])
+def test_an_encoder_of_lightness_ignores_colour(name, context):
+    encoder = obtain(context(name))
+    assert encoder.sees == ("l",)
+    lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
+    ab = torch.rand(2, 2, 48, 48) * 20
+    plain = encoder(lab_pictures(lightness, torch.zeros_like(ab)))
+    coloured = encoder(lab_pictures(lightness, ab))
+    darker = encoder(lab_pictures(lightness - 20 * (torch.arange(48) < 24), ab))
+    for one, other, third in zip(plain, coloured, darker, strict=True):
+        assert change(one, other) < 0.01 < change(one, third)
+
+
+@pytest.mark.parametrize("name", ["split_brain", "random_init_lab"])
+def test_the_halves_of_the_split_brain_ignore_each_others_channels(name, context):
+    encoder = obtain(context(name))
+    lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
+    ab = torch.rand(2, 2, 48, 48) * 20 - 10
+    base, recoloured, relit = (
+        encoder.by_part(lab_pictures(*parts))
+        for parts in ((lightness, ab), (lightness, -ab), (lightness.flip(-1), ab))
+    )
+    lightness_half, colour_half = 0, 1
+    for stage in range(len(base[0])):
+        moved = [
+            [change(base[half][stage], new[half][stage]) for new in (recoloured, relit)]
+            for half in (lightness_half, colour_half)
+        ]
+        assert moved[lightness_half][0] < 0.01 < moved[lightness_half][1]
+        assert moved[colour_half][1] < 0.01 < moved[colour_half][0]
+
+
+@pytest.mark.parametrize("name", ["split_brain_halves", "random_init_halves"])
+def test_the_spatial_halves_see_only_their_side(name, context):
+    encoder = obtain(context(name))
+    rgb, noise = torch.rand(2, 3, 40, 48), torch.rand(2, 3, 40, 48)
+    for part, (own, other) in enumerate((("above", "below"), ("below", "above"))):
+        changed = [torch.where(side_mask(side, rgb) > 0, noise, rgb) for side in (own, other)]
+        base, seen, unseen = (encoder.by_part(x)[part] for x in (rgb, *changed))
+        assert all(torch.equal(a, b) for a, b in zip(base, unseen, strict=True))
+        assert not any(torch.equal(a, b) for a, b in zip(base, seen, strict=True))
+
+
+def test_the_halves_answer_for_what_lies_near_the_cut():
+    near_the_cut = module("split_brain_halves").near_the_cut
+    rows, columns, weight = near_the_cut("above", torch.zeros(1, 3, 40, 40))
+    distance = 2 * (columns - rows)
+    assert distance.min() == 2, "nothing on the diagonal, nor on its own side of it"
+    assert distance.max() == 12
+    assert len(rows) == sum(20 - d // 2 for d in range(2, 13, 2)), "every second pixel"
+    assert torch.allclose(weight[:, 0], torch.exp(-distance / 4))
+    below = near_the_cut("below", torch.zeros(1, 3, 40, 40))
+    places = [
+        set(zip(r.tolist(), c.tolist(), strict=True)) for r, c in ((rows, columns), below[:2])
+    ]
+    assert places[1] == {(column, row) for row, column in places[0]}
+
+
+def test_the_autoencoder_masks_lightness_and_colour_of_whole_cells():
+    mask = module("autoencoder").mask
+    torch.manual_seed(0)
+    clean = torch.rand(50, 3, 20, 28) * 0.2 + 0.4  # so gray that every mixture is in gamut
+    noisy, truth = rgb_to_lab(mask(clean)), rgb_to_lab(clean)
+    light = (noisy[:, 0] - 50).abs() < 0.01
+    colour = (noisy[:, 1:].abs() < 0.01).all(1)
+    assert torch.allclose(noisy[:, 0][~light], truth[:, 0][~light], atol=0.01)
+    kept = ~colour[:, None].expand(-1, 2, -1, -1)
+    assert torch.allclose(noisy[:, 1:][kept], truth[:, 1:][kept], atol=0.01)
+    corners = light[:, ::8, ::8], colour[:, ::8, ::8]
+    for masked, corner in zip((light, colour), corners, strict=True):
+        whole = corner.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :20, :28]
+        assert (masked == whole).float().mean() > 0.999  # but for a pixel that was mid-gray before
+        assert corner.float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert (corners[0] & corners[1]).float().mean().item() == pytest.approx(0.25, abs=0.05)
+
+
+def test_the_context_encoder_never_sees_its_hole(context):
+    pretext = built("context_encoder", context)
+    batch, corners = batch_of(pretext, context, "context_encoder")
+    noise = torch.randint(0, 256, batch.shape, dtype=torch.uint8)
+    inner = slice(pretext.border, pretext.hole - pretext.border)
+    changed = batch.clone()
+    for picture, fresh, (top, left) in zip(changed, noise, corners.tolist(), strict=True):
+        rows = slice(top + inner.start, top + inner.stop)
+        columns = slice(left + inner.start, left + inner.stop)
+        picture[:, rows, columns] = fresh[:, rows, columns]
+    one, other = (seen_by(pretext, (x, corners), "generator") for x in (batch, changed))
+    assert not torch.equal(batch, changed) and torch.equal(one, other)
+
+
+def test_patches_keep_their_distance_and_jitter():
+    ruler = torch.arange(90.0).expand(3, 90, 90)  # a pixel's value is its column
+    left = torch.stack([patches(ruler, 20, 2)[:, 0, 0, 0] for _ in range(300)])
+    assert left.min(0).values.tolist() == [3, 33, 63] * 3  # cells of 30, 5 +- 2 from their edge
+    assert left.max(0).values.tolist() == [7, 37, 67] * 3
+    rows = torch.stack([patches(ruler.mT, 20, 2)[:, 0, 0, 0] for _ in range(300)])
+    assert rows.min(0).values.tolist() == [3] * 3 + [33] * 3 + [63] * 3
+
+
+def test_context_prediction_asks_where_every_neighbour_lies():
+    task = module("context_prediction")
+    assert task.PAIRS.shape == (40, 2)
+    pairs = map(tuple, task.PAIRS.tolist())
+    places = dict(zip(pairs, task.PLACES.tolist(), strict=True))
+    # From the middle patch, 4, row by row around it.
+    assert [places[4, k] for k in (0, 1, 2, 3, 5, 6, 7, 8)] == list(range(8))
+    assert places[0, 1] == places[4, 5] and places[1, 0] == places[5, 4]
+    assert (0, 2) not in places and (0, 0) not in places
+
+
+def test_context_prediction_drops_colour_and_detail():
+    disguise = module("context_prediction").disguise
+    torch.manual_seed(0)
+    shown = torch.rand(600, 3, 16, 16)
+    made = disguise(shown)
+    grayed = (made.std(1).amax((1, 2)) < 1e-6).float().mean().item()
+    assert grayed == pytest.approx(0.66, abs=0.06)
+    contrast = made.mean(1).diff(dim=-1).abs().mean((1, 2))
+    assert (contrast < 0.6 * contrast.median()).float().mean().item() == pytest.approx(
+        0.33, abs=0.1
+    )
+
+
+def test_jigsaw_tiles_are_normalised_each_by_itself(context):
+    pretext = built("jigsaw", context)
+    normalise = module("jigsaw").normalise
+    tiles = torch.rand(9, 3, 16, 16) * 0.5
+    changed = tiles * torch.rand(9, 3, 1, 1).add(0.5) + torch.rand(9, 3, 1, 1) * 0.2
+    assert torch.allclose(normalise(tiles), normalise(changed), atol=1e-4)
+    made = normalise(tiles)
+    assert torch.allclose(made.mean((2, 3)), torch.tensor(0.5), atol=1e-5)
+    batch = torch.randint(0, 256, (2, 9, 3, 15, 15), dtype=torch.uint8)
+    shown = seen_by(pretext, batch, "encoder")
+    assert torch.allclose(shown.mean((2, 3)), torch.tensor(0.5), atol=1e-4)
+
+
+def test_jigsaw_orders_are_far_apart():
+    orders = module("jigsaw").orders(701)
+    assert orders.shape == (701, 9)
+    assert torch.equal(orders.sort(1).values, torch.arange(9).expand(701, 9))
+    distance = (orders[:, None] != orders[None]).sum(-1)
+    assert distance[~torch.eye(701, dtype=bool)].min() >= 5
+
+
+def test_a_solved_puzzle_is_the_picture(context):
+    pretext = built("jigsaw", context).eval()
+    batch = batch_of(pretext, context, "jigsaw")
+    pretext._solve = lambda tiles, order: F.one_hot(order, 701)  # a perfect solver
+    puzzle, solved, truth = pretext.samples(batch)
+    assert torch.equal(solved, truth) and not torch.equal(puzzle, truth)
+
+
+def test_rotation_numbers_the_turns_as_it_shows_them(context):
+    pretext = built("rotation", context)
+    pretext.head = Says(lambda features: 50.0 * F.one_hot(torch.arange(4).repeat_interleave(3), 4))
+    assert pretext.loss(batch_of(pretext, context, "rotation", 3), "encoder") < 1e-6
+    assert pretext.monitors["accuracy"] == 1
+
+
+def test_colorization_is_told_the_colours_of_its_own_picture(context):
+    pretext = built("colorization", context)
+    batch = batch_of(pretext, context, "colorization")
+    ab = rgb_to_lab(unit(batch))[:, 1:, ::4, ::4]
+    logits = torch.randn(4, 313, *ab.shape[2:])
+    pretext.head = Says(lambda maps, size: logits)
+    expected = bins.colour_loss(logits, ab, pretext.weights)
+    assert torch.allclose(pretext.loss(batch, "encoder"), expected)
+    assert not torch.allclose(bins.colour_loss(logits, ab.flip(0), pretext.weights), expected)
+
+
+def test_each_half_of_the_split_brain_predicts_from_the_others_channels(context):
+    pretext = built("split_brain", context).eval()
+    lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
+    ab = torch.rand(2, 2, 48, 48) * 20 - 10
+    with torch.no_grad():
+        base, recoloured, relit = (
+            pretext._predict(lab_pictures(*parts))
+            for parts in ((lightness, ab), (lightness, -ab), (lightness.flip(-1), ab))
+        )
+    colour, light = 0, 1
+    assert change(base[colour], recoloured[colour]) < 0.01 < change(base[colour], relit[colour])
+    assert change(base[light], relit[light]) < 0.01 < change(base[light], recoloured[light])
+
+
+def test_each_spatial_half_predicts_the_side_that_it_does_not_see(context):
+    pretext = built("split_brain_halves", context).eval()
+    rgb, noise = torch.rand(2, 3, 32, 32), torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        for k, (side, features, _) in enumerate(pretext._decode(rgb)):
+            same = pretext._decode(torch.where(side_mask(side, rgb) > 0, noise, rgb))[k][1]
+            assert torch.equal(features, same), "what is predicted is not seen"
+            other = pretext._decode(torch.where(side_mask(side, rgb) > 0, rgb, noise))[k][1]
+            assert not torch.equal(features, other)
+    assert sorted(side for side, _, _ in pretext._decode(rgb)) == ["above", "below"]
+
+
+def test_the_autoencoder_is_shown_the_masked_picture_and_asked_for_the_clean_one(context):
+    pretext = built("autoencoder", context)
+    batch = batch_of(pretext, context, "autoencoder")
+    shown = seen_by(pretext, batch, "encoder")
+    assert (shown - unit(batch)).abs().mean() > 0.02
+    pretext._reconstruct = lambda noisy: unit(batch)
+    assert pretext.loss(batch, "encoder") == 0
+
+
+def test_context_prediction_leaves_gaps_and_shows_disguised_patches(context, monkeypatch):
+    pretext = built("context_prediction", context)
+    ruler = torch.arange(48, dtype=torch.uint8).expand(3, 48, 48)
+    with monkeypatch.context() as patch:
+        patch.setattr(module("context_prediction"), "random_crop", lambda image, _: image)
+        cut = torch.stack([pretext.example(ruler, 0) for _ in range(50)])  # columns as values
+    assert cut.shape[-1] == 10  # two thirds of a cell of 16
+    left, right = cut[:, 0, 0, 0, -1], cut[:, 1, 0, 0, 0]
+    assert (right.int() - left.int() - 1).min() >= 4  # six pixels, each patch moved by one
+    batch = torch.randint(0, 256, (20, 9, 3, 10, 10), dtype=torch.uint8)
+    shown = seen_by(pretext, batch, "encoder")
+    assert (shown.std(1).amax((1, 2)) < 1e-6).float().mean().item() == pytest.approx(0.66, abs=0.12)
+
+
+def test_jigsaw_tiles_leave_gaps(context):
+    pretext = built("jigsaw", context)
+    cell = pretext.recipe.crop // 3
+    assert pretext.side == int(cell * 64 / 85) < cell
+    assert batch_of(pretext, context, "jigsaw").shape[-1] == pretext.side
+
+
+def test_jigsaw_asks_for_the_order_that_it_shows(context):
+    pretext = built("jigsaw", context).eval()
+    batch = batch_of(pretext, context, "jigsaw", 1)
+    every, given = module("jigsaw").orders(701), []
+    pretext.head = Says(lambda tiles: given.append(tiles) or torch.zeros(len(tiles), 701))
+    pretext._solve(batch, torch.tensor([0, 5, 600]))
+    plain, *shuffled = given[0].unflatten(1, (9, 64))
+    assert torch.equal(every[0], torch.arange(9))
+    for tiles, order in zip(shuffled, (5, 600), strict=True):
+        assert torch.equal(tiles, plain[every[order]])
+    asked = []
+    pretext._solve = lambda tiles, order: asked.append(order) or 50.0 * F.one_hot(order, 701)
+    assert pretext.loss(batch, "encoder") < 1e-6
+    assert len(asked[0].unique()) > 1
+
+
+def test_pix2pix_adds_a_hundred_times_the_error_to_the_adversary(context):
+    pretext = built("pix2pix", context)
+    batch = batch_of(pretext, context, "pix2pix")
+    lab = rgb_to_lab(unit(batch))
+    real = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
+    pretext._paint = lambda rgb: torch.zeros_like(real[:, 1:])
+    pretext.discriminator = Verdict(0)
+    expected = math.log(2) + 100 * real[:, 1:].abs().mean()
+    assert pretext.loss(batch, "generator").item() == pytest.approx(expected.item(), rel=1e-4)
+    assert pretext.loss(batch, "discriminator").item() == pytest.approx(math.log(2))
+    pretext.discriminator = Connoisseur(real)
+    assert pretext.loss(batch, "discriminator") < 1e-6
+    assert pretext.loss(batch, "generator") > 20
+
+
+def test_the_context_encoder_counts_the_hole_and_ten_times_its_border(context):
+    pretext = built("context_encoder", context)
+    clean, corners = batch = batch_of(pretext, context, "context_encoder")
+    pretext._paint = lambda rgb, corners: rgb + 0.1
+    pretext.discriminator = Verdict(0)
+    inner = (pretext.hole - 2 * pretext.border) ** 2
+    weight = (10 * (pretext.hole**2 - inner) + inner) / pretext.hole**2
+    expected = 0.999 * 0.01 * weight + 0.001 * math.log(2)
+    assert pretext.loss(batch, "generator").item() == pytest.approx(expected, rel=1e-4)
+    assert pretext.monitors["l1"].item() == pytest.approx(0.1, rel=1e-4)
+    real = torch.stack(
+        [
+            picture[:, y : y + pretext.hole, x : x + pretext.hole]
+            for picture, (y, x) in zip(unit(clean), corners.tolist(), strict=True)
+        ]
+    )
+    pretext.discriminator = Connoisseur(real)
+    assert pretext.loss(batch, "discriminator") < 1e-6
+
+
+def test_bigans_players_want_the_opposite_of_each_other(context):
+    pretext = built("bigan", context)
+    batch = batch_of(pretext, context, "bigan")
+    pretext._score = lambda x, z: torch.full(
+        (len(x), 1), 20.0 if torch.equal(x, unit(batch)) else -20.0
+    )  # knows the pictures from the generated
+    assert pretext.loss(batch, "generator").item() == pytest.approx(20)
+    assert pretext.loss(batch, "discriminator") < 1e-6
+    (x, code), (made, z) = pretext.pairs
+    assert torch.equal(x, unit(batch)) and code.shape == z.shape == (4, 200)
+    assert code.abs().max() <= 1 and z.abs().max() <= 1 and z.std() > 0.4
+    assert made.shape == x.shape
+
+
+def test_cyclegan_never_sees_a_pair(context):
+    pretext = built("cyclegan", context)
+    batch = batch_of(pretext, context, "cyclegan")
+    lab = rgb_to_lab(unit(batch))
+    pictures = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
+    pretext.loss(batch, "generator")
+    gray, colour = pictures[:2, :1], pictures[2:]
+    pretext.critics = nn.ModuleList([Connoisseur(gray), Connoisseur(colour)])
+    # Real is 20 and should be 1, made is -20 and should be 0: for each of the two, halved.
+    assert pretext.loss(batch, "discriminator").item() == pytest.approx(19**2 + 20**2)
+
+
+def test_cyclegans_generators_pay_ten_times_for_what_a_cycle_loses(context):
+    pretext = built("cyclegan", context)
+    batch = batch_of(pretext, context, "cyclegan")
+    lab = rgb_to_lab(unit(batch))
+    colour = torch.cat([lab[2:, :1] / 50 - 1, lab[2:, 1:] / 110], 1)
+    pretext.graying = Says(lambda picture: picture[:, :1])  # gray is exact ...
+    pretext._colour = lambda gray: torch.cat([gray, 0 * gray, 0 * gray], 1)  # ... colour is lost
+    pretext.critics = nn.ModuleList([Verdict(1), Verdict(1)])  # both are believed
+    lost = torch.cat([0 * colour[:, :1], colour[:, 1:]], 1).abs().mean()
+    assert pretext.loss(batch, "generator").item() == pytest.approx(10 * lost.item(), rel=1e-4)
+    pretext.critics = nn.ModuleList([Verdict(0), Verdict(0)])  # neither is
+    worse = pretext.loss(batch, "generator").item()
+    assert worse == pytest.approx(2 + 10 * lost.item(), rel=1e-4)
