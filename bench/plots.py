@@ -39,11 +39,19 @@ def gap(table: Table) -> dict[str, bytes]:
             colour = ORANGE if reference else BLUE
             axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="butt")
             axes.plot(value, place, "D" if reference else "o", color=colour, ms=6)
-            axes.annotate(f"{value:.1f}", (high, place), (6, 0), textcoords="offset points",
-                          va="center", fontsize=8)  # fmt: skip
+            axes.annotate(
+                f"{value:.1f}",
+                (high, place),
+                (6, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=8,
+                bbox={"fc": "white", "ec": "none", "pad": 1},  # over the dotted line
+            )
             if row.method == FLOOR:
                 axes.axvline(value, color=ORANGE, lw=0.8, ls=":")
         axes.axvline(0, color=ORANGE, lw=0.8)
+        axes.margins(x=0.08)  # room for the last label
         axes.set_yticks(range(len(rows)), [row.method for row in rows])
         axes.set_ylim(-0.6, len(rows) - 0.3)
         axes.set_xlabel(

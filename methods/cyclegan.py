@@ -8,7 +8,7 @@ the gray -> colour generator, four convolutions that of the other, the discrimin
 width. Gray is L / 50 - 1; colour is that and ab / 110. The first half of a batch is gray, the
 second coloured, so that an even batch has no picture in both. As a colour picture holds its gray
 one, a second generator that learnt to copy it would make the cycle of a colour picture the same as
-being told its colours: nothing hides that, in this task or in the paper's.
+being told its colours: nothing hinders that.
 """
 
 from collections.abc import Iterable

@@ -3,6 +3,7 @@
 import json
 
 import torch
+from torch import nn
 
 from bench import plugins, suite
 from bench.corpus import Stream
@@ -80,3 +81,11 @@ def seen_by(pretext, batch, player):
     pretext.loss(batch, player)
     handle.remove()
     return seen[0]
+
+
+class Says(nn.Module):
+    """A function in a network's place."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function

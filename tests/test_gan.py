@@ -1,11 +1,40 @@
+"""What adversarial methods share, and what each one's players want."""
+
 import importlib
 import math
 
 import pytest
 import torch
+from support import Says, batch_of, built
+from torch import nn
 
 from bench import plugins
 from bench.gan import ImagePool, diversity, judged
+from bench.lab import rgb_to_lab
+from bench.views import unit
+
+
+class Verdict(nn.Module):
+    """A discriminator that always says the same."""
+
+    def __init__(self, logit):
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, picture):
+        return torch.full((len(picture), 1), float(self.logit))
+
+
+class Connoisseur(nn.Module):
+    """A discriminator that knows the real pictures."""
+
+    def __init__(self, real):
+        super().__init__()
+        self.real = real
+
+    def forward(self, picture):
+        same = picture.shape == self.real.shape and torch.allclose(picture, self.real, atol=1e-5)
+        return torch.full((len(picture), 1), 20.0 if same else -20.0)
 
 
 def test_bigans_losses_on_logits_by_hand():
@@ -57,3 +86,79 @@ def test_bigan_refuses_a_crop_that_it_cannot_generate(context, smoke):
     made = context("bigan", at=smoke.model_copy(update={"recipes": {"bigan": recipe}}))
     with pytest.raises(Exception, match="not crop = 40"):
         pretext.build(made)
+
+
+def test_pix2pix_adds_a_hundred_times_the_error_to_the_adversary(context):
+    pretext = built("pix2pix", context)
+    batch = batch_of(pretext, context, "pix2pix")
+    lab = rgb_to_lab(unit(batch))
+    real = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
+    pretext._paint = lambda rgb: torch.zeros_like(real[:, 1:])
+    pretext.discriminator = Verdict(0)
+    expected = math.log(2) + 100 * real[:, 1:].abs().mean()
+    assert pretext.loss(batch, "generator").item() == pytest.approx(expected.item(), rel=1e-4)
+    assert pretext.loss(batch, "discriminator").item() == pytest.approx(math.log(2))
+    pretext.discriminator = Connoisseur(real)
+    assert pretext.loss(batch, "discriminator") < 1e-6
+    assert pretext.loss(batch, "generator") > 20
+
+
+def test_the_context_encoder_counts_the_hole_and_ten_times_its_border(context):
+    pretext = built("context_encoder", context)
+    clean, corners = batch = batch_of(pretext, context, "context_encoder")
+    pretext._paint = lambda rgb, corners: rgb + 0.1
+    pretext.discriminator = Verdict(0)
+    inner = (pretext.hole - 2 * pretext.border) ** 2
+    weight = (10 * (pretext.hole**2 - inner) + inner) / pretext.hole**2
+    expected = 0.999 * 0.01 * weight + 0.001 * math.log(2)
+    assert pretext.loss(batch, "generator").item() == pytest.approx(expected, rel=1e-4)
+    assert pretext.monitors["l1"].item() == pytest.approx(0.1, rel=1e-4)
+    real = torch.stack(
+        [
+            picture[:, y : y + pretext.hole, x : x + pretext.hole]
+            for picture, (y, x) in zip(unit(clean), corners.tolist(), strict=True)
+        ]
+    )
+    pretext.discriminator = Connoisseur(real)
+    assert pretext.loss(batch, "discriminator") < 1e-6
+
+
+def test_bigans_players_want_the_opposite_of_each_other(context):
+    pretext = built("bigan", context)
+    batch = batch_of(pretext, context, "bigan")
+    pretext._score = lambda x, z: torch.full(
+        (len(x), 1), 20.0 if torch.equal(x, unit(batch)) else -20.0
+    )  # knows the pictures from the generated
+    assert pretext.loss(batch, "generator").item() == pytest.approx(20)
+    assert pretext.loss(batch, "discriminator") < 1e-6
+    (x, code), (made, z) = pretext.pairs
+    assert torch.equal(x, unit(batch)) and code.shape == z.shape == (4, 200)
+    assert code.abs().max() <= 1 and z.abs().max() <= 1 and z.std() > 0.4
+    assert made.shape == x.shape
+
+
+def test_cyclegan_never_sees_a_pair(context):
+    pretext = built("cyclegan", context)
+    batch = batch_of(pretext, context, "cyclegan")
+    lab = rgb_to_lab(unit(batch))
+    pictures = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
+    pretext.loss(batch, "generator")
+    gray, colour = pictures[:2, :1], pictures[2:]
+    pretext.critics = nn.ModuleList([Connoisseur(gray), Connoisseur(colour)])
+    # Real is 20 and should be 1, made is -20 and should be 0: for each of the two, halved.
+    assert pretext.loss(batch, "discriminator").item() == pytest.approx(19**2 + 20**2)
+
+
+def test_cyclegans_generators_pay_ten_times_for_what_a_cycle_loses(context):
+    pretext = built("cyclegan", context)
+    batch = batch_of(pretext, context, "cyclegan")
+    lab = rgb_to_lab(unit(batch))
+    colour = torch.cat([lab[2:, :1] / 50 - 1, lab[2:, 1:] / 110], 1)
+    pretext.graying = Says(lambda picture: picture[:, :1])  # gray is exact ...
+    pretext._colour = lambda gray: torch.cat([gray, 0 * gray, 0 * gray], 1)  # ... colour is lost
+    pretext.critics = nn.ModuleList([Verdict(1), Verdict(1)])  # both are believed
+    lost = torch.cat([0 * colour[:, :1], colour[:, 1:]], 1).abs().mean()
+    assert pretext.loss(batch, "generator").item() == pytest.approx(10 * lost.item(), rel=1e-4)
+    pretext.critics = nn.ModuleList([Verdict(0), Verdict(0)])  # neither is
+    worse = pretext.loss(batch, "generator").item()
+    assert worse == pytest.approx(2 + 10 * lost.item(), rel=1e-4)
