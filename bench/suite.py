@@ -53,23 +53,14 @@ class CorpusSource(Section):
     """What a truncated or foreign file does."""
 
 
-class Recipe(Section):
-    """How a pretext task is trained.
-
-    Budget and batch count the pictures that the encoder sees: a method that shows it four
-    rotations of a picture spends four.
-    """
+class Schedule(Section):
+    """What pretraining and fine-tuning ask of the training loop."""
 
     images: Positive
     """The budget: pictures seen by the encoder."""
     batch: Positive
     """Pictures seen by the encoder in one step, over all processes."""
-    crop: Positive
-    """Side of the training crop, pixels."""
-    crop_scale: tuple[Fraction, Fraction]
-    """Share of the picture's area that a crop covers, smallest and largest."""
     optimiser: Literal["sgd", "adam", "adamw"]
-    learning_rate: Annotated[float, Field(gt=0)]
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """Adam's; the first is the momentum of sgd."""
     weight_decay: Annotated[float, Field(ge=0)]
@@ -80,6 +71,20 @@ class Recipe(Section):
     """`step` only: the shares of the run after which the rate is divided by ten."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """`auto`: whichever is faster for this backbone on this device."""
+
+
+class Recipe(Schedule):
+    """How a pretext task is trained.
+
+    Budget and batch count the pictures that the encoder sees: a method that shows it four
+    rotations of a picture spends four.
+    """
+
+    crop: Positive
+    """Side of the training crop, pixels."""
+    crop_scale: tuple[Fraction, Fraction]
+    """Share of the picture's area that a crop covers, smallest and largest."""
+    learning_rate: Annotated[float, Field(gt=0)]
 
 
 class Voc(Section):
@@ -109,23 +114,13 @@ class LinearProbe(Section):
     """Of the cross-validation that chooses among them, on the training list."""
 
 
-class Tuning(Section):
+class Tuning(Schedule):
     """How a task fine-tunes, the same for every row: the rate is chosen on the training list."""
 
-    images: Positive
-    """The budget: training pictures seen, at the rate that was chosen."""
-    batch: Positive
     size: Positive
     """Side of the training crop, or the longest side of a picture, pixels."""
-    optimiser: Literal["sgd", "adam", "adamw"]
     learning_rates: tuple[float, ...]
     """The candidates, ascending."""
-    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)]
-    schedule: Literal["cosine", "step"]
-    warmup: Fraction = 0.0
-    milestones: tuple[Fraction, ...] = ()
-    precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     trial: Annotated[float, Field(gt=0, le=1)]
     """Share of the budget for which each candidate is tried."""
     held_out: Annotated[float, Field(gt=0, lt=1)]
@@ -135,16 +130,10 @@ class Tuning(Section):
 
     def recipe(self, rate: float, share: float) -> Recipe:
         """The training recipe at one rate, for a share of the budget."""
-        shared = ("batch", "optimiser", "betas", "weight_decay", "schedule", "warmup")
-        return Recipe(
-            images=max(self.batch, round(self.images * share)),
-            crop=self.size,
-            crop_scale=(1.0, 1.0),
-            learning_rate=rate,
-            milestones=self.milestones,
-            precision=self.precision,
-            **{key: getattr(self, key) for key in shared},
-        )
+        shared = {key: getattr(self, key) for key in Schedule.model_fields}
+        budget = max(self.batch, round(self.images * share))
+        own = {"images": budget, "crop": self.size, "crop_scale": (1.0, 1.0)}
+        return Recipe(**shared | own, learning_rate=rate)
 
 
 class Detection(Tuning):
