@@ -33,19 +33,9 @@ def code_digest(paths: Iterable[Path]) -> str:
 
 # Modules of bench/ that carry results about and decide none: their changes make no record stale.
 PLUMBING = {
-    *("board", "leaderboard", "plots", "cli", "plan", "run", "cell", "record", "environment"),
-    *(
-        "data",
-        "digest",
-        "errors",
-        "method",
-        "plugins",
-        "processes",
-        "progress",
-        "showing",
-        "suite",
-        "task",
-    ),
+    *("board", "cell", "cli", "data", "digest", "environment", "errors", "leaderboard", "method"),
+    *("plan", "plots", "plugins", "processes", "progress", "record", "run", "showing", "stats"),
+    *("suite", "task"),
 }
 
 
