@@ -166,13 +166,12 @@ def _things(path: Path, classes: tuple[str, ...]) -> tuple[Thing, ...]:
         if thing.name not in classes:
             raise UserError(f"{path}: object '{thing.name}' is not among the suite's voc.classes")
         xmin, ymin, xmax, ymax = thing.box
+        box = f"box ({', '.join(f'{value:g}' for value in thing.box)}) of '{thing.name}'"
+        if not (xmin <= xmax and ymin <= ymax):  # of equal corners it holds one pixel
+            raise UserError(f"{path}: {box} has no area: xmax or ymax is below xmin or ymin")
         # VOC 2011 and 2012 hold fractional boxes that begin at half a pixel.
-        if not (0 <= xmin <= xmax <= width and 0 <= ymin <= ymax <= height):
-            box = ", ".join(f"{value:g}" for value in thing.box)
-            raise UserError(
-                f"{path}: box ({box}) of '{thing.name}' lies outside the picture "
-                f"({width:g} x {height:g})"
-            )
+        if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
+            raise UserError(f"{path}: {box} lies outside the picture ({width:g} x {height:g})")
     return things
 
 

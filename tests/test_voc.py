@@ -103,6 +103,16 @@ def spoil_box(folder):
     path.write_text(text[:start] + "<xmax>4000</xmax>" + text[text.index("</xmax>") + 7 :])
 
 
+def spoil_area(folder):
+    path = folder / "Annotations/000003.xml"
+    text = path.read_text()
+    start = text.index("<xmin>")
+    path.write_text(text[:start] + "<xmin>40</xmin>" + text[text.index("</xmin>") + 7 :])
+    text = path.read_text()
+    start = text.index("<xmax>")
+    path.write_text(text[:start] + "<xmax>39</xmax>" + text[text.index("</xmax>") + 7 :])
+
+
 def spoil_class(folder):
     path = folder / "Annotations/000003.xml"
     text = path.read_text()
@@ -127,6 +137,7 @@ def spoil_overlap(folder):
         (spoil_jpeg_kind, r"000003\.jpg: is neither JPEG nor PNG"),
         (spoil_xml, r"000003\.xml: not readable as XML"),
         (spoil_box, r"000003\.xml: box \(.*\) of '\w+' lies outside the picture"),
+        (spoil_area, r"000003\.xml: box \(40, .*\) of '\w+' has no area"),
         (spoil_class, r"000003\.xml: object 'yak' is not among the suite's voc\.classes"),
         (spoil_overlap, r"000001 stands in both lists, trainval and test"),
     ],
@@ -136,6 +147,19 @@ def test_a_spoilt_tree_is_refused_in_one_line_that_names_the_file(tree, spoil, m
     with pytest.raises(UserError, match=message) as error:
         opened(tree)
     assert "\n" not in str(error.value)
+
+
+def test_a_picture_without_objects_and_a_box_of_one_pixel_are_fine(tree):
+    folder = tree[0] / "VOCdevkit/VOC2007"
+    path = folder / "Annotations/000003.xml"
+    text = path.read_text()
+    path.write_text(text[: text.index("<object>")] + "</annotation>")
+    assert opened(tree).train.things[2] == ()
+    corners = "".join(f"<{side}>5</{side}>" for side in ("xmin", "ymin", "xmax", "ymax"))
+    dot = f"<object><name>boat</name><bndbox>{corners}</bndbox></object></annotation>"
+    path.write_text(text[: text.index("<object>")] + dot)
+    (thing,) = opened(tree).train.things[2]
+    assert thing.box == (5, 5, 5, 5)
 
 
 def test_a_missing_devkit_names_the_folder(tmp_path):

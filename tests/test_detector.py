@@ -1,0 +1,85 @@
+"""What a detector is shown: boxes move with their picture, and what does not count is left out."""
+
+import pytest
+import torch
+
+from bench.detector import Detector, fit
+from bench.encoder import Encoder
+from bench.voc import Thing
+
+
+@pytest.fixture(scope="module")
+def encoder(smoke):
+    torch.manual_seed(0)
+    return Encoder(smoke.backbone.name)
+
+
+def detector(encoder, smoke, *things, **changes):
+    settings = smoke.voc_det.model_copy(update=changes)
+    return Detector(encoder, settings, [things], smoke.voc.classes)
+
+
+def white(height, width, box):
+    """A black picture, white inside a box of 1-based inclusive pixels."""
+    image = torch.zeros(3, height, width, dtype=torch.uint8)
+    xmin, ymin, xmax, ymax = box
+    image[:, ymin - 1 : ymax, xmin - 1 : xmax] = 255
+    return image
+
+
+@pytest.mark.parametrize(("height", "width"), [(96, 160), (160, 96)])
+def test_boxes_stay_on_their_objects(encoder, smoke, height, width):
+    box = (17, 9, 64, 88)
+    network = detector(encoder, smoke, Thing("dog", box, False, False), size=320)
+    left = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        picture, found = network.example(white(height, width, box), 0)
+        assert picture.shape == (3, 320, 320)
+        assert found[0, 0] == 1 + smoke.voc.classes.index("dog")
+        assert not found[1:, 0].any()
+        x1, y1, x2, y2 = found[0, 1:].tolist()
+        rows, columns = torch.nonzero(picture[0] > 127).T
+        edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+        assert (x1, y1, x2, y2) == pytest.approx([float(e) for e in edges], abs=1.1)
+        left.add(x1 < x2 - x1)
+    assert left == {True, False} or width < height  # mirrored and not
+
+
+def test_a_picture_of_its_own_size_is_left_as_it_is():
+    image = torch.randint(0, 255, (3, 30, 40), dtype=torch.uint8)
+    whole, factor = fit(image, 40, 1.0)
+    assert factor == 1
+    torch.testing.assert_close(whole[:, :30], image)
+    assert not whole[:, 30:].any()
+
+
+def test_difficult_objects_are_not_trained_on(encoder, smoke):
+    things = [Thing("dog", (1, 1, 9, 9), hard, False) for hard in (True, False, True)]
+    found = detector(encoder, smoke, *things).example(white(40, 40, (1, 1, 9, 9)), 0)[1]
+    assert int((found[:, 0] > 0).sum()) == 1
+
+
+@pytest.mark.parametrize("protocol", ["fpn", "c4"])
+def test_pictures_without_objects_are_trained_on(encoder, smoke, protocol):
+    network = detector(encoder, smoke, protocol=protocol, size=64).train()
+    batch = torch.utils.data.default_collate(
+        [network.example(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
+    )
+    loss = network.loss(batch, "encoder")
+    loss.backward()
+    assert loss.isfinite()
+    assert loss > 0
+
+
+def test_found_boxes_are_inclusive_pixels_of_the_picture(encoder, smoke, monkeypatch):
+    """The whole square of the network is the whole picture; boxes beyond it are cut."""
+    network = detector(encoder, smoke, size=64).eval()
+    boxes = torch.tensor([[0.0, 0.0, 64.0, 32.0], [-3.0, 2.0, 90.0, 64.0], [10.0, 4.0, 10.2, 4.1]])
+    said = {"boxes": boxes, "labels": torch.tensor([1, 2, 10]), "scores": torch.ones(3)}
+    monkeypatch.setattr(network.network, "forward", lambda pictures: [said])
+    found = network.detect(white(100, 200, (1, 1, 9, 9)))
+    assert found["labels"].tolist() == [0, 1, 9]
+    assert found["boxes"][0].tolist() == [1, 1, 200, 100]
+    assert found["boxes"][1].tolist() == [1, pytest.approx(7.25), 200, 100]
+    assert (found["boxes"][2, 2:] >= found["boxes"][2, :2]).all()

@@ -1,0 +1,61 @@
+"""What a segmenter is shown: every pixel keeps its label, and what lies beside the picture none."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench.encoder import Encoder
+from bench.images import scan
+from bench.masks import Masked
+from bench.segmenter import Segmenter
+
+
+@pytest.fixture
+def network(smoke, tmp_path):
+    """On one picture whose red says its label: 0, 1 or 2 in vertical bands."""
+    bands = np.repeat([0, 1, 2], 20)[None].repeat(48, 0).astype(np.uint8)
+    for folder, values in {"masks": bands, "pictures": 100 * bands}.items():
+        (tmp_path / folder).mkdir()
+        Image.fromarray(values).save(tmp_path / folder / "a.png")
+    files = [scan(tmp_path, [f"{f}/a.png"], "stop", lambda _: None) for f in ("pictures", "masks")]
+    settings = smoke.voc_seg.model_copy(update={"size": 40, "scale": (0.5, 2.0)})
+    torch.manual_seed(0)
+    return Segmenter(Encoder(smoke.backbone.name), settings, Masked(("a",), *files, "0" * 64), 11)
+
+
+def test_masks_stay_on_their_pixels(network):
+    image = (100 * torch.arange(3).repeat_interleave(20)).expand(3, 48, 60).to(torch.uint8)
+    orders, beside = set(), 0
+    for seed in range(20):
+        torch.manual_seed(seed)
+        picture, mask = network.example(image, 0)
+        assert picture.shape == (3, 40, 40)
+        assert mask.shape == (40, 40)
+        shown = mask != 255
+        beside += int((~shown).sum())
+        assert not picture[:, ~shown].any()
+        nearest = (picture[0].float() / 100).round().long()
+        assert (nearest == mask)[shown].float().mean() > 0.9  # edges are blended
+        columns = mask[shown.any(1)][0]
+        columns = columns[columns != 255]
+        orders.add(bool(columns[0] > columns[-1]))
+    assert orders == {True, False}  # mirrored and not
+    assert beside > 0
+
+
+def test_pixels_that_do_not_count_change_no_loss(network):
+    network.eval()
+    pictures = torch.randint(0, 255, (2, 3, 40, 40), dtype=torch.uint8)
+    masks = torch.randint(0, 11, (2, 40, 40))
+    masks[0] = 255
+    whole = network.loss((pictures, masks), "encoder")
+    alone = network.loss((pictures[1:], masks[1:]), "encoder")
+    torch.testing.assert_close(whole, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_labels_come_at_the_size_of_the_picture(network):
+    network.eval()
+    found = network.segment(torch.zeros(3, 37, 53, dtype=torch.uint8))
+    assert found.shape == (37, 53)
+    assert found.dtype == torch.int64
