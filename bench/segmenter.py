@@ -82,10 +82,17 @@ class Segmenter(Tuned):
         return total / counted
 
     def segment(self, image: Tensor) -> Tensor:
-        """The label of every pixel of a picture, uint8 (3, H, W), as int64 (H, W)."""
+        """The label of every pixel of a picture, uint8 (3, H, W), as int64 (H, W).
+
+        Black is added below and to the right, as in training, up to whole strides: otherwise the
+        coarse map would be laid over the picture a little too small.
+        """
+        height, width = image.shape[-2:]
+        stride = self.encoder.strides[-1]
+        whole = F.pad(image, (0, -width % stride, 0, -height % stride))
         with torch.inference_mode():
-            logits = self._label((image[None].float() / 255).to(self.encoder.mean.device))
-        return finite(logits)[0].argmax(0)
+            logits = self._label((whole[None].float() / 255).to(self.encoder.mean.device))
+        return finite(logits)[0, :, :height, :width].argmax(0)
 
     def _label(self, rgb: Tensor) -> Tensor:
         """Logits (B, labels, H, W) of RGB in [0, 1]."""

@@ -59,3 +59,11 @@ def test_labels_come_at_the_size_of_the_picture(network):
     found = network.segment(torch.zeros(3, 37, 53, dtype=torch.uint8))
     assert found.shape == (37, 53)
     assert found.dtype == torch.int64
+
+
+def test_pictures_of_any_size_are_labelled_as_in_training(network):
+    """What `example` fills up to a crop with black, `segment` labels as the crop is."""
+    network.eval()
+    image = torch.randint(0, 255, (3, 30, 32), dtype=torch.uint8)
+    filled = torch.nn.functional.pad(image, (0, 0, 0, 2))
+    assert torch.equal(network.segment(image), network.segment(filled)[:30])
