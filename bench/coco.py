@@ -11,13 +11,16 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+BEYOND = 1e11  # square pixels; the range "all" ends at 1e10 (pycocotools, Params.setDetParams)
+
 
 def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
     """AP over overlaps of .50 to .95, AP50 and AP75, each in points 0-100.
 
     COCO differs from VOC: a detection takes the best object that is still free, overlaps are of
     continuous boxes, the curve is read at 101 recalls, 100 detections of a picture count. A
-    difficult object is given as a crowd, the one kind that pycocotools leaves out of the count.
+    difficult object is given an area beyond all ranges, so that neither it nor the detection that
+    finds it counts; a second detection of it is false, as of any object.
 
     Args:
         predictions: as `tasks/voc_det.py` saves them; classes of index `counted` enter the mean.
@@ -50,8 +53,8 @@ def _dataset(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
             "image_id": int(predictions["true_image"][k]),
             "category_id": int(predictions["true_class"][k]),
             "bbox": box,
-            "area": box[2] * box[3],
-            "iscrowd": int(hard[k]),
+            "area": BEYOND if hard[k] else box[2] * box[3],
+            "iscrowd": 0,
         }
         for k, box in enumerate(_continuous(predictions["true_box"]))
     ]

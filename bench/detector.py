@@ -12,7 +12,7 @@ is (0, 0, 1, 1).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -61,21 +61,26 @@ class Detector(Tuned):
     ) -> None:
         super().__init__(encoder, settings.frozen)
         self.settings, self.things = settings, things
+        stride = encoder.strides[-1]  # torchvision places anchors by whole strides
+        self.side = -(-settings.size // stride) * stride
         self.indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
         build = _pyramid if settings.protocol == "fpn" else _c4
         self.network: FasterRCNN = build(encoder, settings, len(classes) + 1)
         self.network.transform = _Whole()
+        heads = self.network.roi_heads
+        heads.subsample = _as_many(heads.subsample, settings.regions)
         self.encoder = self.network.backbone.encoder
 
     def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
-        """A picture, maybe mirrored, in a square of the suite's size, and what is in it.
+        """A picture, maybe mirrored, in a square, and what is in it.
 
         Returns:
-            uint8 (3, size, size), and float (MOST_OBJECTS, 5): class and box, class 0 for none.
+            uint8 (3, side, side), side being the suite's size in whole strides; and float
+            (MOST_OBJECTS, 5): class and box, class 0 for none.
         """
         low, high = self.settings.scale
         share = low + (high - low) * float(torch.rand(()))
-        picture, factor = fit(image, self.settings.size, share)
+        picture, factor = fit(image, self.side, self.settings.size * share)
         found = torch.zeros(MOST_OBJECTS, 5)
         easy = [thing for thing in self.things[label] if not thing.difficult][:MOST_OBJECTS]
         for k, thing in enumerate(easy):
@@ -100,29 +105,46 @@ class Detector(Tuned):
 
     def detect(self, image: Tensor) -> Found:
         """What a picture, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
-        picture, factor = fit(image, self.settings.size, 1.0)
+        picture, factor = fit(image, self.side, self.settings.size)
         with torch.inference_mode():
             (found,) = self.network((picture[None].float() / 255).to(self.encoder.mean.device))
         limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=found["boxes"].device)
+        inside = (found["boxes"][:, :2] / factor < limit[:2]).all(1)  # not in the black strip
+        found = {name: values[inside] for name, values in found.items()}
         boxes = (found["boxes"] / factor).clamp(min=0).minimum(limit)
         boxes += boxes.new_tensor([1.0, 1.0, 0.0, 0.0])
         boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2])  # thinner than a pixel
         return {"boxes": boxes, "labels": found["labels"] - 1, "scores": found["scores"]}
 
 
-def fit(image: Tensor, size: int, share: float) -> tuple[Tensor, float]:
-    """A picture in the upper left of a square, its longest side `share` of it, black elsewhere.
+def fit(image: Tensor, side: int, longest: float) -> tuple[Tensor, float]:
+    """A picture in the upper left of a square, its longest side so many pixels, black elsewhere.
 
     Returns:
-        uint8 (3, size, size), and the factor that picture and boxes were scaled by.
+        uint8 (3, side, side), and the factor that picture and boxes were scaled by.
     """
     height, width = image.shape[-2:]
-    factor = size * share / max(height, width)
+    factor = longest / max(height, width)
     small = transforms.resize(
         image, [max(1, round(height * factor)), max(1, round(width * factor))], antialias=True
     )
-    whole = F.pad(small, (0, size - small.shape[-1], 0, size - small.shape[-2]))
+    whole = F.pad(small, (0, side - small.shape[-1], 0, side - small.shape[-2]))
     return whole, factor
+
+
+def _as_many(
+    sample: Callable[[list[Tensor]], list[Tensor]], regions: int
+) -> Callable[[list[Tensor]], list[Tensor]]:
+    """Sampled regions of each picture, repeated in turn where there are fewer than asked for.
+
+    So that every process has as many, and means and statistics over all processes are those of one.
+    """
+
+    def sampled(labels: list[Tensor]) -> list[Tensor]:
+        turn = torch.arange(regions, device=labels[0].device)
+        return [k[turn % len(k)] if len(k) else k for k in sample(labels)]
+
+    return sampled
 
 
 class _Whole(nn.Module):
@@ -164,7 +186,7 @@ def _pyramid(encoder: Encoder, settings: Detection, classes: int) -> FasterRCNN:
         box_roi_pool=MultiScaleRoIAlign([str(k) for k in body.used], 7, 2),
         box_head=TwoMLPHead(settings.channels * 49, settings.hidden),
         box_predictor=FastRCNNPredictor(settings.hidden, classes),
-        **_shared(settings),
+        **_shared(settings, 2, 2),
     )
 
 
@@ -202,14 +224,15 @@ def _c4(encoder: Encoder, settings: Detection, classes: int) -> FasterRCNN:
         box_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
         box_head=_Head(tail, tail.channels),
         box_predictor=FastRCNNPredictor(tail.channels, classes),
-        **_shared(settings),
+        **_shared(settings, 12, 6),
     )
 
 
-def _shared(settings: Detection) -> dict[str, float]:
+def _shared(settings: Detection, train: int, test: int) -> dict[str, float]:
+    """How many boxes count; before suppression as many times what is kept, as detectron2 does."""
     return {
-        "rpn_pre_nms_top_n_train": 2 * settings.proposals,
-        "rpn_pre_nms_top_n_test": 2 * settings.proposals,
+        "rpn_pre_nms_top_n_train": train * settings.proposals,
+        "rpn_pre_nms_top_n_test": test * settings.proposals,
         "rpn_post_nms_top_n_train": settings.proposals,
         "rpn_post_nms_top_n_test": settings.proposals,
         "box_batch_size_per_image": settings.regions,

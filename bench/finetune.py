@@ -22,9 +22,10 @@ from torch import Tensor
 
 from bench import processes, record
 from bench.corpus import Corpus
-from bench.device import seed_everything
+from bench.device import fast_bfloat16, seed_everything
 from bench.digest import digest
 from bench.encoder import Encoder
+from bench.errors import UserError
 from bench.images import Pictures
 from bench.method import Context, library_versions
 from bench.suite import Recipe, Tuning
@@ -65,7 +66,7 @@ class Job(Context):
                 "pictures": [self.pictures.fingerprint, self.pictures.labels.tolist()],
                 "seed": self.seed,
                 "versions": library_versions(),
-                "device": self.device.type,
+                "device": [self.device.type, fast_bfloat16(self.device)],
             }
         )
 
@@ -112,7 +113,7 @@ def tune(
     pictures: Pictures,
     settings: Tuning,
     context: Context,
-    code: str,
+    about: dict[str, Any],
 ) -> tuple[Network, dict[str, Any]]:
     """Choose the rate on a held-out part of the training list, then train on the whole of it.
 
@@ -124,25 +125,28 @@ def tune(
         pictures: the training list.
         settings: of the task.
         context: the cell.
-        code: digest of the task's code.
+        about: what else decides weights and scores: digests of the task's code, of the encoder
+            and of the training list with its truth; which classes there are, and which count.
 
     Returns:
         The trained network in evaluation mode, and the record's `selection`.
 
     Raises:
         NonFiniteLossError: every candidate diverged, or the chosen one did on the whole list.
+        UserError: the held-out pictures show nothing that counts.
     """
     order = np.random.default_rng(0).permutation(len(pictures.files))
     held, kept = np.split(order, [max(1, round(len(order) * settings.held_out))])
     scores = []
     for rate in settings.learning_rates:
         recipe = settings.recipe(rate, settings.trial)
-        job = _job(make, pictures, np.sort(kept), recipe, context, code)
+        job = _job(pictures, np.sort(kept), recipe, settings, context, about)
         scores.append(_trial(make, score, np.sort(held).tolist(), job, f"trying rate {rate:g}"))
     if not any(map(math.isfinite, scores)):
         raise NonFiniteLossError(f"diverged at every rate of {list(settings.learning_rates)}")
     best = settings.learning_rates[int(np.nanargmax(scores))]
-    job = _job(make, pictures, np.arange(len(order)), settings.recipe(best, 1.0), context, code)
+    recipe = settings.recipe(best, 1.0)
+    job = _job(pictures, np.arange(len(order)), recipe, settings, context, about)
     network = _trained(make, job, f"fine-tuning, rate {best:g}")
     selection = {
         "learning_rate": best,
@@ -157,17 +161,20 @@ def tune(
 
 
 def _job(
-    make: Callable[[], Tuned],
     pictures: Pictures,
     places: np.ndarray,
     recipe: Recipe,
+    settings: Tuning,
     context: Context,
-    code: str,
+    about: dict[str, Any],
 ) -> Job:
+    """One training on some places of the list; all of the settings but the choice decide it."""
+    choice = {"learning_rates", "trial", "held_out"}
+    decided = settings.model_dump(mode="json", exclude=choice)
     files = tuple(pictures.files[k] for k in places)
     chosen = dataclasses.replace(pictures, files=files)
     fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(Context)}
-    about = {"code": code, "encoder": make().encoder.weights_sha256(), "network": repr(make())}
+    about = {**about, "settings": decided}
     return Job(**fields, own=recipe, pictures=Corpus(chosen, places, ()), about=about)
 
 
@@ -184,8 +191,13 @@ def _trial(
         return float(json.loads(path.read_text(encoding="utf-8")))
     try:
         value = score(_train(make, job, name).eval(), held)
+        if math.isnan(value):
+            raise UserError(
+                f"the {len(held)} held-out pictures show nothing that counts; raise held_out"
+            )
     except NonFiniteLossError:
         value = math.nan
+    value = processes.agreed(value)
     _write(path, json.dumps(value).encode())
     return value
 
@@ -212,6 +224,8 @@ def _train(make: Callable[[], Network], job: Job, name: str) -> Network:
     with job.reporter.stage(name, job.own.images) as bar:
         training.run(bar)
     training.checkpoint.unlink(missing_ok=True)
+    if not all(bool(t.isfinite().all()) for t in network.state_dict().values()):
+        raise NonFiniteLossError("the network's weights are not finite")
     return network
 
 

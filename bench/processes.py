@@ -50,6 +50,17 @@ def everywhere(condition: bool) -> bool:
     return all(found)
 
 
+def agreed(value: float) -> float:
+    """The main process's value, in every process."""
+    if count() == 1:
+        return value
+    from torch import distributed
+
+    found = [value]
+    distributed.broadcast_object_list(found)
+    return found[0]
+
+
 def average(value: Tensor) -> Tensor:
     """The mean of a value over all processes, without gradient."""
     if count() == 1:

@@ -105,12 +105,12 @@ def _class_precisions(
 
 
 def _ious(predictions: Predictions, counts: NDArray[np.integer]) -> Floats:
-    """Intersection over union of every class that counts on every resample, (C, B)."""
+    """Intersection over union of every class on every resample, (C, B); nan where it is absent."""
     each = predictions["confusion"].astype(np.float64)
     size = each.shape[-1]
     whole = (counts.astype(np.float64) @ each.reshape(len(each), -1)).reshape(-1, size, size)
-    chosen: Floats = class_ious(whole)[:, predictions["counted"]].T
-    return chosen
+    found: Floats = class_ious(whole).T
+    return found
 
 
 def _kind(predictions: Predictions, default: Kind) -> Kind:

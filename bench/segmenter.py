@@ -63,7 +63,7 @@ class Segmenter(Tuned):
         factor = low + (high - low) * float(torch.rand(()))
         shape = [max(1, round(side * factor)) for side in image.shape[-2:]]
         image = transforms.resize(image, shape, antialias=True)
-        mask = transforms.resize(mask, shape, InterpolationMode.NEAREST)
+        mask = transforms.resize(mask, shape, InterpolationMode.NEAREST_EXACT)
         pad = [max(0, size - shape[1]), max(0, size - shape[0])]
         image = F.pad(image, (0, pad[0], 0, pad[1]))
         mask = F.pad(mask, (0, pad[0], 0, pad[1]), value=VOID)
@@ -82,19 +82,20 @@ class Segmenter(Tuned):
         return total / counted
 
     def segment(self, image: Tensor) -> Tensor:
-        """The label of every pixel of a picture, uint8 (3, H, W), as int64 (H, W).
-
-        Black is added below and to the right, as in training, up to whole strides: otherwise the
-        coarse map would be laid over the picture a little too small.
-        """
-        height, width = image.shape[-2:]
-        stride = self.encoder.strides[-1]
-        whole = F.pad(image, (0, -width % stride, 0, -height % stride))
+        """The label of every pixel of a picture, uint8 (3, H, W), as int64 (H, W)."""
         with torch.inference_mode():
-            logits = self._label((whole[None].float() / 255).to(self.encoder.mean.device))
-        return finite(logits)[0, :, :height, :width].argmax(0)
+            logits = self._label((image[None].float() / 255).to(self.encoder.mean.device))
+        return finite(logits)[0].argmax(0)
 
     def _label(self, rgb: Tensor) -> Tensor:
-        """Logits (B, labels, H, W) of RGB in [0, 1]."""
-        coarse = self.head(self.encoder(rgb)[-1])
-        return F.interpolate(coarse, size=rgb.shape[-2:], mode="bilinear", align_corners=False)
+        """Logits (B, labels, H, W) of RGB in [0, 1].
+
+        Black is added below and to the right up to whole strides: otherwise the coarse map would
+        be laid over the picture a little too small.
+        """
+        height, width = rgb.shape[-2:]
+        stride = self.encoder.strides[-1]
+        whole = F.pad(rgb, (0, -width % stride, 0, -height % stride))
+        coarse = self.head(self.encoder(whole)[-1])
+        fine = F.interpolate(coarse, size=whole.shape[-2:], mode="bilinear", align_corners=False)
+        return fine[..., :height, :width]

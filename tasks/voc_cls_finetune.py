@@ -52,6 +52,13 @@ class VocClsFinetune:
         )
         names = [context.suite.voc.classes[c] for c in counted]
         encoder.cpu()
+        about = {
+            "code": plugins.code("tasks", "voc_cls_finetune"),
+            "encoder": encoder.weights_sha256(),
+            "list": train.fingerprint,
+            "classes": context.suite.voc.classes,
+            "counted": counted,
+        }
 
         def make() -> MultiLabel:
             return MultiLabel(copy.deepcopy(encoder), settings, train.truth)
@@ -69,14 +76,13 @@ class VocClsFinetune:
             }
 
         started = time.monotonic()
-        code = plugins.code("tasks", "voc_cls_finetune")
         network, selection = tune(
             make,
             lambda network, held: headline(predict(network, train, held, "held-out pictures")),
             train.pictures,
             settings,
             context,
-            code,
+            about,
         )
         trained = time.monotonic()
         predictions = predict(network, test, range(len(test.ids)), "scoring")

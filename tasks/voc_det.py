@@ -27,7 +27,7 @@ from bench.finetune import tune
 from bench.images import Pictures, read
 from bench.method import Context
 from bench.metrics import Kind
-from bench.rescore import detection_precisions
+from bench.rescore import detection_precisions, headline
 from bench.showing import SHOWN, SURE, grid, with_boxes
 from bench.task import Scores
 from bench.voc import Split, usable_classes
@@ -40,14 +40,6 @@ class VocDet:
     metric: ClassVar[str] = "AP50"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("voc",)
-    modules: ClassVar[tuple[str, ...]] = (
-        "coco",
-        "corpus",
-        "detector",
-        "finetune",
-        "pretext",
-        "stages",
-    )
 
     def evaluate(self, encoder: Encoder, context: Context) -> Scores:
         """Choose a rate, fine-tune on the training list, detect on the test list."""
@@ -58,6 +50,13 @@ class VocDet:
             context.voc, context.suite.voc.classes, context.suite.voc.min_positives
         )
         encoder.cpu()
+        about = {
+            "code": plugins.code("tasks", "voc_det"),
+            "encoder": encoder.weights_sha256(),
+            "list": train.fingerprint,
+            "classes": names,
+            "counted": counted,
+        }
 
         def make() -> Detector:
             return Detector(copy.deepcopy(encoder), settings, train.things, names)
@@ -67,8 +66,7 @@ class VocDet:
             return _headline(found | {"counted": np.array(counted)}, settings.metric)
 
         started = time.monotonic()
-        code = plugins.code("tasks", "voc_det")
-        network, selection = tune(make, score, train.pictures, settings, context, code)
+        network, selection = tune(make, score, train.pictures, settings, context, about)
         trained = time.monotonic()
         places = range(len(test.ids))
         predictions = _detect(network, test, places, names, context, "detecting")
@@ -94,7 +92,7 @@ class VocDet:
 
 
 def _headline(predictions: dict[str, np.ndarray], kind: Kind) -> float:
-    return 100 * float(np.nanmean(detection_precisions(predictions, kind)))
+    return headline(predictions | {"kind": np.array([kind])})
 
 
 def _detect(

@@ -33,20 +33,12 @@ from bench.task import Scores
 
 
 class VocSeg:
-    """Mean intersection over union of the classes present, background included."""
+    """Mean intersection over union of the classes that are there or found, background included."""
 
     reference: ClassVar[str] = "Long et al. 2015, https://arxiv.org/abs/1411.4038"
     metric: ClassVar[str] = "mIoU"
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("masks",)
-    modules: ClassVar[tuple[str, ...]] = (
-        "corpus",
-        "finetune",
-        "masks",
-        "pretext",
-        "segmenter",
-        "stages",
-    )
 
     def evaluate(self, encoder: Encoder, context: Context) -> Scores:
         """Choose a rate, fine-tune on the training list, label the test list."""
@@ -54,6 +46,12 @@ class VocSeg:
         assert settings is not None and masks is not None
         names = ("background", *context.suite.voc.classes)
         encoder.cpu()
+        about = {
+            "code": plugins.code("tasks", "voc_seg"),
+            "encoder": encoder.weights_sha256(),
+            "list": masks.train.fingerprint,
+            "classes": names,
+        }
 
         def make() -> Segmenter:
             return Segmenter(copy.deepcopy(encoder), settings, masks.train, len(names))
@@ -62,20 +60,19 @@ class VocSeg:
             return headline(_label(network, masks.train, places, context, "held-out pictures"))
 
         started = time.monotonic()
-        code = plugins.code("tasks", "voc_seg")
-        network, selection = tune(make, score, masks.train.pictures, settings, context, code)
+        network, selection = tune(make, score, masks.train.pictures, settings, context, about)
         trained = time.monotonic()
         places = range(len(masks.test.ids))
         predictions = _label(network, masks.test, places, context, "labelling")
         predictions["classes"] = np.array(names)
         whole = predictions["confusion"].sum(0)
         ious = class_ious(whole)
-        counted = predictions["counted"]
+        present = np.isfinite(ious)
         scores: dict[str, Any] = {
             "mIoU": headline(predictions),
             "pixel_accuracy": 100 * float(np.diag(whole).sum() / whole.sum()),
-            "per_class": {names[c]: 100 * float(ious[c]) for c in counted},
-            "excluded_classes": [name for c, name in enumerate(names) if c not in counted],
+            "per_class": {names[c]: 100 * float(ious[c]) for c in np.flatnonzero(present)},
+            "excluded_classes": [names[c] for c in np.flatnonzero(~present)],
         }
         return Scores(
             value=scores["mIoU"],
@@ -91,7 +88,7 @@ class VocSeg:
 def _label(
     network: Segmenter, masked: Masked, places: Sequence[int], context: Context, stage: str
 ) -> dict[str, np.ndarray]:
-    """A confusion matrix for each picture, and which classes its list holds at all."""
+    """A confusion matrix for each picture."""
     size, matrices = len(context.suite.voc.classes) + 1, []
     with context.reporter.stage(stage, len(places)) as bar:
         for place in places:
@@ -100,13 +97,11 @@ def _label(
             matrices.append(confusion_matrix(truth, found.cpu().numpy(), size))
             bar.advance(1)
     confusion = np.array(matrices, dtype=np.int32)
-    counted = np.flatnonzero(confusion.sum((0, 2)))
-    if not counted.size:
-        raise UserError("the masks of the test pictures hold no pixel that counts")
+    if not confusion.any():
+        raise UserError(f"the masks of {len(places)} pictures hold no pixel that counts")
     return {
         "ids": np.array([masked.ids[place] for place in places]),
         "confusion": confusion,
-        "counted": counted,
     }
 
 

@@ -58,13 +58,22 @@ def test_where_no_detection_has_two_objects_to_choose_from_they_agree():
 def test_a_difficult_object_counts_neither_way():
     alone = predictions([(0, 1, A, 0.9)], [(0, 1, A, False)])
     beside = predictions(
-        [(0, 1, A, 0.9), (1, 1, A, 0.95), (1, 1, A, 0.94)],
+        [(0, 1, A, 0.9), (1, 1, A, 0.95)],
         [(0, 1, A, False), (1, 1, A, True)],
         images=2,
     )
     for found in (alone, beside):
         assert headline(found) == pytest.approx(100)
         assert coco_scores(found)["COCO_AP"] == pytest.approx(100)
+
+
+def test_a_part_of_a_difficult_object_is_false():
+    whole, part = (1, 1, 100, 100), (1, 1, 10, 10)
+    found = predictions(
+        [(0, 1, A, 0.8), (1, 1, part, 0.9)], [(0, 1, A, False), (1, 1, whole, True)], images=2
+    )
+    assert headline(found) == pytest.approx(50)
+    assert coco_scores(found)["COCO_AP"] == pytest.approx(50, abs=1)
 
 
 def test_no_detection_at_all_scores_nothing(capsys):

@@ -48,7 +48,7 @@ def test_boxes_stay_on_their_objects(encoder, smoke, height, width):
 
 def test_a_picture_of_its_own_size_is_left_as_it_is():
     image = torch.randint(0, 255, (3, 30, 40), dtype=torch.uint8)
-    whole, factor = fit(image, 40, 1.0)
+    whole, factor = fit(image, 40, 40)
     assert factor == 1
     torch.testing.assert_close(whole[:, :30], image)
     assert not whole[:, 30:].any()
@@ -75,11 +75,48 @@ def test_pictures_without_objects_are_trained_on(encoder, smoke, protocol):
 def test_found_boxes_are_inclusive_pixels_of_the_picture(encoder, smoke, monkeypatch):
     """The whole square of the network is the whole picture; boxes beyond it are cut."""
     network = detector(encoder, smoke, size=64).eval()
-    boxes = torch.tensor([[0.0, 0.0, 64.0, 32.0], [-3.0, 2.0, 90.0, 64.0], [10.0, 4.0, 10.2, 4.1]])
-    said = {"boxes": boxes, "labels": torch.tensor([1, 2, 10]), "scores": torch.ones(3)}
+    boxes = [[0.0, 0.0, 64.0, 32.0], [-3.0, 2.0, 90.0, 64.0], [10.0, 4.0, 10.2, 4.1]]
+    boxes += [[3.0, 40.0, 20.0, 60.0]]  # in the black strip
+    said = {"boxes": torch.tensor(boxes), "labels": torch.tensor([1, 2, 10, 4])}
+    said["scores"] = torch.ones(4)
     monkeypatch.setattr(network.network, "forward", lambda pictures: [said])
     found = network.detect(white(100, 200, (1, 1, 9, 9)))
     assert found["labels"].tolist() == [0, 1, 9]
     assert found["boxes"][0].tolist() == [1, 1, 200, 100]
     assert found["boxes"][1].tolist() == [1, pytest.approx(7.25), 200, 100]
     assert (found["boxes"][2, 2:] >= found["boxes"][2, :2]).all()
+
+
+@pytest.mark.parametrize("protocol", ["fpn", "c4"])
+def test_anchors_stand_where_the_features_do(encoder, smoke, protocol, monkeypatch):
+    """On a size that is no multiple of the strides too."""
+    network = detector(encoder, smoke, protocol=protocol, size=100).eval()
+    assert network.side == 128
+    generate = network.network.rpn.anchor_generator.forward
+    seen = []
+
+    def watched(pictures, maps):
+        seen.append([tuple(m.shape[-2:]) for m in maps])
+        seen.append(generate(pictures, maps)[0])
+        return [seen[1]]
+
+    monkeypatch.setattr(network.network.rpn.anchor_generator, "forward", watched)
+    network.detect(white(75, 100, (1, 1, 9, 9)))
+    grids, anchors = seen
+    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    strides = {128 // side for side, _ in grids}
+    assert strides == ({16} if protocol == "c4" else {4, 8, 16, 32})
+    for stride in strides:
+        last = 128 - stride
+        assert ((centres - last).abs() < 1).all(1).any()
+    assert centres.max() == 124 if protocol == "fpn" else centres.max() == 112
+
+
+def test_every_picture_gives_as_many_regions(encoder, smoke):
+    """However few are proposed: processes then weigh theirs alike."""
+    network = detector(encoder, smoke, proposals=3, regions=16, protocol="c4", size=64).train()
+    seen = []
+    network.network.roi_heads.box_head.register_forward_hook(lambda _, i, o: seen.append(len(o)))
+    batch = [network.example(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
+    network.loss(torch.utils.data.default_collate(batch), "encoder")
+    assert seen == [32]

@@ -8,6 +8,7 @@ import torch
 
 from bench import plugins, suite, training
 from bench.data import open_data
+from bench.errors import UserError
 from bench.masks import Masks
 from bench.method import Context, obtain
 from bench.progress import Reporter
@@ -27,6 +28,13 @@ def at(context, task, where, **changes):
 
 class Stopped(BaseException):
     """As hard as a kill: nothing catches it."""
+
+
+def stop_training(monkeypatch):
+    def stopped(self, bar):
+        raise Stopped
+
+    monkeypatch.setattr(training.Training, "run", stopped)
 
 
 @pytest.mark.parametrize("task", suite.TUNED)
@@ -58,6 +66,74 @@ def test_what_is_finished_is_not_done_again(context, tmp_path, monkeypatch):
     first = evaluate("voc_seg", made)
     monkeypatch.setattr(training.Training, "run", None)  # would raise if called
     assert evaluate("voc_seg", made).scores == first.scores
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("voc_det", {"frozen": True}),
+        ("voc_det", {"scale": (0.9, 1.0)}),
+        ("voc_det", {"regions": 8}),
+        ("voc_seg", {"frozen": True}),
+        ("voc_seg", {"scale": (0.9, 1.0)}),
+        ("voc_cls_finetune", {"frozen": True}),
+        ("voc_cls_finetune", {"crops": 1}),
+    ],
+)
+def test_other_settings_are_trained_anew(task, changes, context, tmp_path, monkeypatch):
+    evaluate(task, at(context, task, tmp_path, learning_rates=(1e-3,)))
+    stop_training(monkeypatch)
+    with pytest.raises(Stopped):
+        evaluate(task, at(context, task, tmp_path, learning_rates=(1e-3,), **changes))
+
+
+@pytest.mark.parametrize("task", suite.TUNED)
+def test_another_truth_is_trained_anew(task, context, tmp_path, monkeypatch):
+    made = at(context, task, tmp_path, learning_rates=(1e-3,))
+    evaluate(task, made)
+    voc, masks = made.data.voc, made.data.masks
+    other = "0" * 64  # as of boxes or masks that were mended
+    train = dataclasses.replace(voc.train, fingerprint=other)
+    masked = dataclasses.replace(masks.train, fingerprint=other)
+    data = dataclasses.replace(made.data, voc=Voc(train, voc.test), masks=Masks(masked, masks.test))
+    stop_training(monkeypatch)
+    with pytest.raises(Stopped):
+        evaluate(task, dataclasses.replace(made, data=data))
+
+
+@pytest.mark.parametrize(("task", "changes"), [("voc_det", {"protocol": "c4", "size": 64})])
+def test_another_last_stage_is_trained_anew(task, changes, context, tmp_path, monkeypatch):
+    """Though the detector takes it off the encoder."""
+    made = at(context, task, tmp_path, learning_rates=(1e-3,), **changes)
+    evaluate(task, made)
+    encoder = copy.deepcopy(obtain(made))
+    with torch.no_grad():
+        list(encoder.parts[0].parameters())[-1].add_(1.0)
+    stop_training(monkeypatch)
+    with pytest.raises(Stopped):
+        plugins.load("tasks", task)().evaluate(encoder, made)
+
+
+def test_held_out_pictures_that_show_nothing_are_named(context, tmp_path):
+    made = at(context, "voc_det", tmp_path, held_out=0.01)
+    empty = tuple(() for _ in made.data.voc.train.things)
+    train = dataclasses.replace(made.data.voc.train, things=empty)
+    data = dataclasses.replace(made.data, voc=Voc(train, made.data.voc.test))
+    with pytest.raises(UserError, match="held-out pictures show nothing that counts"):
+        evaluate("voc_det", dataclasses.replace(made, data=data))
+
+
+def test_weights_that_diverged_at_the_last_step_are_not_scored(context, tmp_path, monkeypatch):
+    run = training.Training.run
+
+    def ruined(self, bar):
+        run(self, bar)
+        with torch.no_grad():
+            next(self.trainee.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(training.Training, "run", ruined)
+    with pytest.raises(training.NonFiniteLossError, match="diverged at every rate"):
+        evaluate("voc_det", at(context, "voc_det", tmp_path))
 
 
 @pytest.mark.parametrize("task", suite.TUNED)

@@ -62,7 +62,7 @@ def test_labels_come_at_the_size_of_the_picture(network):
 
 
 def test_pictures_of_any_size_are_labelled_as_in_training(network):
-    """What `example` fills up to a crop with black, `segment` labels as the crop is."""
+    """As if black had been added up to whole strides, which is what `example` adds."""
     network.eval()
     image = torch.randint(0, 255, (3, 30, 32), dtype=torch.uint8)
     filled = torch.nn.functional.pad(image, (0, 0, 0, 2))
