@@ -167,7 +167,9 @@ def detection_average_precision(
     """Average precision of the detections of one class, matched as PASCAL VOC does (`boxes.match`).
 
     Detections of equal score share a threshold, so their order never matters; where scores are
-    distinct the value is that of the devkit's curve.
+    distinct the curve is the devkit's. Recalls of 11-point are compared exactly: where one falls on
+    a tenth, released Python evaluators can lose that point to rounding (3 of 10 found: 4 / 11 here,
+    3 / 11 there).
 
     Args:
         boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin.

@@ -6,7 +6,8 @@ in training and testing, scores of a fixed number of random crops added up at te
 precision without an envelope, as scikit-learn computes it.
 
 What changed: the rate is chosen for every row, from the same candidates, on a held-out part of the
-training list; equal scores share a threshold instead of counting against the positives.
+training list; gradients are not clipped, biases learn at the rate of weights; equal scores share a
+threshold instead of counting against the positives.
 """
 
 from __future__ import annotations

@@ -7,7 +7,8 @@ are of the same detections.
 
 What changed: pictures are scaled by their longest side and stand in the upper left of a square, so
 that every encoder sees each alone; the rate is chosen for every row, from the same candidates, on a
-held-out part of the training list, where the papers give all rows one rate.
+held-out part of the training list, where the papers give all rows one rate; regions are pooled and
+boxes regressed as torchvision does it, where detectron2 differs; statistics are the running ones.
 """
 
 from __future__ import annotations
