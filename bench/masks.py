@@ -2,7 +2,8 @@
 
 Layout and meaning as in the devkit's documentation (Everingham et al. 2012, devkit_doc, section
 2.3): ImageSets/Segmentation/LIST.txt names the pictures, SegmentationClass/ID.png holds a class
-index for every pixel, 0 for background, 255 for a pixel that does not count.
+index for every pixel, 0 for background, 255 for a pixel that does not count. Masks of the SBD
+(Hariharan et al. 2011) lie in a folder of their own, beside those or instead of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ from bench.images import Pictures, scan
 from bench.metrics import VOID
 from bench.progress import Reporter
 from bench.voc import check_disjoint, identifiers
+
+
+OFFICIAL = "SegmentationClass"
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ def open_masks(
     names = (lists.train, lists.test)
     ids = [identifiers(devkit, name, "Segmentation") for name in names]
     check_disjoint(devkit, names, ids)
-    folders, labels = (lists.masks, "SegmentationClass"), len(source.classes) + 1
+    folders, labels = (lists.masks, OFFICIAL), len(source.classes) + 1
     with reporter.stage("checking masks", sum(map(len, ids))) as bar:
         train, test = (
             _open_masked(devkit, folder, names, labels, bar.advance)
@@ -75,12 +79,19 @@ def open_masks(
 def _open_masked(
     devkit: Path, folder: str, ids: tuple[str, ...], labels: int, advance: Callable[[int], None]
 ) -> Masked:
-    files = [f"JPEGImages/{name}.jpg" for name in ids], [f"{folder}/{name}.png" for name in ids]
+    files = [f"JPEGImages/{name}.jpg" for name in ids], [_mask(devkit, folder, i) for i in ids]
     pictures, masks = (scan(devkit, found, "stop", lambda _: None) for found in files)
     for picture, mask in zip(pictures.files, masks.files, strict=True):
         _check_mask(devkit / picture, devkit / mask, labels)
         advance(1)
     return Masked(ids, pictures, masks, digest([ids, pictures.fingerprint, masks.fingerprint]))
+
+
+def _mask(devkit: Path, folder: str, identifier: str) -> str:
+    """The mask in a folder, or the official one where that folder has none."""
+    own = f"{folder}/{identifier}.png"
+    official = f"{OFFICIAL}/{identifier}.png"
+    return official if not (devkit / own).is_file() and (devkit / official).is_file() else own
 
 
 def _check_mask(picture: Path, mask: Path, labels: int) -> None:

@@ -164,7 +164,7 @@ class Segmentation(Tuning):
     """List of ImageSets/Segmentation to train on."""
     test: str
     masks: str = "SegmentationClass"
-    """Folder of the training masks; test masks always are SegmentationClass."""
+    """Folder of the training masks; SegmentationClass for those it lacks, and for test masks."""
     head: Literal["fcn", "fcn32s"]
     """Two dilated 3x3 convolutions at stride 16, or one linear layer at stride 32."""
     scale: tuple[float, float]

@@ -63,3 +63,13 @@ def test_a_bad_mask_is_named(change, says, root, smoke):
     broken(root, change)
     with pytest.raises(UserError, match=says):
         open_masks(root, smoke.voc, smoke.voc_seg, Reporter())
+
+
+def test_official_masks_stand_in_for_those_a_folder_lacks(root, smoke):
+    voc = root / "VOCdevkit/VOC2007"
+    one, two = sorted((voc / "SegmentationClass").iterdir())[:2]
+    (voc / "SegmentationClassAug").mkdir()
+    one.rename(voc / "SegmentationClassAug" / one.name)
+    lists = smoke.voc_seg.model_copy(update={"masks": "SegmentationClassAug"})
+    files = open_masks(root, smoke.voc, lists, Reporter()).train.masks.files
+    assert files[:2] == (f"SegmentationClassAug/{one.name}", f"SegmentationClass/{two.name}")
