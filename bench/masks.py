@@ -23,7 +23,6 @@ from bench.metrics import VOID
 from bench.progress import Reporter
 from bench.voc import check_disjoint, identifiers
 
-
 OFFICIAL = "SegmentationClass"
 
 
