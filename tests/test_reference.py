@@ -23,11 +23,29 @@ def has_learnt(row):
 
 
 @pytest.fixture(scope="module")
-def reference():
-    boards_of = {name: boards.load(REFERENCE / name) for name in SUITES}
+def tables():
     return {
-        (name, row.method): row for name, board in boards_of.items() for row in board.tables[0].rows
+        (name, table.task): {row.method: row for row in table.rows}
+        for name in SUITES
+        for table in boards.load(REFERENCE / name).tables
     }
+
+
+@pytest.fixture(scope="module")
+def reference(tables):
+    return {(name, m): row for name in SUITES for m, row in tables[name, "voc_cls"].items()}
+
+
+@pytest.mark.parametrize("name", SUITES)
+@pytest.mark.parametrize("task", suite.TUNED)
+def test_imagenet_beats_random_init_when_fine_tuned(name, task, tables):
+    rows = tables[name, task]
+    assert {*rows} == {"imagenet", "random_init", "rotation"}
+    assert rows["imagenet"].over_floor.low > 0
+    for row in rows.values():
+        (found,) = row.records
+        assert found.tuning == suite.load(name).tuning(task)
+        assert found.task_code == plugins.code("tasks", task)
 
 
 def test_the_reference_boards_have_every_method(reference):
