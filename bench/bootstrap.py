@@ -7,6 +7,7 @@ pictures with resamples, which a board of hundreds of records needs. Needs numpy
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -138,7 +139,7 @@ def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Flo
 
 def _accumulate(operation: np.ufunc, rows: Floats) -> None:
     """`operation.accumulate` down the rows in place, three times as fast: whole rows at a time."""
-    for above, row in zip(rows, rows[1:], strict=False):
+    for above, row in pairwise(rows):
         operation(above, row, out=row)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -82,8 +83,13 @@ class Record(Table):
     timings: dict[str, float] = {}
     peak_memory_mb: float = 0.0
     data: dict[str, str] = {}
+    """Fingerprint of each image set used."""
+    pictures: dict[str, int] = {}
+    """How many pictures each image set of `data` holds."""
     environment: dict[str, Any] = {}
     created: str
+    seal: str | None = None
+    """Digest of all the rest, by which a changed record is known; `save` makes it."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -138,10 +144,16 @@ def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None =
             facts = Predictions(file=arrays.name, sha256=file_digest(arrays))
             record = record.model_copy(update={"predictions": facts})
         data = record.model_dump(mode="json", by_alias=True)
+        data["seal"] = _seal(data)
         write(path, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); see --out") from None
-    return record
+    return record.model_copy(update={"seal": data["seal"]})
+
+
+def _seal(data: dict[str, Any]) -> str:
+    rest = {key: value for key, value in data.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def write(path: Path, content: bytes) -> None:
@@ -177,10 +189,11 @@ def read(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        UserError: it is not a record, or of another schema.
+        UserError: it is not a record, of another schema, or was changed since it was written.
     """
     try:
-        return Record.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        found = Record.model_validate_json(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
@@ -189,6 +202,9 @@ def read(path: Path) -> Record:
         raise UserError(
             f"{path}: not a record (key '{key}': {first['msg']}); delete it and run again"
         ) from None
+    if found.seal is not None and found.seal != _seal(json.loads(content)):
+        raise UserError(f"{path}: was changed since it was written; delete it and run again")
+    return found
 
 
 def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
