@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bench import comparable, record, stats
-from bench.bootstrap import drawn_values
+from bench.drawn import RESAMPLES as RESAMPLES
+from bench.drawn import SEED, drawn
 from bench.errors import UserError
 from bench.flags import flags
 from bench.metrics import Floats
 from bench.record import Record
 
 CEILING, FLOOR = "imagenet", "random_init"
-RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
-RESAMPLING_SEED = 0
-EXACT = 1e-6  # points by which a value may differ when it is computed again elsewhere
 
 
 @dataclass(frozen=True)
@@ -135,8 +132,12 @@ class Board:
         return any(row.status != "ok" for row in rows if row.method in methods)
 
 
-def load(folder: Path) -> Board:
+def load(folder: Path, cache: Path | None = None) -> Board:
     """Read every record below OUT/SUITE and compute the board.
+
+    Args:
+        folder: OUT/SUITE.
+        cache: where what the resamples of a record give is kept; None computes it.
 
     Raises:
         UserError: there are none, or they do not belong in one table.
@@ -153,64 +154,36 @@ def load(folder: Path) -> Board:
     for path, found in records.items():
         by_task[found.task][path] = found
     first = next(iter(records.values()))
-    tables = tuple(_table(task, group) for task, group in sorted(by_task.items()))
+    tables = tuple(_table(task, group, cache) for task, group in sorted(by_task.items()))
     return Board(first.suite, first.suite_sha256, first.suite_settings, tables)
 
 
-def _table(task: str, records: Mapping[Path, Record]) -> Table:
+def _table(task: str, records: Mapping[Path, Record], cache: Path | None) -> Table:
     comparable.check_table(records, task)
     groups: dict[str, list[Record]] = defaultdict(list)
-    drawn: dict[str, list[Floats]] = defaultdict(list)
-    counts = None
+    values_of: dict[str, list[Floats]] = defaultdict(list)
+    sizes: dict[int, Path] = {}
     for path, found in records.items():
         groups[found.method].append(found)
         if found.status == "ok":
-            arrays = record.read_predictions(path, found)
-            if counts is None:
-                counts = _resamples(len(arrays["ids"]))
-            drawn[found.method].append(_drawn(path, found, arrays, counts))
+            pictures, drawn_values = drawn(path, found, cache)
+            sizes.setdefault(pictures, path)
+            values_of[found.method].append(drawn_values)
+    comparable.check_sizes(sizes)
     samples = {
         method: stats.over_seeds(
             [values[0] for values in seeds],
             [values[1:] for values in seeds],
-            [RESAMPLING_SEED, *method.encode()],
+            [SEED, *method.encode()],  # no other row's: seeds are not paired
         )
-        for method, seeds in drawn.items()
+        for method, seeds in values_of.items()
     }
-    values = {method: float(np.mean([v[0] for v in seeds])) for method, seeds in drawn.items()}
+    values = {method: float(np.mean([v[0] for v in seeds])) for method, seeds in values_of.items()}
     ranked = sorted(groups, key=lambda m: (m not in values, -values.get(m, 0.0)))
     pairs = _pairs(values, samples)
     nexts = dict(pairwise(method for method in ranked if method in values))
     rows = tuple(_row(method, groups, values, samples, pairs, nexts) for method in ranked)
-    return Table(task, rows, 0 if counts is None else counts.shape[1], pairs)
-
-
-def _resamples(pictures: int) -> NDArray[np.uint16]:
-    """Every picture once, then the resamples: (1 + RESAMPLES, pictures)."""
-    drawn = stats.resamples(pictures, RESAMPLES, RESAMPLING_SEED)
-    return np.concatenate([np.ones_like(drawn[:1]), drawn])
-
-
-def _drawn(
-    path: Path, found: Record, arrays: Mapping[str, NDArray[Any]], counts: NDArray[np.uint16]
-) -> Floats:
-    """The headline from a record's predictions, then that of every resample.
-
-    Raises:
-        UserError: the headline is not what the record says, or it is of another number of pictures.
-    """
-    if len(arrays["ids"]) != counts.shape[1]:
-        raise UserError(
-            f"{path}: has predictions of {len(arrays['ids'])} pictures, others of its task of "
-            f"{counts.shape[1]}; delete it and run again"
-        )
-    values = drawn_values(arrays, counts)
-    if found.value is None or not abs(found.value - values[0]) <= EXACT:
-        raise UserError(
-            f"{path}: says {found.value}, but its predictions give {values[0]:.4f}; "
-            "delete it and run again"
-        )
-    return values
+    return Table(task, rows, next(iter(sizes), 0), pairs)
 
 
 def _pairs(

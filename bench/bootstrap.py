@@ -19,14 +19,20 @@ from bench.metrics import Difficult, Floats, Kind, checked
 
 Predictions = Mapping[str, NDArray[Any]]
 OVERLAP = 0.5  # VOC devkit, VOCinit.m: minoverlap
+READS = (
+    *("ids", "kind", "counted", "scores", "truth", "confusion"),
+    *("box", "label", "score", "image"),
+    *("true_box", "true_class", "true_image", "true_difficult"),
+)  # what is needed of a record's predictions
 
 
-def drawn_values(predictions: Predictions, counts: NDArray[np.integer]) -> Floats:
+def drawn_values(predictions: Predictions, weights: Floats) -> Floats:
     """The headline in points of every resample, (B,); which metric shows in what they hold.
 
     Args:
         predictions: boxes, confusion matrices or scores of N pictures, as a record keeps them.
-        counts: (B, N) from `resamples`; a row of ones gives the value itself.
+        weights: (N, B), how often each picture counts, see `weights_of`; a column of ones gives
+            the value itself.
 
     Returns:
         (B,) in 0..100; nan where a resample holds no positive of any class.
@@ -35,13 +41,13 @@ def drawn_values(predictions: Predictions, counts: NDArray[np.integer]) -> Float
         ValueError: shapes that do not fit, a score that is not finite, a bad label.
     """
     if "confusion" in predictions:
-        values = _ious(predictions, counts)
+        values = _ious(predictions, weights)
     elif "box" in predictions:
-        values = _detection_precisions(predictions, weights_of(counts))
+        values = _detection_precisions(predictions, weights)
     else:
         scores, truth = predictions["scores"], predictions["truth"]
         kind = _kind(predictions, "area")
-        values = class_precisions(scores, truth, weights_of(counts), kind)
+        values = class_precisions(scores, truth, weights, kind)
     return 100 * mean_of_present(values)
 
 
@@ -147,10 +153,10 @@ def _at_eleven_recalls(envelope: Floats, found: Floats, total: Floats) -> Floats
     """Mean precision at recall 0, .1, ... 1, (B,); past the last threshold it counts as 0."""
     thresholds, drawn = found.shape
     # The columns one after another, each moved above all before it: one sorted array.
-    offsets = np.arange(drawn) * (max(found[-1].max(), total.max()) + 1)
-    ascending = (found.T + offsets[:, None]).ravel()
-    wanted = np.ceil(np.arange(11)[:, None] * total / 10)
-    place = np.searchsorted(ascending, wanted + offsets) - thresholds * np.arange(drawn)
+    above = (np.arange(drawn) * (max(found[-1].max(), total.max()) + 1))[:, None]
+    wanted = np.ceil(np.arange(11) * total[:, None] / 10)
+    place = np.searchsorted((found.T + above).ravel(), wanted + above)
+    place = (place - thresholds * np.arange(drawn)[:, None]).T
     padded = np.vstack([envelope, np.zeros_like(envelope[:1])])
     value: Floats = np.take_along_axis(padded, place, axis=0).mean(axis=0)
     return value
@@ -172,13 +178,13 @@ def _detection_precisions(predictions: Predictions, weights: Floats) -> Floats:
     return np.array(values)
 
 
-def _ious(predictions: Predictions, counts: NDArray[np.integer]) -> Floats:
+def _ious(predictions: Predictions, weights: Floats) -> Floats:
     """Intersection over union of every class that counts on every resample, (C, B)."""
     each = predictions["confusion"].astype(np.float64)
     both = np.diagonal(each, axis1=1, axis2=2)
     sides = each.sum(1) + each.sum(2) - both
-    drawn = counts.astype(np.float64)
-    shared, union = ((drawn @ part)[:, predictions["counted"]].T for part in (both, sides))
+    counted = predictions["counted"]
+    shared, union = (part[:, counted].T @ weights for part in (both, sides))
     return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
 
 

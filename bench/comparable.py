@@ -46,6 +46,23 @@ def check_table(records: Records, task: str) -> None:
         _check_same(mine, f"recipe of {method}", lambda r: json.dumps(r.recipe, sort_keys=True))
 
 
+def check_sizes(sizes: Mapping[int, Path]) -> None:
+    """Refuse predictions of one task that are of different numbers of pictures.
+
+    Args:
+        sizes: how many pictures -> a record whose predictions are of so many.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(sizes) > 1:
+        (one, first), (two, second), *_ = sizes.items()
+        raise UserError(
+            f"{first} has predictions of {one} pictures, {second} of {two}: never in one table; "
+            "move one away"
+        )
+
+
 def _fingerprint(found: Record, name: str) -> str | None:
     return found.data.get(name)
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import zipfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -213,6 +214,15 @@ def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
     Raises:
         UserError: they are missing or were changed.
     """
+    return load_arrays(predictions_file(path, record))
+
+
+def predictions_file(path: Path, record: Record) -> Path:
+    """The file of the arrays beside the record at `path`, checked against its digest.
+
+    Raises:
+        UserError: it is missing or was changed.
+    """
     if record.predictions is None:
         raise UserError(f"{path}: the record has no predictions")
     arrays = path.with_name(record.predictions.file)
@@ -223,8 +233,13 @@ def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
             f"{arrays}: is not the file that {path.name} was written with; "
             "delete both and run again"
         )
-    with np.load(arrays, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return arrays
+
+
+def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, or those of some names."""
+    with np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files if names is None or name in names}
 
 
 def read_all(folder: Path) -> dict[Path, Record]:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bench import stats
-from bench.bootstrap import drawn_values
+from bench.bootstrap import drawn_values, weights_of
 
 STRENGTHS = (2.0, 1.2)
 SHARED, OWN = 0.5, 0.3  # of the noise's variance: of all methods, of all seeds of one; the rest 0.2
@@ -74,7 +74,8 @@ def with_replacement(pictures: int, resamples: int, seed: int) -> NDArray[np.uin
 
 
 def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Generator) -> Floats:
-    """mAP of both methods, every seed and every row of counts: (2, S, B)."""
+    """The mAP of both methods, every seed and every row of counts: (2, S, B)."""
+    weights = weights_of(counts)
     shape = scenario.pictures, len(scenario.classes)
     shown = rng.random(shape) < scenario.classes
     truth = np.where(shown, 1, -1).astype(np.int8)
@@ -86,7 +87,7 @@ def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Genera
             own = strength + scenario.spread * rng.normal()
             noise = of_method + np.sqrt(1 - SHARED - OWN) * rng.normal(size=shape)
             scores = (own * shown + noise).astype(np.float32)
-            found.append(drawn_values({"scores": scores, "truth": truth}, counts))
+            found.append(drawn_values({"scores": scores, "truth": truth}, weights))
     return np.reshape(found, (len(STRENGTHS), scenario.seeds, -1))
 
 
@@ -111,14 +112,14 @@ def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
 
 
 def fresh(scenario: Scenario, number: int) -> Floats:
-    """mAP of both methods on a fresh list, mean over its seeds."""
+    """The mAP of both methods on a fresh list, mean over its seeds."""
     rng = np.random.default_rng([scenario.pictures, scenario.seeds, number, 1])
     once = np.ones((1, scenario.pictures), dtype=np.uint16)
     return values(scenario, once, rng)[..., 0].mean(axis=1)
 
 
 def endless(scenario: Scenario) -> Floats:
-    """mAP of both methods on an endless list, mean over seeds, in points: (2,)."""
+    """The mAP of both methods on an endless list, mean over seeds, in points: (2,)."""
     t = np.linspace(-8, 12, 20_001)
     places, weights = np.polynomial.hermite_e.hermegauss(9)
     found = []
@@ -127,7 +128,7 @@ def endless(scenario: Scenario) -> Floats:
         for own in strength + scenario.spread * places:
             recall, false = norm.sf(t - own), norm.sf(t)
             precision = [f * recall / (f * recall + (1 - f) * false) for f in scenario.classes]
-            by_seed.append(np.trapezoid(np.mean(precision, axis=0) * norm.pdf(t - own), t))
+            by_seed.append((np.mean(precision, axis=0) * norm.pdf(t - own)).sum() * (t[1] - t[0]))
         found.append(100 * np.average(by_seed, weights=weights))
     return np.array(found)
 

@@ -315,6 +315,24 @@ def test_any_byte_of_a_record_or_its_predictions_is_noticed(folder):
     board.load(folder / "made")
 
 
+def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, bench, tmp_path):
+    cache, made = tmp_path / "cache", folder / "made"
+    fresh = leaderboard.texts(board.load(made))
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    kept = sorted((cache / "resampled").iterdir())
+    assert len(kept) == 3
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    for file in kept:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    arrays = made / "voc_cls/rotation/seed0.npz"
+    arrays.write_bytes(arrays.read_bytes() + b" ")
+    with pytest.raises(UserError, match=r"seed0\.npz: is not the file"):
+        board.load(made, cache)
+
+
 def test_a_record_without_a_seal_is_read_and_the_board_says_so(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
     assert "no seal" not in leaderboard.markdown(board.load(folder / "made"))
@@ -328,8 +346,11 @@ def test_predictions_of_another_number_of_pictures_are_refused(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
     found = record.read(path)
     arrays = {name: array[:-1] for name, array in record.read_predictions(path, found).items()}
-    record.save(found, path, arrays)
-    with pytest.raises(UserError, match="predictions of 119 pictures, others of its task of 120"):
+    value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
+    record.save(found.model_copy(update={"value": value}), path, arrays)
+    with pytest.raises(
+        UserError, match=r"predictions of 1(19|20) pictures, .* of 1(19|20): never in"
+    ):
         board.load(folder / "made")
 
 

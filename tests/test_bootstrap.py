@@ -11,6 +11,10 @@ def counts_of(pictures, resamples=70, seed=0):
     return np.random.default_rng(seed).integers(0, 4, size=(resamples, pictures)).astype(np.uint16)
 
 
+def drawn_values(predictions, counts):
+    return bootstrap.drawn_values(predictions, bootstrap.weights_of(counts))
+
+
 def classification(seed=0, n=60, classes=3):
     rng = np.random.default_rng(seed)
     truth = rng.choice([1, -1, 0], p=[0.25, 0.65, 0.1], size=(n, classes)).astype(np.int8)
@@ -57,7 +61,7 @@ def test_pictures_score_as_if_they_were_repeated(kind):
         )
         for copies in counts
     ]
-    values = bootstrap.drawn_values(found | {"kind": np.array([kind])}, counts)
+    values = drawn_values(found | {"kind": np.array([kind])}, counts)
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
@@ -67,7 +71,7 @@ def test_detections_score_as_the_metric_says(kind, seed):
     found = detection(seed) | {"kind": np.array([kind])}
     counts = counts_of(40)
     counts[0] = 0
-    values = bootstrap.drawn_values(found, counts)
+    values = drawn_values(found, counts)
     assert np.isnan(values[0])
     np.testing.assert_allclose(values, rescore.bootstrap(found, counts), rtol=0, atol=1e-9)
 
@@ -81,13 +85,13 @@ def test_masks_score_as_the_metric_says():
     expected = [
         100 * metrics.mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts
     ]
-    np.testing.assert_allclose(bootstrap.drawn_values(found, counts), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(drawn_values(found, counts), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("predictions", [classification(), detection()])
 def test_every_picture_once_is_the_headline(predictions):
     once = np.ones((1, len(predictions["ids"])), dtype=np.uint16)
-    value = bootstrap.drawn_values(predictions, once)
+    value = drawn_values(predictions, once)
     assert value == pytest.approx([rescore.headline(predictions)], abs=1e-9)
 
 
