@@ -32,6 +32,7 @@ OBTAINED = (
     "optimism",
     "effective rank",
 )
+WORDS = {"", "rank", "method", "flags", "sees", "chosen"}  # columns that hold no number
 
 
 def markdown(board: Board) -> str:
@@ -97,11 +98,12 @@ def _title(board: Board) -> str:
         "",
         f"{suite['summary'][0].upper()}{suite['summary'][1:]}.",
         "",
-        f"Every row is the same network, `{backbone}`, pretrained in another way: by a"
-        " self-supervised method, which makes its own labels from pictures; by the labels of"
-        f" ImageNet (`{CEILING}`); or not at all (`{FLOOR}`). All were then scored by the same"
-        " protocol, tuned over the same candidates, on the same test pictures. The **gap** is what"
-        " a row lacks to ImageNet labels, and every number has a 95 % interval.",
+        f"Every row is a network of one kind, `{backbone}`, pretrained in another way: by a"
+        " self-supervised method, which makes its own labels from pictures; by the labels that"
+        f" people gave the 1.3 million photographs of ImageNet (`{CEILING}`); or not at all"
+        f" (`{FLOOR}`). All were then scored by the same protocol, tuned over the same candidates,"
+        " on the same test pictures. The **gap** is what a row lacks to ImageNet labels; the"
+        " brackets behind a number are its 95 % interval. Words are explained below the tables.",
     ]
     if rendered:
         lines += [
@@ -119,9 +121,9 @@ def _title(board: Board) -> str:
         "pretraining pictures": f"{what} `{suite['corpus']['folder']}`{corpus}",
         "pretraining recipe": recipe_words(suite["pretraining"], {}),
         "scored on": f"{what} `{voc['folder']}`: trained on list {sizes[0]}, tested on list"
-        f" {sizes[1]}; {len(voc['classes'])} classes; {voc['size']} px where frozen",
+        f" {sizes[1]}; {len(voc['classes'])} classes; {voc['size']} px where the network is frozen",
     }
-    return "\n".join([*lines, "", *_grid(("", ""), [list(row) for row in rows.items()], 2)])
+    return "\n".join([*lines, "", *_grid(("", ""), [list(row) for row in rows.items()])])
 
 
 def _count(board: Board, name: str, declared: int | None) -> str:
@@ -163,12 +165,12 @@ def _section(table: Table) -> str:
     if excluded:
         lines[-1] += f" Left out of the mean, with too few pictures: {', '.join(excluded)}."
     headers = [header.format(metric=example.metric) for header in RESULT]
-    lines += ["", *_grid(headers, [result_cells(row) for row in table.rows], 2)]
-    lines += ["", *_caveats(table)]
+    lines += ["", *_short(table), *_grid(headers, [result_cells(row) for row in table.rows])]
+    lines += _caveats(table)
     if any(row.gap for row in table.rows):
         lines += ["", f"![gap to {CEILING}](gap_{table.task}.svg)"]
     lines += ["", "How each row was obtained:", ""]
-    lines += _grid(OBTAINED, [_obtained(row) for row in table.rows], 2)
+    lines += _grid(OBTAINED, [_obtained(row) for row in table.rows])
     curves = [row for row in table.rows if row.scored and "stage_mAP" in row.scored[0].scores]
     if curves:
         stages = len(curves[0].scored[0].scores["stage_mAP"])
@@ -177,6 +179,23 @@ def _section(table: Table) -> str:
         headers = ["method", *(f"stage {s}" for s in range(stages))]
         lines += ["", *_grid(headers, [_curve(row) for row in curves])]
     return "\n".join([*lines, *_links(table)])
+
+
+def _short(table: Table) -> list[str]:
+    """The table in a sentence, where it has a ceiling and a floor."""
+    rows = {row.method: row for row in table.rows if row.value}
+    if not {CEILING, FLOOR} <= rows.keys():
+        return []
+    others = [row for name, row in rows.items() if name != CEILING and not name.startswith(FLOOR)]
+    parts = [f"`{FLOOR}`, no pretraining at all, is {estimate(rows[FLOOR].gap)} points behind it"]
+    if others:
+        nearest = others[0]
+        parts.insert(0, f"nearest is `{nearest.method}`, {estimate(nearest.gap)} points behind")
+        beyond = sum(row.over_floor is not None and row.over_floor.low > 0 for row in others)
+        parts.append(f"{beyond} of {len(others)} pretrained rows are better than that by more than")
+        parts[-1] += " chance in the pictures explains"
+    top = rows[CEILING].value
+    return [f"In short: `{CEILING}` reaches {estimate(top)}; {'; '.join(parts)}.", ""]
 
 
 def _caveats(table: Table) -> list[str]:
@@ -204,7 +223,7 @@ def _caveats(table: Table) -> list[str]:
         if found.error
     ]
     said += ["**Failed cells**: " + "; ".join(failed)] if failed else []
-    return [line for text in said for line in (text, "")][:-1]
+    return [line for text in said for line in ("", text)]
 
 
 def _obtained(row: Row) -> list[str]:
@@ -320,7 +339,7 @@ def _machine(found: Record) -> str:
     return ", ".join([*parts, f"ssl-gap {said.get('harness', '?')}"])
 
 
-def _grid(headers: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
-    """A Markdown table; all but the first `left` columns to the right."""
-    ruler = ["---" if place < left else "---:" for place in range(len(headers))]
+def _grid(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; numbers to the right."""
+    ruler = ["---" if header in WORDS else "---:" for header in headers]
     return [f"| {' | '.join(line)} |" for line in (headers, ruler, *rows)]
