@@ -18,6 +18,7 @@ from bench.boxes import IGNORED, match
 from bench.metrics import Difficult, Floats, Kind, checked
 
 Predictions = Mapping[str, NDArray[Any]]
+Weights = NDArray[np.float32]
 OVERLAP = 0.5  # VOC devkit, VOCinit.m: minoverlap
 READS = (
     *("ids", "kind", "counted", "scores", "truth", "confusion"),
@@ -26,7 +27,7 @@ READS = (
 )  # what is needed of a record's predictions
 
 
-def drawn_values(predictions: Predictions, weights: Floats) -> Floats:
+def drawn_values(predictions: Predictions, weights: Weights) -> Floats:
     """The headline in points of every resample, (B,); which metric shows in what they hold.
 
     Args:
@@ -51,9 +52,9 @@ def drawn_values(predictions: Predictions, weights: Floats) -> Floats:
     return 100 * mean_of_present(values)
 
 
-def weights_of(counts: NDArray[np.integer]) -> Floats:
-    """Counts (B, N) as the (N, B) that `ranked_precisions` takes."""
-    return np.ascontiguousarray(counts.T, dtype=np.float64)
+def weights_of(counts: NDArray[np.integer]) -> Weights:
+    """Counts (B, N) as the (N, B) that the others take, float32: sums are exact up to 2^24."""
+    return np.ascontiguousarray(counts.T, dtype=np.float32)
 
 
 def mean_of_present(values: Floats) -> Floats:
@@ -67,7 +68,7 @@ def mean_of_present(values: Floats) -> Floats:
 def class_precisions(
     scores: ArrayLike,
     truth: ArrayLike,
-    weights: Floats,
+    weights: Weights,
     kind: Kind = "area",
     difficult: Difficult = "ignore",
 ) -> Floats:
@@ -96,7 +97,7 @@ def ranked_precisions(
     scores: NDArray[np.floating],
     positive: NDArray[np.bool_],
     pictures: NDArray[np.integer],
-    weights: Floats,
+    weights: Weights,
     kind: Kind,
     total: Floats | None = None,
 ) -> Floats:
@@ -108,7 +109,7 @@ def ranked_precisions(
         scores: (D,) finite, of pictures or of detections in them.
         positive: (D,).
         pictures: (D,) 0..N-1, the picture that each belongs to.
-        weights: (N, B), how often each picture was drawn, as float64 in rows of resamples.
+        weights: (N, B), how often each picture was drawn, see `weights_of`.
         kind: how the curve becomes a number.
         total: (B,) how many positives there are to find; what was ranked if not given.
     """
@@ -136,11 +137,11 @@ def ranked_precisions(
     return np.where(every > 0, value, np.nan)
 
 
-def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Floats) -> Floats:
+def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Floats:
     """Weights summed over pictures[0:ends[0]], pictures[ends[0]:ends[1]] ...: (T, B)."""
-    where = (np.ones(ends[-1]), pictures, np.concatenate([[0], ends]))
-    sums: Floats = csr_array(where, shape=(len(ends), len(weights))) @ weights
-    return sums
+    where = (np.ones(ends[-1], np.float32), pictures, np.concatenate([[0], ends]))
+    sums = csr_array(where, shape=(len(ends), len(weights))) @ weights
+    return sums.astype(np.float64)
 
 
 def _accumulate(operation: np.ufunc, rows: Floats) -> None:
@@ -157,12 +158,12 @@ def _at_eleven_recalls(envelope: Floats, found: Floats, total: Floats) -> Floats
     wanted = np.ceil(np.arange(11) * total[:, None] / 10)
     place = np.searchsorted((found.T + above).ravel(), wanted + above)
     place = (place - thresholds * np.arange(drawn)[:, None]).T
-    padded = np.vstack([envelope, np.zeros_like(envelope[:1])])
-    value: Floats = np.take_along_axis(padded, place, axis=0).mean(axis=0)
+    best = np.take_along_axis(envelope, np.minimum(place, thresholds - 1), axis=0)
+    value: Floats = np.where(place < thresholds, best, 0).mean(axis=0)
     return value
 
 
-def _detection_precisions(predictions: Predictions, weights: Floats) -> Floats:
+def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:
     """Of every class that counts, (C, B); see `metrics.detection_average_precision`."""
     values = []
     for label in predictions["counted"]:
@@ -172,19 +173,21 @@ def _detection_precisions(predictions: Predictions, weights: Floats) -> Floats:
         boxes = predictions["box"][mine], predictions["true_box"][true]
         verdicts = match(boxes[0], scores, pictures, boxes[1], places, hard, OVERLAP)
         kept = verdicts != IGNORED
-        objects = np.bincount(places[~hard], minlength=len(weights)) @ weights
+        counted = places[~hard]
+        objects = _sums(counted, np.array([len(counted)]), weights)[0]
         ranked = scores[kept], verdicts[kept] > 0, pictures[kept]
         values.append(ranked_precisions(*ranked, weights, _kind(predictions, "11-point"), objects))
     return np.array(values)
 
 
-def _ious(predictions: Predictions, weights: Floats) -> Floats:
+def _ious(predictions: Predictions, weights: Weights) -> Floats:
     """Intersection over union of every class that counts on every resample, (C, B)."""
     each = predictions["confusion"].astype(np.float64)
     both = np.diagonal(each, axis1=1, axis2=2)
     sides = each.sum(1) + each.sum(2) - both
     counted = predictions["counted"]
-    shared, union = (part[:, counted].T @ weights for part in (both, sides))
+    drawn = weights.astype(np.float64)
+    shared, union = (part[:, counted].T @ drawn for part in (both, sides))
     return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
 
 

@@ -53,7 +53,7 @@ def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
 
 
 @lru_cache(maxsize=2)
-def weights(pictures: int) -> Floats:
+def weights(pictures: int) -> bootstrap.Weights:
     """How often each picture counts: once, then in every resample, (pictures, 1 + RESAMPLES)."""
     counts = stats.resamples(pictures, RESAMPLES, SEED)
     return bootstrap.weights_of(np.concatenate([np.ones_like(counts[:1]), counts]))

@@ -99,7 +99,7 @@ def test_the_eleven_recalls_are_compared_exactly():
     # Three of ten positives are found at precision 1: recall .3 counts, though 3 * .1 > .3.
     positive = np.zeros(110, dtype=bool)
     positive[:3] = positive[-7:] = True
-    weights = np.ones((110, 2))
+    weights = np.ones((110, 2), dtype=np.float32)
     value = bootstrap.ranked_precisions(
         -np.arange(110.0), positive, np.arange(110), weights, "11-point"
     )
