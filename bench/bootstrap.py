@@ -140,7 +140,7 @@ def ranked_precisions(
 def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Floats:
     """Weights summed over pictures[0:ends[0]], pictures[ends[0]:ends[1]] ...: (T, B)."""
     where = (np.ones(ends[-1], np.float32), pictures, np.concatenate([[0], ends]))
-    sums = csr_array(where, shape=(len(ends), len(weights))) @ weights
+    sums: Weights = csr_array(where, shape=(len(ends), len(weights))) @ weights
     return sums.astype(np.float64)
 
 
