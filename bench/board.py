@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench import record
+from bench import comparable, record, stats
+from bench.drawn import RESAMPLES as RESAMPLES
+from bench.drawn import SEED, drawn
 from bench.errors import UserError
+from bench.flags import flags
+from bench.metrics import Floats
 from bench.record import Record
-from bench.rescore import bootstrap, headline, images
-from bench.stats import interval, resamples
 
 CEILING, FLOOR = "imagenet", "random_init"
-RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
-BOOTSTRAP_SEED = 0
-EXACT = 1e-6  # points by which a value may differ when it is computed again elsewhere
-COLLAPSED = 0.1  # an adversarial method whose pictures vary less than this share of real ones'
-
-Samples = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value in points with its 95 % interval."""
+    """A value with its 95 % interval, in points; `closed` in shares."""
 
     value: float
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row less another.
+
+    Attributes:
+        difference: in points, paired over test pictures.
+        above: probability that the first is the better one, 0..1: the share of resamples in which
+            the difference is above 0, those where it is 0 by half.
+    """
+
+    difference: Estimate
+    above: float
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,11 @@ class Row:
         over_floor: value - value(random_init), paired; None without a random_init row.
         untrained: the untrained method whose encoder sees the same; None if there is no such row.
         over_untrained: value - value(untrained), paired.
-        closed: share of the way from random_init to imagenet.
+        closed: share of the way from random_init to imagenet; None also where imagenet cannot be
+            told from random_init, since the share can then be any number.
+        rank: 1 + the number of rows that are better, by an interval of the difference without 0.
+        last_rank: the number of rows less those that are worse, by the same measure.
+        above_next: probability that it is better than the next row of the table.
         flags: what a reader must know first.
     """
 
@@ -59,7 +72,10 @@ class Row:
     over_floor: Estimate | None = None
     untrained: str | None = None
     over_untrained: Estimate | None = None
-    closed: float | None = None
+    closed: Estimate | None = None
+    rank: int | None = None
+    last_rank: int | None = None
+    above_next: float | None = None
     flags: tuple[str, ...] = ()
 
     @property
@@ -73,7 +89,7 @@ class Row:
         count = len(self.scored)
         return "failed" if not count else "ok" if count == len(self.records) else "partial"
 
-    def mean(self, read: Any) -> float | None:
+    def mean(self, read: Callable[[Record], Any]) -> float | None:
         """Mean over the scored seeds of what `read` takes from a record; None where it is None."""
         values = [value for r in self.scored if (value := read(r)) is not None]
         return float(np.mean(values)) if values else None
@@ -81,10 +97,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One task: comparable rows, best first, failed ones last."""
+    """One task: comparable rows.
+
+    Attributes:
+        task: its name.
+        rows: best first, failed ones last.
+        pictures: how many it was tested on; 0 if every row failed.
+        pairs: (one, other) -> one less other, for any two scored rows.
+    """
 
     task: str
     rows: tuple[Row, ...]
+    pictures: int = 0
+    pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)
 
     @property
     def example(self) -> Record:
@@ -107,8 +132,12 @@ class Board:
         return any(row.status != "ok" for row in rows if row.method in methods)
 
 
-def load(folder: Path) -> Board:
+def load(folder: Path, cache: Path | None = None) -> Board:
     """Read every record below OUT/SUITE and compute the board.
+
+    Args:
+        folder: OUT/SUITE.
+        cache: where what the resamples of a record give is kept; None computes it.
 
     Raises:
         UserError: there are none, or they do not belong in one table.
@@ -116,95 +145,105 @@ def load(folder: Path) -> Board:
     records = record.read_all(folder)
     if not records:
         raise UserError(f"{folder}: holds no records; make some with bench run")
+    comparable.check_suite(records, folder)
     for path, found in records.items():
-        place = record.path_of(folder.parent, found.suite, found.task, found.method, found.seed)
-        if path != place:
-            raise UserError(f"{path}: is a copy of the record that belongs at {place}; remove it")
         for kind, file in (("samples", found.samples), ("shown", found.shown)):
             if file and not path.with_name(file).exists():  # terms may forbid copies
                 records[path] = records[path].model_copy(update={kind: None})
-    _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
     by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
     for path, found in records.items():
         by_task[found.task][path] = found
     first = next(iter(records.values()))
-    tables = tuple(_table(task, group) for task, group in sorted(by_task.items()))
+    tables = tuple(_table(task, group, cache) for task, group in sorted(by_task.items()))
     return Board(first.suite, first.suite_sha256, first.suite_settings, tables)
 
 
-def _check_same(records: Mapping[Path, Record], what: str, read: Any) -> None:
-    values: dict[Any, Path] = {}
-    for path, found in records.items():
-        if (value := read(found)) is not None:
-            values.setdefault(value, path)
-    if len(values) > 1:
-        one, two, *_ = values.values()
-        raise UserError(f"{one} and {two} differ in the {what}: never in one table; move one away")
-
-
-def _table(task: str, records: Mapping[Path, Record]) -> Table:
-    _check_same(records, "task version", lambda r: r.task_version)
-    _check_same(records, f"settings of {task}", lambda r: json.dumps(r.tuning, sort_keys=True))
-    for name in sorted({name for r in records.values() for name in r.data}):
-        _check_same(records, f"pictures ({name})", lambda r, name=name: r.data.get(name))
-    _check_same(records, f"code that scored {task}", lambda r: r.task_code)
-    for method in {r.method for r in records.values()}:
-        mine = {path: found for path, found in records.items() if found.method == method}
-        _check_same(mine, f"code of {method}", lambda r: r.method_code)
-        _check_same(mine, f"recipe of {method}", lambda r: json.dumps(r.recipe, sort_keys=True))
+def _table(task: str, records: Mapping[Path, Record], cache: Path | None) -> Table:
+    comparable.check_table(records, task)
     groups: dict[str, list[Record]] = defaultdict(list)
-    samples: dict[str, list[Samples]] = defaultdict(list)
-    counts: NDArray[np.uint16] | None = None
+    values_of: dict[str, list[Floats]] = defaultdict(list)
+    sizes: dict[int, Path] = {}
     for path, found in records.items():
         groups[found.method].append(found)
         if found.status == "ok":
-            arrays = record.read_predictions(path, found)
-            if counts is None:
-                counts = resamples(images(arrays), RESAMPLES, BOOTSTRAP_SEED)
-            _check_value(path, found, arrays)
-            samples[found.method].append(bootstrap(arrays, counts))
-    means = {method: np.mean(drawn, axis=0) for method, drawn in samples.items()}
-    rows = [_row(method, groups, means) for method in groups]
-    ranked = sorted(rows, key=lambda r: (r.value is None, -(r.value.value if r.value else 0)))
-    return Table(task, tuple(ranked))
-
-
-def _check_value(path: Path, found: Record, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Refuse a record whose headline is not what its predictions give."""
-    value = headline(arrays)
-    if found.value is None or abs(found.value - value) > EXACT:
-        raise UserError(
-            f"{path}: says {found.value}, but its predictions give {value:.4f}; "
-            "delete it and run again"
+            pictures, drawn_values = drawn(path, found, cache)
+            sizes.setdefault(pictures, path)
+            values_of[found.method].append(drawn_values)
+    comparable.check_sizes(sizes)
+    samples = {
+        method: stats.over_seeds(
+            [values[0] for values in seeds],
+            [values[1:] for values in seeds],
+            [SEED, *method.encode()],  # no other row's: seeds are not paired
         )
+        for method, seeds in values_of.items()
+    }
+    values = {method: float(np.mean([v[0] for v in seeds])) for method, seeds in values_of.items()}
+    ranked = sorted(groups, key=lambda m: (m not in values, -values.get(m, 0.0)))
+    pairs = _pairs(values, samples)
+    nexts = dict(pairwise(method for method in ranked if method in values))
+    rows = tuple(_row(method, groups, values, samples, pairs, nexts) for method in ranked)
+    return Table(task, rows, next(iter(sizes), 0), pairs)
 
 
-def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Samples]) -> Row:
-    """A method's row from the bootstrap samples of all methods, mean over seeds."""
+def _pairs(
+    values: Mapping[str, float], samples: Mapping[str, Floats]
+) -> dict[tuple[str, str], Pair]:
+    """Every ordered pair of two scored rows."""
+    found = {}
+    for one in samples:
+        for other in samples:
+            if one != other:
+                difference = samples[one] - samples[other]
+                estimate = _estimate(values[one] - values[other], difference)
+                found[one, other] = Pair(estimate, stats.chance_above(difference))
+    return found
+
+
+def _row(
+    method: str,
+    groups: Mapping[str, list[Record]],
+    values: Mapping[str, float],
+    samples: Mapping[str, Floats],
+    pairs: Mapping[tuple[str, str], Pair],
+    nexts: Mapping[str, str],
+) -> Row:
     row = Row(method, tuple(sorted(groups[method], key=lambda r: r.seed)))
-    values = {m: float(np.mean([r.value for r in groups[m] if r.status == "ok"])) for m in means}
-    if method not in means:
+    if method not in values:
         return row
 
-    def difference(of: str, minus: str) -> Estimate | None:
-        if of not in means or minus not in means:
-            return None
-        return _estimate(values[of] - values[minus], means[of] - means[minus])
+    def difference(of: str, minus: str) -> Estimate:
+        same = Estimate(0.0, 0.0, 0.0)
+        return same if of == minus else pairs[of, minus].difference
 
     untrained = _untrained(row, groups)
-    over = {name: difference(method, name) for name in (FLOOR, untrained) if name}
-    whole = values[CEILING] - values[FLOOR] if {CEILING, FLOOR} <= values.keys() else None
-    return Row(
-        method,
-        row.records,
-        value=_estimate(values[method], means[method]),
-        gap=difference(CEILING, method),
-        over_floor=over[FLOOR],
+    floors = [name for name in (FLOOR, untrained) if name and name in values]
+    over = {name: difference(method, name) for name in floors}
+    gained = {} if method.startswith(FLOOR) else over
+    others = [pairs[method, other].difference for other in values if other != method]
+    following = nexts.get(method)
+    return replace(
+        row,
+        value=_estimate(values[method], samples[method]),
+        gap=difference(CEILING, method) if CEILING in values else None,
+        over_floor=over.get(FLOOR),
         untrained=untrained,
-        over_untrained=over[untrained] if untrained else None,
-        closed=(values[method] - values[FLOOR]) / whole if whole else None,
-        flags=tuple(_flags(row, over)),
+        over_untrained=over.get(untrained or ""),
+        closed=_closed(method, values, samples) if {CEILING, FLOOR} <= values.keys() else None,
+        rank=1 + sum(other.high < 0 for other in others),
+        last_rank=len(values) - sum(other.low > 0 for other in others),
+        above_next=pairs[method, following].above if following else None,
+        flags=tuple(flags(row.records, {m: (e.low, e.high) for m, e in gained.items()})),
     )
+
+
+def _closed(
+    method: str, values: Mapping[str, float], samples: Mapping[str, Floats]
+) -> Estimate | None:
+    part, whole = (samples[m] - samples[FLOOR] for m in (method, CEILING))
+    ends = stats.ratio_interval(part, whole)
+    share = (values[method] - values[FLOOR]) / (values[CEILING] - values[FLOOR] or np.nan)
+    return Estimate(share, *ends) if ends else None
 
 
 def _untrained(row: Row, groups: Mapping[str, list[Record]]) -> str | None:
@@ -223,27 +262,14 @@ def _untrained(row: Row, groups: Mapping[str, list[Record]]) -> str | None:
     )
 
 
-def _estimate(value: float, samples: Samples) -> Estimate:
-    return Estimate(value, *interval(samples, value))
+def _estimate(value: float, samples: Floats) -> Estimate:
+    return Estimate(value, *stats.interval(samples, value))
 
 
-def _flags(row: Row, over: Mapping[str, Estimate | None]) -> list[str]:
-    flags = sorted({flag for found in row.scored for flag in found.flags})
-    flags += [f"seed {found.seed} failed" for found in row.records if found.status != "ok"]
-    varied = [r.pretraining.monitors.get("diversity", 1.0) for r in row.scored if r.pretraining]
-    if min(varied, default=1.0) < COLLAPSED:
-        flags.append("generated pictures collapsed")
-    unconverged = sum(found.selection.get("unconverged", 0) for found in row.scored)
-    if unconverged:
-        flags.append(f"{unconverged} probe fits unconverged")
-    for floor, difference in over.items():
-        if difference is None or row.method.startswith(FLOOR):
-            continue
-        if difference.high < 0:
-            flags.append(f"below {floor}")
-        elif difference.low <= 0:
-            flags.append(f"not distinguishable from {floor}")
-    return flags
+def effective_rank(found: Record) -> float | None:
+    """How many directions the features of the chosen stage spread over, if the task says so."""
+    ranks, stage = found.scores.get("effective_rank"), found.selection.get("stage")
+    return None if ranks is None or stage is None else float(ranks[stage])
 
 
 COLUMNS: dict[str, Any] = {
@@ -254,11 +280,17 @@ COLUMNS: dict[str, Any] = {
     "metric": lambda t, r: t.example.metric,
     **{
         f"{name}{end}": (lambda t, r, n=name, p=part: getattr(getattr(r, n), p, None))
-        for name in ("value", "gap", "over_floor", "over_untrained")
+        for name in ("value", "gap", "over_floor", "over_untrained", "closed")
         for end, part in {"": "value", "_low": "low", "_high": "high"}.items()
     },
     "untrained": lambda t, r: r.untrained,
-    "closed": lambda t, r: r.closed,
+    "rank": lambda t, r: r.rank,
+    "last_rank": lambda t, r: r.last_rank,
+    "above_next": lambda t, r: r.above_next,
+    "pictures": lambda t, r: t.pictures,
+    "backbone": lambda t, r: next((x.encoder.backbone for x in r.scored), None),
+    "parameters": lambda t, r: r.mean(lambda x: x.encoder.parameters),
+    "effective_rank": lambda t, r: r.mean(effective_rank),
     "candidates": lambda t, r: r.mean(lambda x: x.selection["candidates"]),
     "optimism": lambda t, r: r.mean(lambda x: x.scores.get("optimism")),
     "images_seen": lambda t, r: r.mean(lambda x: x.pretraining.images_seen),

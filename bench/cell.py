@@ -98,6 +98,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Sc
     data = dict(scores.data)
     if context.data.corpus is not None and "corpus" in plugins.load("methods", cell.method).reads:
         data["corpus"] = context.data.corpus.fingerprint
+    sizes = context.data.sizes()
     result = Record(
         **_identity(cell, context),
         status="ok",
@@ -120,6 +121,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Sc
         timings=scores.timings | {"evaluate": time.monotonic() - started},
         peak_memory_mb=peak_memory_mb(context.device),
         data=data,
+        pictures={name: sizes[name] for name in data},
     )
     return result, scores
 

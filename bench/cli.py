@@ -25,6 +25,9 @@ OUT = Path("results/local")
 
 Kind = Literal["methods", "tasks", "suites"]
 Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
+Cache = Annotated[
+    Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be computed again.")
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
 
 
@@ -38,9 +41,7 @@ def run(
     seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
     data_root: Annotated[Path | None, typer.Option(help="Where the suite's pictures lie.")] = None,
     out: Out = OUT,
-    cache: Annotated[
-        Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be computed again.")
-    ] = CACHE,
+    cache: Cache = CACHE,
     device: Annotated[
         str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")
     ] = "auto",
@@ -100,6 +101,7 @@ def _described(kind: Kind) -> list[tuple[str, str]]:
 def board(
     out: Out = OUT,
     check: Annotated[bool, typer.Option("--check", help="Only say whether one is stale.")] = False,
+    cache: Cache = CACHE,
     verbose: Verbose = False,
 ) -> None:
     """Render the boards of every suite below --out from their records, in place."""
@@ -110,7 +112,7 @@ def board(
     if not folders:
         raise UserError(f"--out {out}: holds no records; make some with bench run")
     for folder in folders:
-        found = boards.load(folder)
+        found = boards.load(folder, cache)
         if not check:
             leaderboard.write(found, folder)
             typer.echo(folder / "LEADERBOARD.md")

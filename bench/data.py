@@ -43,6 +43,17 @@ class Data:
             }
         return found
 
+    def sizes(self) -> dict[str, int]:
+        """How many pictures each image set holds, by the same names."""
+        found = {"corpus": len(self.corpus.pictures.files)} if self.corpus else {}
+        for kind, lists in (("voc", self.voc), ("masks", self.masks)):
+            if lists:
+                found |= {
+                    f"{kind}_train": len(lists.train.ids),
+                    f"{kind}_test": len(lists.test.ids),
+                }
+        return found
+
 
 def open_data(
     suite: Suite, root: Path | None, reads: AbstractSet[str], cache: Path, reporter: Reporter

@@ -33,9 +33,20 @@ def code_digest(paths: Iterable[Path]) -> str:
 
 # Modules of bench/ that carry results about and decide none: their changes make no record stale.
 PLUMBING = {
-    *("board", "cell", "cli", "data", "digest", "environment", "errors", "leaderboard", "method"),
-    *("plan", "plots", "plugins", "processes", "progress", "record", "run", "showing", "stats"),
-    *("suite", "task"),
+    *("board", "bootstrap", "cell", "cli", "comparable", "data", "digest", "drawn"),
+    *("environment", "errors", "flags", "leaderboard", "markdown", "method", "plan", "plots"),
+    *(
+        "plugins",
+        "processes",
+        "progress",
+        "record",
+        "run",
+        "showing",
+        "stats",
+        "suite",
+        "task",
+        "wording",
+    ),
 }
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
 import zipfile
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -82,8 +84,13 @@ class Record(Table):
     timings: dict[str, float] = {}
     peak_memory_mb: float = 0.0
     data: dict[str, str] = {}
+    """Fingerprint of each image set used."""
+    pictures: dict[str, int] = {}
+    """How many pictures each image set of `data` holds."""
     environment: dict[str, Any] = {}
     created: str
+    seal: str | None = None
+    """Digest of all the rest, by which a changed record is known; `save` makes it."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -138,10 +145,16 @@ def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None =
             facts = Predictions(file=arrays.name, sha256=file_digest(arrays))
             record = record.model_copy(update={"predictions": facts})
         data = record.model_dump(mode="json", by_alias=True)
+        data["seal"] = _seal(data)
         write(path, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); see --out") from None
-    return record
+    return record.model_copy(update={"seal": data["seal"]})
+
+
+def _seal(data: dict[str, Any]) -> str:
+    rest = {key: value for key, value in data.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def write(path: Path, content: bytes) -> None:
@@ -177,10 +190,11 @@ def read(path: Path) -> Record:
     """Read one record.
 
     Raises:
-        UserError: it is not a record, or of another schema.
+        UserError: it is not a record, of another schema, or was changed since it was written.
     """
     try:
-        return Record.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
+        found = Record.model_validate_json(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
@@ -189,6 +203,9 @@ def read(path: Path) -> Record:
         raise UserError(
             f"{path}: not a record (key '{key}': {first['msg']}); delete it and run again"
         ) from None
+    if found.seal is not None and found.seal != _seal(json.loads(content)):
+        raise UserError(f"{path}: was changed since it was written; delete it and run again")
+    return found
 
 
 def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
@@ -196,6 +213,15 @@ def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
 
     Raises:
         UserError: they are missing or were changed.
+    """
+    return load_arrays(predictions_file(path, record))
+
+
+def predictions_file(path: Path, record: Record) -> Path:
+    """The file of the arrays beside the record at `path`, checked against its digest.
+
+    Raises:
+        UserError: it is missing or was changed.
     """
     if record.predictions is None:
         raise UserError(f"{path}: the record has no predictions")
@@ -207,8 +233,13 @@ def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
             f"{arrays}: is not the file that {path.name} was written with; "
             "delete both and run again"
         )
-    with np.load(arrays, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    return arrays
+
+
+def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, or those of some names."""
+    with np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files if names is None or name in names}
 
 
 def read_all(folder: Path) -> dict[Path, Record]:

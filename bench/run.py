@@ -27,7 +27,7 @@ def run(request: Request, reporter: Reporter) -> board.Board:
         from bench.cell import compute
 
         compute(todo, request, reporter)
-    result = board.load(folder)
+    result = board.load(folder, request.cache)
     if processes.is_main():
         leaderboard.write(result, folder)
     reporter.say(f"board: {folder / 'LEADERBOARD.md'}")

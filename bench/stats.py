@@ -1,37 +1,49 @@
-"""Paired bootstrap intervals over test images, for mAP and for differences of mAP.
+"""How sure a difference is: resamples of test pictures and of seeds, intervals, probabilities.
 
-Two rows of a table are compared on the same resamples: `bootstrap_map(a, ...) - bootstrap_map(b,
-...)` with one and the same `counts`. What varies is the test images, not the training.
+Two rows of a table are compared on the same resamples: `a - b` of what each of them gives. What was
+chosen here, and how often its intervals hold the true value, is in docs/design.md ("Intervals") and
+comes from benchmarks/coverage.py.
 """
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
-from bench.metrics import Difficult, Floats, Kind, checked, weighted_average_precision
+from bench.bootstrap import class_precisions, mean_of_present, weights_of
+from bench.metrics import Difficult, Floats, Kind
 
-CHUNK = 64  # resamples at a time: 4,952 pictures x 64 x 2 bytes stay in a core's cache
+CHUNK = 64  # resamples at a time, in `rescore`
+LEVEL = 0.95
 
 
 def resamples(n_images: int, n_resamples: int, seed: int) -> NDArray[np.uint16]:
-    """How often each image is drawn in each bootstrap resample (n draws with replacement).
+    """Half of the images, drawn without replacement, again and again; halves of a split follow.
+
+    A statistic varies over halves of a sample as it varies over samples (Shao and Wu 1989, Annals
+    of Statistics 17(3), delete-half jackknife; Friedman and Hall 2007, J. Stat. Plan. Inference
+    137(3): equal to the bootstrap to first order), and no image comes twice: repeated positives
+    alone raise average precision.
 
     Args:
-        n_images: N, 1 to 65,535 (a count must fit 16 bits).
+        n_images: N, 2 to 65,535.
         n_resamples: B >= 1.
         seed: of numpy's default generator; the same seed gives the same counts.
 
     Returns:
-        (B, N) counts; every row sums to N.
+        (B, N) counts, 0 or 1; every row sums to N // 2.
 
     Raises:
         ValueError: a size out of range.
     """
-    if not 1 <= n_images <= np.iinfo(np.uint16).max or n_resamples < 1:
+    if not 2 <= n_images <= np.iinfo(np.uint16).max or n_resamples < 1:
         raise ValueError(f"cannot draw {n_resamples} resamples of {n_images} images")
     rng = np.random.default_rng(seed)
-    counts = np.empty((n_resamples, n_images), dtype=np.uint16)
-    for row in counts:
-        row[:] = np.bincount(rng.integers(n_images, size=n_images), minlength=n_images)
+    counts = np.zeros((n_resamples, n_images), dtype=np.uint16)
+    half = n_images // 2
+    for i in range(0, n_resamples, 2):
+        shuffled = rng.permutation(n_images)
+        counts[i, shuffled[:half]] = 1
+        counts[i + 1 : i + 2, shuffled[-half:]] = 1
     return counts
 
 
@@ -47,7 +59,7 @@ def bootstrap_map(
     Args:
         scores: (N, C) finite.
         truth: (N, C) of 1, -1, 0; see `metrics.labels`.
-        counts: (B, N) from `resamples`.
+        counts: (B, N), how often each image counts, as from `resamples`.
         kind: see `metrics.weighted_average_precision`.
         difficult: see `metrics.labels`.
 
@@ -58,31 +70,58 @@ def bootstrap_map(
     Raises:
         ValueError: shapes that do not fit, a score that is not finite, a bad label.
     """
-    scores, positive, counted = checked(scores, truth, difficult)
-    if counts.ndim != 2 or counts.shape[1] != len(scores):
-        raise ValueError(f"counts {counts.shape} must be (B, {len(scores)}), as the scores' rows")
-    mean = np.empty(len(counts))
-    for start in range(0, len(counts), CHUNK):
-        chunk = np.asfortranarray(counts[start : start + CHUNK])
-        values = np.array(
-            [
-                weighted_average_precision(scores[keep, c], positive[keep, c], chunk[:, keep], kind)
-                for c, keep in enumerate(counted.T)
-            ]
-        )
-        present = np.isfinite(values)
-        total = np.where(present, values, 0).sum(axis=0)
-        mean[start : start + CHUNK] = np.where(
-            present.any(axis=0), total / np.maximum(present.sum(axis=0), 1), np.nan
-        )
-    return mean
+    if counts.ndim != 2 or counts.shape[1] != len(np.asarray(scores)):
+        shape = len(np.asarray(scores))
+        raise ValueError(f"counts {counts.shape} must be (B, {shape}), as the scores' rows")
+    return mean_of_present(class_precisions(scores, truth, weights_of(counts), kind, difficult))
 
 
-def interval(samples: ArrayLike, value: float, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval, less its bias (Efron and Tibshirani 1993, chapters 13, 10).
+def around(value: float, samples: ArrayLike) -> Floats:
+    """Samples of a statistic (B,), moved until their mean is its value; nan is left out.
 
-    A resample holds pictures twice, and repeated positives alone raise average precision. So the
-    samples are moved until their mean is the value itself before the percentiles are taken.
+    Half as many images score higher than all (by 0.2 to 2 points of mAP in docs/design.md), which
+    is no uncertainty: an interval is about the expected value of a list of as many images.
+    """
+    values = np.asarray(samples, dtype=float)
+    moved: Floats = value + values - np.nanmean(values)
+    return moved
+
+
+def over_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) -> Floats:
+    """Samples of a mean over seeds: of the images, and of the seeds where there are several.
+
+    Images and seeds are crossed: every seed is scored on the same images. So the images are drawn
+    for all seeds at once, and the seeds add what varies between them beyond what the images
+    explain: the variance between the values less the mean variance, over resamples, of each about
+    the mean of all. Three seeds drawn with replacement, as one would draw images, give too narrow
+    an interval (Davison and Hinkley 1997, section 3.8: resampling k groups has (k - 1) / k of
+    their variance; and three values have no tails), so their mean is varied by Student's t
+    with one degree of freedom less than seeds.
+
+    Args:
+        values: (S,) the statistic of each seed on all images.
+        drawn: (S, B) the same on every resample of the images.
+        seed: of the order in which t's quantiles meet the resamples; a row's own, so that seeds
+            of different rows are independent.
+
+    Returns:
+        (B,) samples, whose mean is that of the values.
+    """
+    values, drawn = np.asarray(values, dtype=float), np.asarray(drawn, dtype=float)
+    count, size = drawn.shape
+    moved = drawn - np.nanmean(drawn, axis=1, keepdims=True)
+    together = moved.mean(axis=0)
+    if count == 1:
+        return around(float(values[0]), together)
+    images = float(np.nanmean((moved - together) ** 2, axis=1).sum()) / (count - 1)
+    spread = np.sqrt(max(values.var(ddof=1) - images, 0) / count)
+    quantiles = stdtrit(count - 1, (np.arange(size) + 0.5) / size)
+    by_seeds = spread * np.random.default_rng(seed).permutation(quantiles)
+    return around(float(values.mean()), together + by_seeds)
+
+
+def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> tuple[float, float]:
+    """The middle `level` of samples, moved until their mean is the value: see `around`.
 
     Args:
         samples: (B,) values of a statistic, one per resample; nan is left out.
@@ -99,6 +138,33 @@ def interval(samples: ArrayLike, value: float, level: float = 0.95) -> tuple[flo
     values = values[np.isfinite(values)]
     if not 0 < level < 1 or not values.size:
         raise ValueError(f"cannot take a {level} interval of {values.size} finite samples")
-    ends = np.quantile(values - values.mean(), [(1 - level) / 2, (1 + level) / 2])
-    low, high = value + ends
+    low, high = np.quantile(around(value, values), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def ratio_interval(
+    part: ArrayLike, whole: ArrayLike, level: float = LEVEL
+) -> tuple[float, float] | None:
+    """The middle `level` of the samples of a ratio; None where the interval of `whole` reaches 0.
+
+    There every ratio is possible (Fieller 1954, J. R. Stat. Soc. B 16(2)), so none is given.
+
+    Args:
+        part: (B,) samples of the numerator, from `around` or `over_seeds`.
+        whole: (B,) samples of the denominator, on the same resamples.
+        level: coverage aimed at, between 0 and 1.
+    """
+    part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
+    some = np.isfinite(part) & np.isfinite(whole)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    if np.quantile(whole[some], ends[0]) <= 0:
+        return None
+    low, high = np.quantile(part[some] / whole[some], ends)
+    return float(low), float(high)
+
+
+def chance_above(difference: ArrayLike) -> float:
+    """Share of the samples of a difference that are above 0, those equal to 0 by half: 0..1."""
+    values = np.asarray(difference, dtype=float)
+    values = values[np.isfinite(values)]
+    return float((values > 0).mean() + (values == 0).mean() / 2)

@@ -54,8 +54,9 @@ class Outcome:
 
 
 @pytest.fixture
-def bench(capfd, monkeypatch):
+def bench(capfd, monkeypatch, cache):
     """Call the command line in this process, as its entry point does."""
+    monkeypatch.setenv("SSL_GAP_CACHE", str(cache))
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])

@@ -1,11 +1,13 @@
 """The board from made-up records."""
 
 import csv
+import itertools
 import json
 import shutil
 
 import numpy as np
 import pytest
+from support import forge
 
 from bench import board, leaderboard, record
 from bench.errors import UserError
@@ -18,11 +20,20 @@ SETTINGS = {
     "corpus": {"folder": "corpus"},
     "pretraining": {"images": 100, "crop": 8, "learning_rate": 0.1},
     "recipes": {},
-    "voc": {"folder": "VOC", "train": "train", "test": "val", "size": 32, "min_positives": 2},
+    "voc": {
+        "folder": "VOC",
+        "train": "train",
+        "test": "val",
+        "classes": ["ape", "bee", "cat"],
+        "size": 32,
+        "min_positives": 2,
+    },
 }
 OTHER_RECIPE = SETTINGS | {
     "recipes": {"rotation": {"images": 200, "crop": 8, "learning_rate": 0.1}}
 }
+
+OTHER_BACKBONE = EncoderFacts(backbone="web", weights_sha256="c" * 64, parameters=1)
 
 
 def save(folder, method, quality, seed=0, **changes):
@@ -77,9 +88,12 @@ def test_rows_are_ranked_and_gaps_are_differences(folder):
     top, middle, low = (found[m].value.value for m in found)
     assert found["rotation"].gap.value == pytest.approx(top - middle)
     assert found["rotation"].over_floor.value == pytest.approx(middle - low)
-    assert found["rotation"].closed == pytest.approx((middle - low) / (top - low))
+    share = found["rotation"].closed
+    assert share.value == pytest.approx((middle - low) / (top - low))
+    assert 0 < share.low < share.value < share.high < 1
     assert found["imagenet"].gap.value == found["imagenet"].gap.low == 0
-    assert found["imagenet"].closed == 1
+    assert found["imagenet"].closed == board.Estimate(1, 1, 1)
+    assert found["random_init"].closed == board.Estimate(0, 0, 0)
     for row in found.values():
         assert row.value.low < row.value.value < row.value.high
 
@@ -94,6 +108,48 @@ def test_pairing_narrows_the_gap(tmp_path):
     whole = record.read(path / "imagenet/seed0.json").value
     record.save(twin.model_copy(update={"value": whole}), path / "twin/seed0.json", same)
     assert rows(tmp_path)["twin"].gap.low == rows(tmp_path)["twin"].gap.high
+    found = board.load(tmp_path / "made").tables[0]
+    assert [(row.rank, row.last_rank) for row in found.rows] == [(1, 2), (1, 2)]
+    assert found.rows[0].above_next == 0.5
+
+
+def test_ranks_are_the_places_that_a_row_may_have(folder):
+    save(folder, "near", 0.8)
+    save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
+    found = board.load(folder / "made").tables[0]
+    places = {row.method: (row.rank, row.last_rank) for row in found.rows}
+    assert places["imagenet"] == (1, 1)
+    assert places["rotation"] == places["near"] == (2, 3)
+    assert places["random_init"] == (4, 4)
+    assert places["broken"] == (None, None)
+    pair = found.pairs["rotation", "near"]
+    assert pair.difference.low < 0 < pair.difference.high
+    text = leaderboard.texts(board.load(folder / "made"))["LEADERBOARD.md"].decode()
+    assert "| 2-3 | rotation |" in text
+
+
+def test_a_probability_is_the_share_of_resamples_in_that_order(folder):
+    save(folder, "near", 0.75)
+    found = board.load(folder / "made").tables[0]
+    for (one, other), pair in found.pairs.items():
+        assert pair.above + found.pairs[other, one].above == pytest.approx(1)
+        assert pair.difference.value == pytest.approx(
+            -found.pairs[other, one].difference.value, abs=1e-9
+        )
+        assert (pair.difference.low > 0) <= (pair.above >= 0.975)
+    named = {row.method: row for row in found.rows}
+    order = [row.method for row in found.rows]
+    for above, below in itertools.pairwise(order):
+        assert named[above].above_next == found.pairs[above, below].above
+    assert named[order[-1]].above_next is None
+
+
+def test_without_a_distance_between_floor_and_ceiling_no_share_is_closed(tmp_path):
+    for method, quality in {"imagenet": 0.5, "rotation": 0.8, "random_init": 0.5}.items():
+        save(tmp_path, method, quality)
+    assert all(row.closed is None for row in rows(tmp_path).values())
+    text = leaderboard.markdown(board.load(tmp_path / "made"))
+    assert "No **closed**: imagenet cannot be told from random_init here." in text
 
 
 def test_seeds_are_averaged(folder):
@@ -101,6 +157,22 @@ def test_seeds_are_averaged(folder):
     row = rows(folder)["rotation"]
     assert row.value.value == pytest.approx(np.mean([other.value, row.records[0].value]))
     assert len(row.scored) == 2
+
+
+def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(folder):
+    one = rows(folder)["rotation"].value
+    assert "**One seed a row**" in leaderboard.markdown(board.load(folder / "made"))
+    for seed in (1, 2):
+        save(folder, "rotation", 0.8, seed=seed)
+    alike = rows(folder)["rotation"].value
+    save(folder, "rotation", 0.2, seed=1)
+    save(folder, "rotation", 1.6, seed=2)
+    apart = rows(folder)["rotation"]
+    assert alike.high - alike.low < 1.5 * (one.high - one.low)
+    assert apart.value.high - apart.value.low > 2 * (one.high - one.low)
+    assert apart.gap.high - apart.gap.low > 2 * (one.high - one.low)
+    text = leaderboard.markdown(board.load(folder / "made"))
+    assert "**One seed** of imagenet, random_init: their intervals are over test" in text
 
 
 def test_rows_that_show_nothing_say_so(folder):
@@ -168,6 +240,8 @@ def test_a_failed_row_stands_last_with_its_error(folder):
         ({"suite_sha256": "e" * 64}, "settings of the suite"),
         ({"task_version": 2}, "task version"),
         ({"task_code": "e" * 64}, "code that scored voc_cls"),
+        ({"encoder": OTHER_BACKBONE}, "backbone"),
+        ({"suite_settings": SETTINGS | {"voc_cls": {"rate": 1}}}, "settings of voc_cls"),
         ({"method": "rotation", "seed": 1, "method_code": "e" * 64}, "code of rotation"),
         ({"method": "rotation", "seed": 1, "suite_settings": OTHER_RECIPE}, "recipe of rotation"),
         ({"data": {"voc_test": "e" * 64}}, r"pictures \(voc_test\)"),
@@ -185,7 +259,7 @@ def test_one_methods_own_recipe_leaves_the_table_whole_and_is_named(folder):
     assert (
         "| pretraining recipe | 100 pictures through the encoder, crops of 8 px, rate 0.1 |" in text
     )
-    assert "| but `rotation` | 200 pictures through the encoder |" in text
+    assert "Its own recipe: 200 pictures through the encoder." in text
 
 
 def test_a_copied_record_is_refused_not_counted_as_a_seed(folder):
@@ -196,9 +270,87 @@ def test_a_copied_record_is_refused_not_counted_as_a_seed(folder):
 
 
 def test_a_value_that_its_predictions_do_not_give_is_refused(folder):
+    for value in (99.9, float("nan")):
+        forge(folder / "made/voc_cls/rotation/seed0.json", value=value)
+        with pytest.raises(UserError, match=rf"says {value}, but its predictions give"):
+            board.load(folder / "made")
+
+
+def test_a_change_to_any_field_of_a_record_is_noticed(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"value": 99.9}))
-    with pytest.raises(UserError, match=r"says 99\.9, but its predictions give"):
+    content = path.read_text()
+    entry = json.loads(content)
+    changed = 0
+    for key, value in entry.items():
+        other = {str: "x", int: 7, float: 7.5, list: ["x"], dict: {}}.get(type(value), "x")
+        path.write_text(json.dumps(entry | {key: other}))
+        if entry[key] != other:
+            changed += 1
+            with pytest.raises(UserError, match=r"seed0\.json|differ in"):
+                board.load(folder / "made")
+    assert changed > 20
+    entry["suite_settings"]["pretraining"]["crop"] += 1
+    path.write_text(json.dumps(entry))
+    with pytest.raises(UserError, match=r"rotation/seed0\.json: was changed since it was written"):
+        board.load(folder / "made")
+
+
+def test_any_byte_of_a_record_or_its_predictions_is_noticed(folder):
+    rng = np.random.default_rng(0)
+    for name in ("seed0.json", "seed0.npz"):
+        path = folder / "made/voc_cls/rotation" / name
+        content = path.read_bytes()
+        for place in rng.integers(len(content), size=60):
+            spoilt = bytearray(content)
+            spoilt[place] ^= 1 << rng.integers(7)
+            path.write_bytes(spoilt)
+            try:
+                board.load(folder / "made")
+            except UserError:
+                continue
+            # Not noticed, so it says the same: white space, or another way to write it.
+            assert name == "seed0.json"
+            assert json.loads(spoilt) == json.loads(content)
+        path.write_bytes(content)
+    board.load(folder / "made")
+
+
+def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, bench, tmp_path):
+    cache, made = tmp_path / "cache", folder / "made"
+    fresh = leaderboard.texts(board.load(made))
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    kept = sorted((cache / "resampled").iterdir())
+    assert len(kept) == 3
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    for file in kept:
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        file.write_bytes(content)
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    arrays = made / "voc_cls/rotation/seed0.npz"
+    arrays.write_bytes(arrays.read_bytes() + b" ")
+    with pytest.raises(UserError, match=r"seed0\.npz: is not the file"):
+        board.load(made, cache)
+
+
+def test_a_record_without_a_seal_is_read_and_the_board_says_so(folder):
+    path = folder / "made/voc_cls/rotation/seed0.json"
+    assert "no seal" not in leaderboard.markdown(board.load(folder / "made"))
+    entry = json.loads(path.read_text())
+    del entry["seal"]
+    path.write_text(json.dumps(entry))
+    assert "1 of the records carry no seal" in leaderboard.markdown(board.load(folder / "made"))
+
+
+def test_predictions_of_another_number_of_pictures_are_refused(folder):
+    path = folder / "made/voc_cls/rotation/seed0.json"
+    found = record.read(path)
+    arrays = {name: array[:-1] for name, array in record.read_predictions(path, found).items()}
+    value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
+    record.save(found.model_copy(update={"value": value}), path, arrays)
+    with pytest.raises(
+        UserError, match=r"predictions of 1(19|20) pictures, .* of 1(19|20): never in"
+    ):
         board.load(folder / "made")
 
 
@@ -248,6 +400,25 @@ def test_the_csv_has_the_promised_columns(folder):
     assert {*promised.split(), "closed", "images_seen", "seconds", "status"} <= first.keys()
     assert first["method"] == "imagenet"
     assert float(first["value_low"]) < float(first["value"]) < float(first["value_high"])
+
+
+def test_the_text_says_what_was_measured_on_what(folder):
+    text = leaderboard.markdown(board.load(folder / "made"))
+    assert "on 120 test pictures" in text
+    assert "rendered" not in text
+    assert "tested on list `val` (120 pictures)" in text
+    assert "- `rotation`: Rotation: which of four right-angle turns" in text
+    for path in record.read_all(folder / "made"):
+        forge(path, pictures={"corpus": 5000, "voc_train": 90, "voc_test": 120})
+    text = leaderboard.markdown(board.load(folder / "made"))
+    assert "trained on list `train` (90 pictures), tested on list `val` (120 pictures)" in text
+    assert "pictures of `corpus` (5,000 pictures)" in text
+    scenes = {"seed": 0, "size": 32, "corpus": 40, "train": 50, "test": 120}
+    for path in record.read_all(folder / "made"):
+        forge(path, pictures={}, suite_settings=SETTINGS | {"scenes": scenes})
+    text = leaderboard.markdown(board.load(folder / "made"))
+    assert "**The pictures are rendered**" in text
+    assert "rendered scenes, in `VOC`: trained on list `train` (50 pictures)" in text
 
 
 def test_without_imagenet_there_is_no_gap_and_no_plot(tmp_path):

@@ -16,7 +16,8 @@ USERS = {
     "run": {"cli"},
     "cell": {"run"},
     "plan": {"cli", "run", "cell"},
-    "board": {"cli", "run", "leaderboard", "plots"},
+    "board": {"cli", "run", "leaderboard", "markdown", "plots", "wording"},
+    "markdown": {"leaderboard"},
     "leaderboard": {"cli", "run"},
     "plots": {"leaderboard"},
 }
@@ -44,7 +45,9 @@ def test_data_flows_one_way(path):
         assert module not in names or path.stem in users, f"{module} is for {users}"
 
 
-@pytest.mark.parametrize("module", ["record", "metrics", "stats", "board", "plots", "run", "cli"])
+@pytest.mark.parametrize(
+    "module", ["record", "metrics", "stats", "board", "leaderboard", "plots", "run", "cli"]
+)
 def test_modules_that_start_fast_import_no_torch(module):
     code = f"import sys, bench.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -3,7 +3,7 @@
 import json
 
 from PIL import Image
-from support import SMOKE, board, values
+from support import SMOKE, board, forge, values
 
 from bench import record
 
@@ -38,6 +38,19 @@ def test_the_main_job_leaves_records_and_a_board(bench_run, tmp_path):
     again = bench_run("rotation,imagenet,supervised,random_init")
     assert again.status == 0
     assert "4 recorded already, 0 to run" in again.err
+    assert board(folder) == before
+
+
+def test_a_deleted_record_comes_back_and_the_board_with_it(bench_run, tmp_path):
+    methods = "random_init,imagenet,rotation"
+    assert bench_run(methods).status == 0
+    folder = tmp_path / "out/mini"
+    before = board(folder)
+    for file in ("voc_cls/rotation/seed0.json", "voc_cls/rotation/seed0.npz"):
+        (folder / file).unlink()
+    done = bench_run(methods)
+    assert done.status == 0
+    assert "2 recorded already, 1 to run" in done.err
     assert board(folder) == before
 
 
@@ -114,7 +127,7 @@ def test_a_changed_method_or_task_version_runs_again(bench_run, tmp_path):
     path = tmp_path / "out/mini/voc_cls/random_init/seed0.json"
     for key, value in (("method_code", "0" * 64), ("task_code", "0" * 64), ("task_version", 0)):
         entry = json.loads(path.read_text())
-        path.write_text(json.dumps(entry | {key: value}))
+        forge(path, **{key: value})
         assert "0 recorded already, 1 to run" in bench_run("random_init").err
         assert json.loads(path.read_text())[key] == entry[key]
 
@@ -138,14 +151,14 @@ def test_list_names_everything(bench):
 def test_other_pictures_or_versions_are_refused_before_anything_is_computed(bench_run, tmp_path):
     assert bench_run("random_init").status == 0
     path = tmp_path / "out/mini/voc_cls/random_init/seed0.json"
-    entry = json.loads(path.read_text())
+    entry = record.read(path)
     for change, message in (
         ({"data": {"voc_test": "0" * 64}}, "was made on other pictures (voc_test)"),
         ({"task_version": 0}, "was scored by version 0 of voc_cls"),
         ({"task_code": "0" * 64}, "was scored by other code of voc_cls"),
         ({"suite_sha256": "0" * 64}, "was made by other settings of suite mini"),
     ):
-        path.write_text(json.dumps(entry | change))
+        record.save(entry.model_copy(update=change), path)
         done = bench_run("imagenet")
         assert (done.status, message in done.error) == (2, True)
         assert not list((tmp_path / "out").rglob("imagenet/*"))

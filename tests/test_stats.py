@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats as reference
 
 from bench import metrics, stats
 
@@ -11,19 +12,28 @@ def problem(seed=0, n=60, classes=3):
     return scores, truth
 
 
-def test_resamples_are_n_draws_each_and_repeatable():
-    counts = stats.resamples(50, 20, seed=3)
-    assert counts.shape == (20, 50) and counts.dtype == np.uint16
-    assert (counts.sum(axis=1) == 50).all()
-    np.testing.assert_array_equal(counts, stats.resamples(50, 20, seed=3))
-    assert (counts != stats.resamples(50, 20, seed=4)).any()
+@pytest.mark.parametrize("images", [50, 51])
+def test_resamples_are_halves_in_pairs_that_share_no_image(images):
+    counts = stats.resamples(images, 21, seed=3)
+    assert counts.shape == (21, images) and counts.dtype == np.uint16
+    assert (counts.sum(axis=1) == images // 2).all() and counts.max() == 1
+    assert (counts[0:20:2] + counts[1:20:2]).max() == 1
+    np.testing.assert_array_equal(counts, stats.resamples(images, 21, seed=3))
+    assert (counts != stats.resamples(images, 21, seed=4)).any()
+
+
+def test_halves_vary_as_samples_do():
+    values = np.random.default_rng(0).normal(size=400)
+    counts = stats.resamples(400, 4000, seed=0)
+    expected = values.std(ddof=1) / np.sqrt(400)
+    assert (counts @ values / 200).std() == pytest.approx(expected, rel=0.05)
 
 
 @pytest.mark.parametrize("kind", ["area", "step", "11-point"])
 @pytest.mark.parametrize("difficult", ["ignore", "negative"])
 def test_a_resample_scores_as_the_images_repeated(kind, difficult):
     scores, truth = problem()
-    counts = stats.resamples(len(scores), 2 * stats.CHUNK + 1, seed=0)  # a partial chunk too
+    counts = np.random.default_rng(0).integers(0, 3, size=(40, len(scores))).astype(np.uint16)
     values = stats.bootstrap_map(scores, truth, counts, kind, difficult)
     expected = [
         metrics.mean_average_precision(
@@ -48,6 +58,7 @@ def test_rows_alike_differ_by_exactly_nothing():
     one = stats.bootstrap_map(scores, truth, counts)
     difference = one - stats.bootstrap_map(2 * scores + 1, truth, counts)
     assert stats.interval(difference, 0) == (0, 0)
+    assert stats.chance_above(difference) == 0.5
 
 
 def test_pairing_narrows_the_interval_of_a_difference():
@@ -81,12 +92,71 @@ def test_interval_is_the_percentiles_of_what_is_finite_moved_onto_the_value():
     assert stats.interval(samples, 40, level=0.9) == pytest.approx((-5, 85))
 
 
+def test_one_seed_leaves_the_images_alone():
+    drawn = np.random.default_rng(0).normal(size=(1, 500))
+    samples = stats.over_seeds([40.0], drawn, seed=0)
+    assert samples.mean() == pytest.approx(40)
+    np.testing.assert_allclose(samples - samples.mean(), drawn[0] - drawn[0].mean())
+
+
+def test_seeds_alone_give_the_interval_of_students_t():
+    values = np.array([40.0, 41.0, 43.5])
+    samples = stats.over_seeds(values, np.repeat(values[:, None], 4000, axis=1), seed=0)
+    expected = reference.t.interval(0.95, 2, values.mean(), reference.sem(values))
+    assert stats.interval(samples, values.mean()) == pytest.approx(expected, rel=0.01)
+
+
+def test_what_the_images_explain_is_no_variance_of_seeds():
+    rng = np.random.default_rng(0)
+    values, own = np.array([39.0, 40.0, 41.0]), rng.normal(0, 5, size=(3, 2000))
+    samples = stats.over_seeds(values, values[:, None] + own, seed=0)
+    images = own.mean(axis=0)
+    np.testing.assert_allclose(samples, 40 + images - images.mean())
+
+
+def test_images_and_seeds_add_up():
+    rng = np.random.default_rng(0)
+    values, shared = np.array([36.0, 40.0, 41.0, 44.0]), rng.normal(0, 2, size=5000)
+    samples = stats.over_seeds(values, values[:, None] + shared, seed=0)
+    spread = np.sqrt(2**2 + values.var(ddof=1) / 4 * 3)  # t with 3 degrees: variance 3
+    assert samples.mean() == pytest.approx(40.25)
+    assert samples.std() == pytest.approx(spread, rel=0.1)
+
+
+def test_seeds_of_two_rows_are_independent_and_repeatable():
+    values = np.array([30.0, 40.0, 50.0])
+    flat = np.repeat(values[:, None], 1000, axis=1)
+    one, again, other = (stats.over_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2]))
+    np.testing.assert_array_equal(one, again)
+    ranks = one.argsort().argsort(), other.argsort().argsort()
+    assert abs(np.corrcoef(*ranks)[0, 1]) < 0.15
+
+
+def test_a_ratio_has_no_interval_where_its_denominator_may_be_nothing():
+    rng = np.random.default_rng(0)
+    part, noise = np.full(1000, 2.0), rng.normal(size=1000)
+    assert stats.ratio_interval(part, 1 + noise) is None
+    assert stats.ratio_interval(part, -9 + noise) is None
+    assert stats.ratio_interval(part, np.full(1000, 8.0)) == (0.25, 0.25)
+    whole = 10 + noise
+    low, high = stats.ratio_interval(3 * whole, whole)
+    assert (low, high) == pytest.approx((3, 3))
+    low, high = stats.ratio_interval(part, whole)
+    assert low < 0.2 < high
+    assert (low, high) == pytest.approx((2 / 11.96, 2 / 8.04), rel=0.05)
+
+
+def test_a_chance_is_a_share_ties_by_half():
+    assert stats.chance_above([1.0, 2.0, 0.0, -1.0, np.nan]) == 0.625
+    assert stats.chance_above([1.0, 2.0]) == 1
+
+
 def test_mistakes_are_named():
     scores, truth = problem(n=5)
     with pytest.raises(ValueError, match=r"counts \(2, 4\) must be \(B, 5\)"):
         stats.bootstrap_map(scores, truth, np.ones((2, 4), dtype=np.uint16))
-    with pytest.raises(ValueError, match="3 resamples of 0 images"):
-        stats.resamples(0, 3, seed=0)
+    with pytest.raises(ValueError, match="3 resamples of 1 images"):
+        stats.resamples(1, 3, seed=0)
     with pytest.raises(ValueError, match="of 0 finite samples"):
         stats.interval([np.nan], 0)
     with pytest.raises(ValueError, match=r"cannot take a 95 interval"):

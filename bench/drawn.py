@@ -1,0 +1,88 @@
+"""What the resamples of a record's predictions give, kept in the cache by content."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from bench import bootstrap, boxes, metrics, record, stats
+from bench.digest import code_digest, digest
+from bench.errors import UserError
+from bench.metrics import Floats
+from bench.record import Record
+
+RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
+SEED = 0
+EXACT = 1e-6  # points by which a value may differ when it is computed again elsewhere
+
+
+def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
+    """How many pictures a record's predictions are of, and their headline, whole and resampled.
+
+    Args:
+        path: of the record.
+        found: the record.
+        cache: where what the resamples give is kept; None computes it.
+
+    Returns:
+        The number of pictures, and (1 + RESAMPLES,) values in points, the headline first.
+
+    Raises:
+        UserError: the predictions are missing or were changed, or give another headline.
+    """
+    file = record.predictions_file(path, found)
+    assert found.predictions is not None
+    kept = cache and cache / "resampled" / f"{_key(found.predictions.sha256)}.npz"
+    pictures, values = _load(kept) if kept else (0, np.empty(0))
+    if not pictures:
+        arrays = record.load_arrays(file, bootstrap.READS)
+        pictures = len(arrays["ids"])
+        values = bootstrap.drawn_values(arrays, weights(pictures))
+        if kept:
+            _keep(kept, pictures, values)
+    if found.value is None or not abs(found.value - values[0]) <= EXACT:
+        raise UserError(
+            f"{path}: says {found.value}, but its predictions give {values[0]:.4f}; "
+            "delete it and run again"
+        )
+    return pictures, values
+
+
+@lru_cache(maxsize=2)
+def weights(pictures: int) -> bootstrap.Weights:
+    """How often each picture counts: once, then in every resample, (pictures, 1 + RESAMPLES)."""
+    counts = stats.resamples(pictures, RESAMPLES, SEED)
+    return bootstrap.weights_of(np.concatenate([np.ones_like(counts[:1]), counts]))
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    files = (module.__file__ for module in (bootstrap, boxes, metrics, stats))
+    return code_digest([Path(__file__), *(Path(str(file)) for file in files)])
+
+
+def _key(predictions: str) -> str:
+    return digest([predictions, RESAMPLES, SEED, _code()])[:32]
+
+
+def _load(kept: Path) -> tuple[int, Floats]:
+    """What was kept; 0 pictures if there is nothing, or nothing whole (zip has check sums)."""
+    try:
+        with np.load(kept, allow_pickle=False) as archive:
+            return int(archive["pictures"]), archive["values"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return 0, np.empty(0)
+
+
+def _keep(kept: Path, pictures: int, values: Floats) -> None:
+    buffer = io.BytesIO()
+    np.savez(buffer, pictures=np.array(pictures), values=values)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        record.write(kept, buffer.getvalue())
+    except OSError:
+        return  # a full or read-only cache only costs time

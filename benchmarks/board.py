@@ -1,0 +1,159 @@
+"""How long `bench board` takes on many records: 12 methods x 4 tasks x 5 seeds.
+
+    python benchmarks/board.py [--keep DIR]    # DIR keeps the records, for a closer look
+
+The records are made up, at the sizes of the tiny suite: 1,283 test pictures; 20 classes for
+classification, about 30 detections a picture, confusion matrices of 21 x 21. The time is that of
+the command, as a user waits for it. Exit status 1 if the claim below does not hold.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import plugins, record, suite
+from bench.bootstrap import drawn_values, weights_of
+from bench.record import EncoderFacts, PretrainingFacts, Record
+
+METHODS = ("imagenet", "random_init", "supervised", "rotation", "colorization", "split_brain",
+           "autoencoder", "bigan", "pix2pix", "cyclegan", "jigsaw", "context_encoder")  # fmt: skip
+TASKS = ("voc_cls", "voc_cls_finetune", "voc_det", "voc_seg")
+SEEDS, PICTURES, CLASSES = 5, 1283, 20
+MAX_SECONDS = 10.0
+
+Arrays = dict[str, NDArray[Any]]
+
+
+def classification(quality: float, rng: np.random.Generator) -> Arrays:
+    """Scores of every stage, as `voc_cls` keeps them; 1.5 classes a picture."""
+    truth = np.where(np.random.default_rng(0).random((PICTURES, CLASSES)) < 0.075, 1, -1)
+    stages = (quality * truth + rng.normal(size=(5, *truth.shape))).astype(np.float32)
+    return {"scores": stages[-1], "stage_scores": stages, "truth": truth.astype(np.int8)}
+
+
+def detection(quality: float, rng: np.random.Generator) -> Arrays:
+    """2.4 objects and 30 detections a picture, a third of them near an object."""
+    fixed = np.random.default_rng(0)
+    objects, total = int(2.4 * PICTURES), 30 * PICTURES
+    corner = fixed.integers(1, 60, size=(objects, 2))
+    true_box = np.concatenate([corner, corner + fixed.integers(10, 40, size=(objects, 2))], axis=1)
+    true_image, true_class = (
+        fixed.integers(PICTURES, size=objects),
+        fixed.integers(20, size=objects),
+    )
+    near = rng.integers(objects, size=total // 3)
+    far = total - len(near)
+    low, high = rng.integers(1, 50, size=(far, 2)), rng.integers(51, 100, size=(far, 2))
+    box = np.concatenate([true_box[near] + rng.normal(0, 3, size=(len(near), 4)), np.c_[low, high]])
+    box[:, 2:] = np.maximum(box[:, 2:], box[:, :2] + 1)
+    return {
+        "image": np.r_[true_image[near], rng.integers(PICTURES, size=far)].astype(np.int32),
+        "label": np.r_[true_class[near], rng.integers(CLASSES, size=far)].astype(np.int16),
+        "score": (rng.random(total) + quality * (np.arange(total) < len(near))).astype(np.float32),
+        "box": box.astype(np.float32),
+        "true_image": true_image.astype(np.int32),
+        "true_class": true_class.astype(np.int16),
+        "true_box": true_box.astype(np.float32),
+        "true_difficult": np.random.default_rng(1).random(objects) < 0.1,
+        "counted": np.arange(CLASSES),
+        "kind": np.array(["11-point"]),
+    }  # fmt: skip
+
+
+def segmentation(quality: float, rng: np.random.Generator) -> Arrays:
+    """A confusion matrix of each picture, 128 x 96 pixels of three classes or so."""
+    confusion = rng.poisson(3, size=(PICTURES, 21, 21)) + 0
+    places = np.arange(21)
+    confusion[:, places, places] += rng.poisson(100 * quality, size=(PICTURES, 21))
+    return {"confusion": confusion.astype(np.int32), "counted": places}
+
+
+def make(out: Path) -> None:
+    """Write all records below OUT."""
+    settings = suite.load("tiny")
+    kinds = {"voc_det": detection, "voc_seg": segmentation}
+    for task in TASKS:
+        for rank, method in enumerate(METHODS):
+            for seed in range(SEEDS):
+                rng = np.random.default_rng([rank, seed])
+                arrays = kinds.get(task, classification)(1.0 - 0.05 * rank, rng)
+                arrays["ids"] = np.arange(PICTURES).astype(str)
+                save(settings, out, (method, task, seed), arrays)
+
+
+def save(
+    settings: suite.Suite, out: Path, cell: tuple[str, str, int], arrays: Mapping[str, Any]
+) -> None:
+    """One record with its predictions."""
+    method, task, seed = cell
+    once = np.ones((1, PICTURES), dtype=np.uint16)
+    about = plugins.describe("tasks", task).constants
+    found = Record(
+        suite=settings.name,
+        suite_sha256=settings.sha256,
+        suite_settings=settings.model_dump(mode="json"),
+        method=method,
+        method_code="made up",
+        task=task,
+        task_version=about["version"],
+        task_code="made up",
+        seed=seed,
+        status="ok",
+        metric=about["metric"],
+        value=float(drawn_values(arrays, weights_of(once))[0]),
+        selection={"candidates": 3, "learning_rate": 0.001},
+        encoder=EncoderFacts(backbone="made up", weights_sha256="made up", parameters=1),
+        pretraining=PretrainingFacts(
+            images_seen=1, seconds=1.0, images_per_second=1.0, monitors={}
+        ),
+        data={"voc_test": "made up"},
+        created=record.now(),
+    )
+    record.save(found, record.path_of(out, settings.name, task, method, seed), dict(arrays))
+
+
+def main() -> int:
+    """Make the records, render them, print the time; 1 if the claim fails."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--keep", type=Path, help="a folder for the records")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        out = options.keep or Path(scratch)
+        if not any(out.glob("*/*/*/*.json")):
+            make(out)
+        cold, busy, torch = render(out, Path(scratch) / "cache")
+        warm, _, _ = render(out, Path(scratch) / "cache")
+    print(f"records          {len(METHODS) * len(TASKS) * SEEDS}")
+    print(
+        f"first rendering  {cold:.1f} s (claim: under {MAX_SECONDS:g} s); {busy:.1f} s of processor"
+    )
+    print(f"any later        {warm:.1f} s, with what the cache keeps")
+    print(f"imports torch    {'yes' if torch else 'no'}")
+    return int(cold > MAX_SECONDS or torch)
+
+
+def render(out: Path, cache: Path) -> tuple[float, float, bool]:
+    """Run the command: its seconds, the processor's, and whether it imported torch."""
+    code = "import sys; from bench import cli; sys.argv = sys.argv[1:]\ntry: cli.main()\n"
+    code += "finally: sys.exit(3 * ('torch' in sys.modules))"
+    command = [sys.executable, "-c", code, "bench", "board", "--out", out, "--cache", cache]
+    start, before = time.perf_counter(), os.times()
+    status = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL).returncode
+    seconds, after = time.perf_counter() - start, os.times()
+    if status not in (0, 3):
+        raise SystemExit(f"bench board ended with status {status}")
+    busy = after.children_user + after.children_system
+    return seconds, busy - before.children_user - before.children_system, status == 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

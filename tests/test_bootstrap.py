@@ -1,0 +1,111 @@
+"""The fast resampled headline against the metrics, one resample after another."""
+
+import numpy as np
+import pytest
+
+from bench import bootstrap, metrics, rescore, stats
+
+
+def counts_of(pictures, resamples=70, seed=0):
+    """Any integer weights: some resamples lack most pictures, others repeat them."""
+    return np.random.default_rng(seed).integers(0, 4, size=(resamples, pictures)).astype(np.uint16)
+
+
+def drawn_values(predictions, counts):
+    return bootstrap.drawn_values(predictions, bootstrap.weights_of(counts))
+
+
+def classification(seed=0, n=60, classes=3):
+    rng = np.random.default_rng(seed)
+    truth = rng.choice([1, -1, 0], p=[0.25, 0.65, 0.1], size=(n, classes)).astype(np.int8)
+    scores = (truth + rng.normal(size=(n, classes))).round(1)  # rounded: ties
+    return {"ids": np.arange(n), "scores": scores, "truth": truth}
+
+
+def detection(seed=0, n=40, classes=4):
+    """Objects, detections near them and anywhere; the last class has no detection at all."""
+    rng = np.random.default_rng(seed)
+    objects = 3 * n
+    corner = rng.integers(1, 60, size=(objects, 2))
+    true_box = np.concatenate([corner, corner + rng.integers(8, 30, size=(objects, 2))], axis=1)
+    source = rng.integers(objects, size=2 * objects)
+    box = true_box[source] + rng.normal(0, 3, size=(len(source), 4))
+    box[:, 2:] = np.maximum(box[:, 2:], box[:, :2] + 1)
+    true_class = rng.integers(classes, size=objects)
+    true_image = rng.integers(n, size=objects)
+    label = np.where(rng.random(len(source)) < 0.8, true_class[source], 0)
+    return {
+        "ids": np.arange(n),
+        "image": true_image[source],
+        "label": np.minimum(label, classes - 2),
+        "score": rng.random(len(source)).round(2),
+        "box": box,
+        "true_image": true_image,
+        "true_class": true_class,
+        "true_box": true_box.astype(float),
+        "true_difficult": rng.random(objects) < 0.15,
+        "counted": np.arange(classes),
+    }
+
+
+@pytest.mark.parametrize("kind", ["area", "step", "11-point"])
+def test_pictures_score_as_if_they_were_repeated(kind):
+    found = classification()
+    counts = counts_of(60)
+    expected = [
+        100
+        * metrics.mean_average_precision(
+            np.repeat(found["scores"], copies, axis=0),
+            np.repeat(found["truth"], copies, axis=0),
+            kind,
+        )
+        for copies in counts
+    ]
+    values = drawn_values(found | {"kind": np.array([kind])}, counts)
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["area", "11-point"])
+@pytest.mark.parametrize("seed", range(3))
+def test_detections_score_as_the_metric_says(kind, seed):
+    found = detection(seed) | {"kind": np.array([kind])}
+    counts = counts_of(40)
+    counts[0] = 0
+    values = drawn_values(found, counts)
+    assert np.isnan(values[0])
+    np.testing.assert_allclose(values, rescore.bootstrap(found, counts), rtol=0, atol=1e-9)
+
+
+def test_masks_score_as_the_metric_says():
+    rng = np.random.default_rng(0)
+    each = rng.integers(0, 50, size=(30, 5, 5))
+    each[:, 3] = each[:, :, 3] = 0  # a class that is nowhere
+    found = {"ids": np.arange(30), "confusion": each, "counted": np.arange(5)}
+    counts = counts_of(30)
+    expected = [
+        100 * metrics.mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts
+    ]
+    np.testing.assert_allclose(drawn_values(found, counts), expected, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("predictions", [classification(), detection()])
+def test_every_picture_once_is_the_headline(predictions):
+    once = np.ones((1, len(predictions["ids"])), dtype=np.uint16)
+    value = drawn_values(predictions, once)
+    assert value == pytest.approx([rescore.headline(predictions)], abs=1e-9)
+
+
+def test_the_eleven_recalls_are_compared_exactly():
+    # Three of ten positives are found at precision 1: recall .3 counts, though 3 * .1 > .3.
+    positive = np.zeros(110, dtype=bool)
+    positive[:3] = positive[-7:] = True
+    weights = np.ones((110, 2), dtype=np.float32)
+    value = bootstrap.ranked_precisions(
+        -np.arange(110.0), positive, np.arange(110), weights, "11-point"
+    )
+    assert value == pytest.approx((4 + 7 * 10 / 110) / 11)
+
+
+def test_pictures_beyond_what_sixteen_bits_count_are_refused():
+    with pytest.raises(ValueError, match="70000 images"):
+        stats.resamples(70_000, 2, seed=0)
