@@ -181,13 +181,11 @@ def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:
 
 
 def _ious(predictions: Predictions, weights: Weights) -> Floats:
-    """Intersection over union of every class that counts on every resample, (C, B)."""
+    """Intersection over union of every class on every resample, (C, B); nan where it is absent."""
     each = predictions["confusion"].astype(np.float64)
     both = np.diagonal(each, axis1=1, axis2=2)
     sides = each.sum(1) + each.sum(2) - both
-    counted = predictions["counted"]
-    drawn = weights.astype(np.float64)
-    shared, union = (part[:, counted].T @ drawn for part in (both, sides))
+    shared, union = (part.T @ weights.astype(np.float64) for part in (both, sides))
     return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
 
 
