@@ -1,4 +1,4 @@
-"""The command line: bench run, list, board."""
+"""The command line: bench run, list, board, compare."""
 
 from __future__ import annotations
 
@@ -25,6 +25,16 @@ OUT = Path("results/local")
 
 Kind = Literal["methods", "tasks", "suites"]
 Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
+Cache = Annotated[Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be made again.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Where the suite's pictures lie.")]
+SuiteName = Annotated[
+    str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
+]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
 
 
@@ -32,22 +42,13 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceba
 def run(
     methods: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
     tasks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
-    suite_: Annotated[
-        str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
-    ] = "mini",
+    suite_: SuiteName = "mini",
     seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
-    data_root: Annotated[Path | None, typer.Option(help="Where the suite's pictures lie.")] = None,
+    data_root: DataRoot = None,
     out: Out = OUT,
-    cache: Annotated[
-        Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be computed again.")
-    ] = CACHE,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")
-    ] = "auto",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
-    ] = None,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    set_: Overrides = None,
     verbose: Verbose = False,
 ) -> None:
     """Plan the cells, skip those recorded, run the rest, render the board."""
@@ -69,10 +70,15 @@ def run(
     reporter = Reporter()
     reporter.console.quiet = not processes.is_main()
     board = run_request(request, reporter)
-    stdout = Console(width=None if sys.stdout.isatty() else 140, quiet=not processes.is_main())
+    stdout = _stdout()
     for table in board.tables:
         stdout.print(leaderboard.terminal(table))
     raise typer.Exit(1 if board.failed(request.methods, request.tasks) else 0)
+
+
+def _stdout() -> Console:
+    """Where results go: as wide as the terminal, or 140 columns."""
+    return Console(width=None if sys.stdout.isatty() else 140, quiet=not processes.is_main())
 
 
 @app.command("list")
@@ -116,6 +122,21 @@ def board(
             typer.echo(folder / "LEADERBOARD.md")
         elif files := leaderboard.stale(found, folder):
             raise UserError(f"{folder}: {', '.join(files)} is stale; run bench board --out {out}")
+
+
+@app.command()
+def compare(
+    one: Annotated[str, typer.Argument(metavar="A", help="METHOD, FOLDER/METHOD or FOLDER.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    out: Annotated[Path, typer.Option(help="Where methods and suites are looked up.")] = OUT,
+    verbose: Verbose = False,
+) -> None:
+    """Compare two rows: difference, interval, classes, and every setting in which they differ."""
+    from bench import compare as rows
+
+    stdout = _stdout()
+    for part in rows.render(rows.compare(one, other, out), one, other):
+        stdout.print(part, highlight=False, markup=False)
 
 
 def main() -> None:
