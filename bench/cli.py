@@ -1,8 +1,9 @@
-"""The command line: bench run, list, board, compare."""
+"""The command line: bench run, list, board, compare, check."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -137,6 +138,33 @@ def compare(
     stdout = _stdout()
     for part in rows.render(rows.compare(one, other, out), one, other):
         stdout.print(part, highlight=False, markup=False)
+
+
+@app.command()
+def check(
+    reference: Annotated[Path, typer.Option(help="Records to compare with, and order.toml.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the cells are run; those recorded there are taken. Else a temporary folder."
+        ),
+    ] = None,
+    data_root: DataRoot = None,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    verbose: Verbose = False,
+) -> None:
+    """Run the cells of a reference and say what moved; status 1 if anything did."""
+    from bench import check as checks
+    from bench.plan import Places
+
+    with tempfile.TemporaryDirectory() as temporary:
+        places = Places(out or Path(temporary), cache, data_root, device)
+        verdicts, pairs = checks.check(reference, places, Reporter())
+    stdout = _stdout()
+    for part in checks.render(verdicts, pairs):
+        stdout.print(part, highlight=False, markup=False)
+    raise typer.Exit(1 if checks.failed(verdicts, pairs) else 0)
 
 
 def main() -> None:
