@@ -1,4 +1,4 @@
-"""The command line: bench run, list, board, compare, check."""
+"""The command line: bench run, list, board, compare, check, reported."""
 
 from __future__ import annotations
 
@@ -165,6 +165,22 @@ def check(
     for part in checks.render(verdicts, pairs):
         stdout.print(part, highlight=False, markup=False)
     raise typer.Exit(1 if checks.failed(verdicts, pairs) else 0)
+
+
+@app.command()
+def reported(
+    out: Annotated[Path, typer.Option(help="The folder of CSV files.")] = Path("results/reported"),
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Render the literature's numbers, which are never ranked with measured ones."""
+    from bench import reported as literature
+
+    if not check:
+        literature.write(out)
+        typer.echo(out / literature.PAGE)
+    elif literature.stale(out):
+        raise UserError(f"{out / literature.PAGE} is stale; run bench reported --out {out}")
 
 
 def main() -> None:

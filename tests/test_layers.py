@@ -18,10 +18,11 @@ USERS = {
     "plan": {"cli", "run", "cell", "check", "reproduce"},
     "board": {"cli", "run", "leaderboard", "plots", "compare", "check"},
     "leaderboard": {"cli", "run"},
-    "plots": {"leaderboard"},
+    "plots": {"leaderboard", "reported"},
     "compare": {"cli", "check"},
     "check": {"cli", "reproduce"},
     "reproduce": {"cli"},
+    "reported": {"cli"},
 }
 
 
