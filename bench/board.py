@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import record
+from bench import audit, record
+from bench.audit import Audit
 from bench.errors import UserError
 from bench.record import Record
 from bench.rescore import bootstrap, headline, images
@@ -128,7 +129,8 @@ def load(folder: Path) -> Board:
     for path, found in records.items():
         by_task[found.task][path] = found
     first = next(iter(records.values()))
-    tables = tuple(_table(task, group) for task, group in sorted(by_task.items()))
+    audited = audit.read(folder)
+    tables = tuple(_table(task, group, audited) for task, group in sorted(by_task.items()))
     return Board(first.suite, first.suite_sha256, first.suite_settings, tables)
 
 
@@ -142,7 +144,7 @@ def _check_same(records: Mapping[Path, Record], what: str, read: Any) -> None:
         raise UserError(f"{one} and {two} differ in the {what}: never in one table; move one away")
 
 
-def _table(task: str, records: Mapping[Path, Record]) -> Table:
+def _table(task: str, records: Mapping[Path, Record], audited: Audit | None) -> Table:
     _check_same(records, "task version", lambda r: r.task_version)
     _check_same(records, f"settings of {task}", lambda r: json.dumps(r.tuning, sort_keys=True))
     for name in sorted({name for r in records.values() for name in r.data}):
@@ -164,7 +166,7 @@ def _table(task: str, records: Mapping[Path, Record]) -> Table:
             _check_value(path, found, arrays)
             samples[found.method].append(bootstrap(arrays, counts))
     means = {method: np.mean(drawn, axis=0) for method, drawn in samples.items()}
-    rows = [_row(method, groups, means) for method in groups]
+    rows = [_row(method, groups, means, audited) for method in groups]
     ranked = sorted(rows, key=lambda r: (r.value is None, -(r.value.value if r.value else 0)))
     return Table(task, tuple(ranked))
 
@@ -179,7 +181,12 @@ def _check_value(path: Path, found: Record, arrays: Mapping[str, NDArray[Any]]) 
         )
 
 
-def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Samples]) -> Row:
+def _row(
+    method: str,
+    groups: Mapping[str, list[Record]],
+    means: Mapping[str, Samples],
+    audited: Audit | None,
+) -> Row:
     """A method's row from the bootstrap samples of all methods, mean over seeds."""
     row = Row(method, tuple(sorted(groups[method], key=lambda r: r.seed)))
     values = {m: float(np.mean([r.value for r in groups[m] if r.status == "ok"])) for m in means}
@@ -203,7 +210,7 @@ def _row(method: str, groups: Mapping[str, list[Record]], means: Mapping[str, Sa
         untrained=untrained,
         over_untrained=over[untrained] if untrained else None,
         closed=(values[method] - values[FLOOR]) / whole if whole else None,
-        flags=tuple(_flags(row, over)),
+        flags=(*_flags(row, over), *audit.flags(audited, row.scored)),
     )
 
 

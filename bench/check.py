@@ -4,9 +4,9 @@ Three questions are exact on any machine: does the metric give the reference's v
 reference's predictions, does it give the new value for the new predictions, is the list of test
 pictures the same? The fourth is how far a value may move. The same seed on the same machine gives
 the same bytes; other machines and library versions round otherwise, and training amplifies that.
-So a value may move by what the test pictures cannot tell from nothing: it has moved if the paired
-95 % interval of new less reference, over the same pictures, does not hold 0. The paired interval
-is 0 wide where nothing changed, and narrow where little did. What a board would not print
+So a value may move by what the test pictures cannot tell from nothing: by `WIDTH` times the half of
+the paired 95 % interval of new less reference, over the same pictures, that lies towards 0. That
+interval has no width where nothing changed, little where little did. What a board would not print
 (`PRINTED`) never counts. Imports torch only to compute.
 """
 
@@ -33,6 +33,7 @@ from bench.record import Record
 from bench.rescore import headline
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
+WIDTH = 1.5  # three standard errors, not two: else 1 cell in 20 would move by chance alone
 PRINTED = 0.05  # points: half of a board's last digit
 
 Found = tuple[Path, Record]
@@ -166,7 +167,7 @@ def judge(old: Found, new: Found) -> Verdict:
         return replace(verdict, moved="other test pictures: make a new reference")
     difference, _, _ = contrast([new], [old])
     value, low, high = difference.value, difference.low, difference.high
-    tolerance = max(PRINTED, value - low if value > 0 else high - value)
+    tolerance = max(PRINTED, WIDTH * (value - low if value > 0 else high - value))
     return replace(
         verdict,
         difference=difference,

@@ -1,4 +1,4 @@
-"""The command line: bench run, list, board, compare, check, reported."""
+"""The command line: bench run, list, board, compare, check, reported, audit."""
 
 from __future__ import annotations
 
@@ -181,6 +181,33 @@ def reported(
         typer.echo(out / literature.PAGE)
     elif literature.stale(out):
         raise UserError(f"{out / literature.PAGE} is stale; run bench reported --out {out}")
+
+
+@app.command()
+def audit(
+    suite_: SuiteName = "mini",
+    tasks: Annotated[str, typer.Option(help="Whose test lists are searched.")] = "all",
+    data_root: DataRoot = None,
+    out: Out = OUT,
+    cache: Cache = CACHE,
+    set_: Overrides = None,
+    verbose: Verbose = False,
+) -> None:
+    """Search the pretraining corpus for near-duplicates of test pictures; the board counts them."""
+    from bench import audit as audits
+
+    chosen = suite.load(suite_, set_)
+    selected = [plugins.describe("tasks", name) for name in plugins.select("tasks", tasks)]
+    reads = {name for task in selected for name in task.constants["reads"]}
+    found = audits.search(chosen, reads, data_root, cache, Reporter())
+    path = audits.save(found, out / chosen.name)
+    for name, searched in found.tests.items():
+        count = found.contaminated({name})
+        typer.echo(
+            f"{name}: {count} of {searched.pictures:,} test pictures have a near-duplicate among "
+            f"{found.corpus.pictures:,} corpus pictures"
+        )
+    typer.echo(f"{path}; bench board --out {out} counts it")
 
 
 def main() -> None:

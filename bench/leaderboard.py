@@ -94,7 +94,9 @@ def markdown(board: Board) -> str:
     """LEADERBOARD.md: what was measured, on what, and how sure it is."""
     overview = [_overview(board)] if len(board.tables) > 1 else []
     sections = [_section(board, table) for table in board.tables]
-    parts = [_title(board), *overview, *sections, READING]
+    audited = any("test pictures" in flag for t in board.tables for r in t.rows for flag in r.flags)
+    contaminated = [CONTAMINATED] if audited else []
+    parts = [_title(board), *overview, *sections, READING, *contaminated]
     return "\n\n".join(parts) + "\n"
 
 
@@ -294,3 +296,6 @@ READING = f"""## How to read this
 
 Each row's records lie beside this file, TASK/METHOD/seedK.json, with per-image predictions in
 seedK.npz."""
+
+CONTAMINATED = """`contaminated`: so many test pictures have a near-duplicate in the corpus that
+the row was pretrained on; audit.json beside this file lists them."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from pydantic import ValidationError
 from bench import plugins, record
 from bench.errors import UserError
 from bench.record import Record
-from bench.suite import TUNED, Suite
+from bench.suite import TUNED, Suite, tuples
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def suite_of(path: Path, found: Record) -> Suite:
         UserError: this version of the harness reads suites otherwise.
     """
     try:
-        return Suite.model_validate_json(json.dumps(found.suite_settings))
+        return Suite.model_validate(tuples(found.suite_settings))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -23,6 +23,8 @@ USERS = {
     "check": {"cli", "reproduce"},
     "reproduce": {"cli"},
     "reported": {"cli"},
+    "audit": {"cli", "board"},
+    "duplicates": {"audit"},
 }
 
 

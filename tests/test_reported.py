@@ -105,9 +105,3 @@ def test_the_command_renders_and_sees_a_stale_page(bench, tmp_path):
     save(tmp_path, GOOD)
     done = bench("reported", "--out", tmp_path, "--check")
     assert (done.status, "REPORTED.md is stale" in done.error) == (2, True)
-
-
-def test_no_measured_board_reads_them():
-    for name in ("board", "leaderboard"):
-        source = Path(reported.__file__).with_name(f"{name}.py").read_text()
-        assert "reported" not in source
