@@ -234,10 +234,8 @@ def render(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> Iterator[Grid 
         yield f"{where} by {_estimate(pair.difference)}: {word}"
     moved = sum(bool(row.moved) for row in verdicts)
     wrong = sum(not pair.holds for pair in pairs)
-    yield (
-        f"{moved} of {len(verdicts)} cells moved; {wrong} of {len(pairs)} declared pairs "
-        "in another order"
-    )
+    order = f"; {wrong} of {len(pairs)} declared pairs in another order" if pairs else ""
+    yield f"{moved} of {len(verdicts)} cells moved{order}"
 
 
 def _estimate(found: Estimate | None) -> str:

@@ -1,4 +1,4 @@
-"""The command line: bench run, list, board, compare, check, reported, audit."""
+"""The command line: bench run, list, board, compare, check, reproduce, reported, audit."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ app = typer.Typer(
 )
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
+
+ALIKE = "code, data, packages and machine are those of the record"
+SAME = "every number came out the same"
 
 Kind = Literal["methods", "tasks", "suites"]
 Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
@@ -165,6 +168,44 @@ def check(
     for part in checks.render(verdicts, pairs):
         stdout.print(part, highlight=False, markup=False)
     raise typer.Exit(1 if checks.failed(verdicts, pairs) else 0)
+
+
+@app.command()
+def reproduce(
+    path: Annotated[Path, typer.Argument(metavar="RECORD", help="A seedK.json.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the new record goes; else a temporary folder.")
+    ] = None,
+    data_root: DataRoot = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Else a temporary one, so that all is made again.")
+    ] = None,
+    device: Device = "auto",
+    verbose: Verbose = False,
+) -> None:
+    """Make a record again from what it says; status 1 if its value moves beyond its tolerance."""
+    from bench import check as checks
+    from bench import reproduce as again
+    from bench.plan import Places
+    from bench.settings import table
+
+    stdout = _stdout()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        places = Places(out or folder / "out", cache or folder / "cache", data_root, device)
+        what = again.prepare(path, places)
+        reporter = Reporter()
+        differ, data = again.present(what, reporter)
+        title = "what differs from the record"
+        stdout.print(table(title, ("setting", "then", "now"), differ) if differ else ALIKE)
+        new = again.run(what, data, reporter)
+        moved = again.numbers(what.found, new[1])
+        title = "what came out otherwise"
+        stdout.print(table(title, ("number", "then", "now"), moved) if moved else SAME)
+        verdict = again.verdict(what, new)
+    for part in checks.render([verdict], []):
+        stdout.print(part, highlight=False, markup=False)
+    raise typer.Exit(1 if checks.failed([verdict], []) else 0)
 
 
 @app.command()
