@@ -1,13 +1,19 @@
 """Whether the numbers of a reference still come out: `bench check`.
 
-Three questions are exact on any machine: does the metric give the reference's value for the
-reference's predictions, does it give the new value for the new predictions, is the list of test
-pictures the same? The fourth is how far a value may move. The same seed on the same machine gives
-the same bytes; other machines and library versions round otherwise, and training amplifies that.
-So a value may move by what the test pictures cannot tell from nothing: by `WIDTH` times the half of
-the paired 95 % interval of new less reference, over the same pictures, that lies towards 0. That
-interval has no width where nothing changed, little where little did. What a board would not print
-(`PRINTED`) never counts. Imports torch only to compute.
+Exact on any machine: does the metric give the reference's value for the reference's predictions,
+does it give the new value for the new predictions, is the list of test pictures the same?
+
+How far a value may move is not. The same seed on the same machine gives the same bytes; other
+machines and library versions round otherwise, and training amplifies that. So a value may move by
+what the test pictures cannot tell from nothing: by `WIDTH` times the half of the paired 95 %
+interval of new less reference, over the same pictures, that lies towards 0. That interval has no
+width where nothing changed, little where little did. What a board would not print (`PRINTED`)
+never counts.
+
+That alone would miss a fault that leaves the mean where it was, such as an input that is no longer
+normalised. So where a frozen encoder has the same weights, byte for byte, nothing amplifies
+rounding, and the scores of the pictures must be the same too, as `ALIKE` says. Imports torch only
+to compute.
 """
 
 from __future__ import annotations
@@ -19,12 +25,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from rich import box
 from rich.table import Table as Grid
 
 from bench import plan, record
 from bench.board import EXACT, Estimate
-from bench.compare import contrast, same_pictures
+from bench.compare import Arrays, contrast, same_pictures
 from bench.digest import digest
 from bench.errors import UserError, unknown
 from bench.plan import Cell, Places
@@ -34,6 +41,7 @@ from bench.rescore import headline
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
 WIDTH = 1.5  # three standard errors, not two: else 1 cell in 20 would move by chance alone
+ALIKE = 0.99  # least correlation of a class's scores, median of the classes; see docs/design.md
 PRINTED = 0.05  # points: half of a board's last digit
 
 Found = tuple[Path, Record]
@@ -167,14 +175,32 @@ def judge(old: Found, new: Found) -> Verdict:
         return replace(verdict, moved="other test pictures: make a new reference")
     difference, _, _ = contrast([new], [old])
     value, low, high = difference.value, difference.low, difference.high
+    moved = ""
+    alike = _likeness(before, arrays[0], after, arrays[1])
+    if alike < ALIKE:
+        moved = f"the same weights give other scores: correlation {alike:.3f}"
     tolerance = max(PRINTED, WIDTH * (value - low if value > 0 else high - value))
     return replace(
         verdict,
         difference=difference,
         tolerance=tolerance,
-        moved="beyond its tolerance" if abs(value) > tolerance else "",
+        moved="beyond its tolerance" if abs(value) > tolerance else moved,
         same=before.predictions == after.predictions,
     )
+
+
+def _likeness(before: Record, old: Arrays, after: Record, new: Arrays) -> float:
+    """Correlation of the scores that one frozen encoder gives, median of the classes.
+
+    1 where the weights differ, or a task trains more than a linear model on them.
+    """
+    weights = {found.encoder and found.encoder.weights_sha256 for found in (before, after)}
+    if len(weights) > 1 or before.tuning or "scores" not in old:
+        return 1.0
+    if old["scores"].shape != new["scores"].shape:
+        return 0.0
+    each = [np.corrcoef(a, b)[0, 1] for a, b in zip(old["scores"].T, new["scores"].T, strict=True)]
+    return float(np.median(each))
 
 
 def declared_order(path: Path, records: Iterable[Record]) -> list[Pair]:
