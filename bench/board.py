@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bench import comparable, record, stats
+from bench import audit, comparable, record, stats
+from bench.audit import Audit
 from bench.drawn import RESAMPLES as RESAMPLES
 from bench.drawn import SEED, drawn
 from bench.errors import UserError
@@ -154,11 +155,14 @@ def load(folder: Path, cache: Path | None = None) -> Board:
     for path, found in records.items():
         by_task[found.task][path] = found
     first = next(iter(records.values()))
-    tables = tuple(_table(task, group, cache) for task, group in sorted(by_task.items()))
+    audited = audit.read(folder)
+    tables = tuple(_table(task, group, cache, audited) for task, group in sorted(by_task.items()))
     return Board(first.suite, first.suite_sha256, first.suite_settings, tables)
 
 
-def _table(task: str, records: Mapping[Path, Record], cache: Path | None) -> Table:
+def _table(
+    task: str, records: Mapping[Path, Record], cache: Path | None, audited: Audit | None
+) -> Table:
     comparable.check_table(records, task)
     groups: dict[str, list[Record]] = defaultdict(list)
     values_of: dict[str, list[Floats]] = defaultdict(list)
@@ -182,7 +186,9 @@ def _table(task: str, records: Mapping[Path, Record], cache: Path | None) -> Tab
     ranked = sorted(groups, key=lambda m: (m not in values, -values.get(m, 0.0)))
     pairs = _pairs(values, samples)
     nexts = dict(pairwise(method for method in ranked if method in values))
-    rows = tuple(_row(method, groups, values, samples, pairs, nexts) for method in ranked)
+    rows = tuple(
+        _row(method, groups, values, samples, pairs, nexts, audited) for method in ranked
+    )
     return Table(task, rows, next(iter(sizes), 0), pairs)
 
 
@@ -207,6 +213,7 @@ def _row(
     samples: Mapping[str, Floats],
     pairs: Mapping[tuple[str, str], Pair],
     nexts: Mapping[str, str],
+    audited: Audit | None,
 ) -> Row:
     row = Row(method, tuple(sorted(groups[method], key=lambda r: r.seed)))
     if method not in values:
@@ -233,7 +240,10 @@ def _row(
         rank=1 + sum(other.high < 0 for other in others),
         last_rank=len(values) - sum(other.low > 0 for other in others),
         above_next=pairs[method, following].above if following else None,
-        flags=tuple(flags(row.records, {m: (e.low, e.high) for m, e in gained.items()})),
+        flags=(
+            *flags(row.records, {m: (e.low, e.high) for m, e in gained.items()}),
+            *audit.flags(audited, row.scored),
+        ),
     )
 
 

@@ -26,19 +26,36 @@ from bench.record import EncoderFacts, PretrainingFacts, Record
 from bench.task import Scores, Task
 
 
-def compute(cells: Sequence[Cell], request: Request, reporter: Reporter) -> None:
+def opened(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Data:
+    """The data that some cells read, opened and checked.
+
+    Raises:
+        UserError: they cannot be used.
+    """
+    reads = set[str]()
+    for cell in cells:
+        reads |= {*plugins.load("methods", cell.method).reads}
+        reads |= {*plugins.load("tasks", cell.task).reads}
+    return open_data(request.suite, request.data_root, reads, request.cache, reporter)
+
+
+def compute(
+    cells: Sequence[Cell], request: Request, reporter: Reporter, data: Data | None = None
+) -> None:
     """Compute and record every cell; one that fails is recorded as failed, and the rest go on.
+
+    Args:
+        cells: those of one encoder follow one another.
+        request: how, and where to.
+        reporter: where progress is shown.
+        data: what `opened` gave, if it was called before.
 
     Raises:
         UserError: the data or the output folder cannot be used at all.
     """
     processes.join()
     device = select_device(request.device)
-    reads = set[str]()
-    for cell in cells:
-        reads |= {*plugins.load("methods", cell.method).reads}
-        reads |= {*plugins.load("tasks", cell.task).reads}
-    data = open_data(request.suite, request.data_root, reads, request.cache, reporter)
+    data = data or opened(cells, request, reporter)
     plan.check_data(cells, request, data.fingerprints())
     for (method, seed), group in itertools.groupby(cells, key=lambda c: (c.method, c.seed)):
         reporter.cell = f"{method} seed {seed}: "

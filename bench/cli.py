@@ -1,8 +1,9 @@
-"""The command line: bench run, list, board."""
+"""The command line: bench run, list, board, compare, check, reproduce, reported, audit."""
 
 from __future__ import annotations
 
 import sys
+import tempfile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,10 +24,20 @@ app = typer.Typer(
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
 
+ALIKE = "code, data, packages and machine are those of the record"
+SAME = "every number came out the same"
+
 Kind = Literal["methods", "tasks", "suites"]
 Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
-Cache = Annotated[
-    Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be computed again.")
+Cache = Annotated[Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be made again.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Where the suite's pictures lie.")]
+SuiteName = Annotated[
+    str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
 
@@ -35,20 +46,13 @@ Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceba
 def run(
     methods: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
     tasks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
-    suite_: Annotated[
-        str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
-    ] = "mini",
+    suite_: SuiteName = "mini",
     seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
-    data_root: Annotated[Path | None, typer.Option(help="Where the suite's pictures lie.")] = None,
+    data_root: DataRoot = None,
     out: Out = OUT,
     cache: Cache = CACHE,
-    device: Annotated[
-        str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")
-    ] = "auto",
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
-    ] = None,
+    device: Device = "auto",
+    set_: Overrides = None,
     verbose: Verbose = False,
 ) -> None:
     """Plan the cells, skip those recorded, run the rest, render the board."""
@@ -70,10 +74,15 @@ def run(
     reporter = Reporter()
     reporter.console.quiet = not processes.is_main()
     board = run_request(request, reporter)
-    stdout = Console(width=None if sys.stdout.isatty() else 140, quiet=not processes.is_main())
+    stdout = _stdout()
     for table in board.tables:
         stdout.print(leaderboard.terminal(table))
     raise typer.Exit(1 if board.failed(request.methods, request.tasks) else 0)
+
+
+def _stdout() -> Console:
+    """Where results go: as wide as the terminal, or 140 columns."""
+    return Console(width=None if sys.stdout.isatty() else 140, quiet=not processes.is_main())
 
 
 @app.command("list")
@@ -118,6 +127,129 @@ def board(
             typer.echo(folder / "LEADERBOARD.md")
         elif files := leaderboard.stale(found, folder):
             raise UserError(f"{folder}: {', '.join(files)} is stale; run bench board --out {out}")
+
+
+@app.command()
+def compare(
+    one: Annotated[str, typer.Argument(metavar="A", help="METHOD, FOLDER/METHOD or FOLDER.")],
+    other: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    out: Annotated[Path, typer.Option(help="Where methods and suites are looked up.")] = OUT,
+    verbose: Verbose = False,
+) -> None:
+    """Compare two rows: difference, interval, classes, and every setting in which they differ."""
+    from bench import compare as rows
+
+    stdout = _stdout()
+    for part in rows.render(rows.compare(one, other, out), one, other):
+        stdout.print(part, highlight=False, markup=False)
+
+
+@app.command()
+def check(
+    reference: Annotated[Path, typer.Option(help="Records to compare with, and order.toml.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the cells are run; those recorded there are taken. Else a temporary folder."
+        ),
+    ] = None,
+    data_root: DataRoot = None,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    verbose: Verbose = False,
+) -> None:
+    """Run the cells of a reference and say what moved; status 1 if anything did."""
+    from bench import check as checks
+    from bench.plan import Places
+
+    with tempfile.TemporaryDirectory() as temporary:
+        places = Places(out or Path(temporary), cache, data_root, device)
+        verdicts, pairs = checks.check(reference, places, Reporter())
+    stdout = _stdout()
+    for part in checks.render(verdicts, pairs):
+        stdout.print(part, highlight=False, markup=False)
+    raise typer.Exit(1 if checks.failed(verdicts, pairs) else 0)
+
+
+@app.command()
+def reproduce(
+    path: Annotated[Path, typer.Argument(metavar="RECORD", help="A seedK.json.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Where the new record goes; else a temporary folder.")
+    ] = None,
+    data_root: DataRoot = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Else a temporary one, so that all is made again.")
+    ] = None,
+    device: Device = "auto",
+    verbose: Verbose = False,
+) -> None:
+    """Make a record again from what it says; status 1 if its value moves beyond its tolerance."""
+    from bench import check as checks
+    from bench import reproduce as again
+    from bench.plan import Places
+    from bench.settings import table
+
+    stdout = _stdout()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        places = Places(out or folder / "out", cache or folder / "cache", data_root, device)
+        what = again.prepare(path, places)
+        reporter = Reporter()
+        differ, data = again.present(what, reporter)
+        title = "what differs from the record"
+        stdout.print(table(title, ("setting", "then", "now"), differ) if differ else ALIKE)
+        new = again.run(what, data, reporter)
+        moved = again.numbers(what.found, new[1])
+        title = "what came out otherwise"
+        stdout.print(table(title, ("number", "then", "now"), moved) if moved else SAME)
+        verdict = again.verdict(what, new)
+    for part in checks.render([verdict], []):
+        stdout.print(part, highlight=False, markup=False)
+    raise typer.Exit(1 if checks.failed([verdict], []) else 0)
+
+
+@app.command()
+def reported(
+    out: Annotated[Path, typer.Option(help="The folder of CSV files.")] = Path("results/reported"),
+    check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Render the literature's numbers, which are never ranked with measured ones."""
+    from bench import reported as literature
+
+    if not check:
+        literature.write(out)
+        typer.echo(out / literature.PAGE)
+    elif literature.stale(out):
+        raise UserError(f"{out / literature.PAGE} is stale; run bench reported --out {out}")
+
+
+@app.command()
+def audit(
+    suite_: SuiteName = "mini",
+    tasks: Annotated[str, typer.Option(help="Whose test lists are searched.")] = "all",
+    data_root: DataRoot = None,
+    out: Out = OUT,
+    cache: Cache = CACHE,
+    set_: Overrides = None,
+    verbose: Verbose = False,
+) -> None:
+    """Search the pretraining corpus for near-duplicates of test pictures; the board counts them."""
+    from bench import audit as audits
+
+    chosen = suite.load(suite_, set_)
+    selected = [plugins.describe("tasks", name) for name in plugins.select("tasks", tasks)]
+    reads = {name for task in selected for name in task.constants["reads"]}
+    found = audits.search(chosen, reads, data_root, cache, Reporter())
+    path = audits.save(found, out / chosen.name)
+    for name, searched in found.tests.items():
+        count = found.contaminated({name})
+        typer.echo(
+            f"{name}: {count} of {searched.pictures:,} test pictures have a near-duplicate among "
+            f"{found.corpus.pictures:,} corpus pictures"
+        )
+    typer.echo(f"{path}; bench board --out {out} counts it")
 
 
 def main() -> None:

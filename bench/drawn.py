@@ -53,9 +53,9 @@ def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
 
 
 @lru_cache(maxsize=2)
-def weights(pictures: int) -> bootstrap.Weights:
+def weights(pictures: int, seed: int = SEED) -> bootstrap.Weights:
     """How often each picture counts: once, then in every resample, (pictures, 1 + RESAMPLES)."""
-    counts = stats.resamples(pictures, RESAMPLES, SEED)
+    counts = stats.resamples(pictures, RESAMPLES, seed)
     return bootstrap.weights_of(np.concatenate([np.ones_like(counts[:1]), counts]))
 
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from bench import plugins, record
 from bench.errors import UserError
 from bench.record import Record
-from bench.suite import TUNED, Suite
+from bench.suite import TUNED, Suite, tuples
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,58 @@ def cells(request: Request) -> list[Cell]:
         for seed in range(request.seeds)
         for task in request.tasks
     ]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where cells that stand recorded elsewhere are run again.
+
+    Attributes:
+        out: where the new records go.
+        cache: where what can be computed again goes.
+        data_root: where the pictures lie, for suites that do not render their own.
+        device: a torch device's name, or `auto`.
+    """
+
+    out: Path
+    cache: Path
+    data_root: Path | None = None
+    device: str = "auto"
+
+    def request(self, path: Path, found: Record) -> Request:
+        """The request that makes a record again.
+
+        Raises:
+            UserError: this version of the harness reads the record's suite otherwise.
+        """
+        suite = suite_of(path, found)
+        return Request(
+            suite=suite,
+            methods=(found.method,),
+            tasks=(found.task,),
+            seeds=found.seed + 1,
+            data_root=None if suite.scenes else self.data_root,
+            out=self.out,
+            cache=self.cache,
+            device=self.device,
+        )
+
+
+def suite_of(path: Path, found: Record) -> Suite:
+    """The suite that a record was made with, from what the record says.
+
+    Raises:
+        UserError: this version of the harness reads suites otherwise.
+    """
+    try:
+        return Suite.model_validate(tuples(found.suite_settings))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise UserError(
+            f"{path}: its suite cannot be run by this version (key '{key}': {first['msg']}); "
+            "make the record again"
+        ) from None
 
 
 def is_recorded(cell: Cell, request: Request) -> bool:

@@ -306,7 +306,7 @@ def _override(data: dict[str, Any], override: str) -> None:
 def _validate(data: dict[str, Any], where: str) -> Suite:
     try:
         # Strict types as JSON has them: a TOML array may stand for a tuple, "1" not for 1.
-        suite = Suite.model_validate(_tuples(data))
+        suite = Suite.model_validate(tuples(data))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
@@ -318,10 +318,11 @@ def _validate(data: dict[str, Any], where: str) -> Suite:
     return suite
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
+    """Settings as they come from TOML or JSON, every array a tuple."""
     if isinstance(value, dict):
-        return {key: _tuples(item) for key, item in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {key: tuples(item) for key, item in value.items()}
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def _explain(kind: str, key: str, message: str) -> str:

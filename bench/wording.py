@@ -72,7 +72,9 @@ EXPLAINED = f"""## How to read this
 - **flags**: a row `below` an untrained one, or `not distinguishable from` it (the interval of the
   difference holds 0), has shown no benefit here. `generated pictures collapsed`: an adversary's
   generator made nearly the same picture every time. `collapsed features`: fewer than two
-  effective directions. FAILED: no value; a loss or a feature that is not finite fails its row.
+  effective directions. `contaminated`: so many test pictures have a near-duplicate in the corpus
+  that the row was pretrained on; audit.json beside this file lists them. FAILED: no value; a loss
+  or a feature that is not finite fails its row.
 - **sees**: what the network is given: rgb, l (lightness), ab (colour), the side above or below
   the diagonal. **parameters**: of the network that was scored.
 - **images seen**: pictures that went through the network in pretraining, every view counted.

@@ -14,13 +14,22 @@ SOURCES = [p for folder in ("bench", "methods", "tasks") for p in (ROOT / folder
 USERS = {
     "cli": {"__main__"},
     "run": {"cli"},
-    "cell": {"run"},
-    "plan": {"cli", "run", "cell"},
-    "board": {"cli", "run", "leaderboard", "markdown", "plots", "wording"},
+    "cell": {"run", "check", "reproduce"},
+    "plan": {"cli", "run", "cell", "check", "reproduce"},
+    "board": {"cli", "run", "leaderboard", "markdown", "plots", "wording", "compare", "check"},
     "markdown": {"leaderboard"},
     "leaderboard": {"cli", "run"},
-    "plots": {"leaderboard"},
+    "plots": {"leaderboard", "reported"},
+    "compare": {"cli", "check"},
+    "check": {"cli", "reproduce"},
+    "reproduce": {"cli"},
+    "reported": {"cli"},
+    "audit": {"cli", "board"},
+    "duplicates": {"audit"},
 }
+
+
+LIGHT = ("record", "metrics", "stats", "board", "plots", "run", "cli", "compare", "check")
 
 
 def imports(path):
@@ -45,9 +54,7 @@ def test_data_flows_one_way(path):
         assert module not in names or path.stem in users, f"{module} is for {users}"
 
 
-@pytest.mark.parametrize(
-    "module", ["record", "metrics", "stats", "board", "leaderboard", "plots", "run", "cli"]
-)
+@pytest.mark.parametrize("module", LIGHT)
 def test_modules_that_start_fast_import_no_torch(module):
     code = f"import sys, bench.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

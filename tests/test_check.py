@@ -1,0 +1,228 @@
+"""`bench check`: a reference that holds, and planted regressions that it catches."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from test_board import save
+
+from bench import check as checks
+from bench import metrics, plan, probe, record, suite
+from bench.cell import compute, opened
+from bench.encoder import Encoder
+from bench.plan import Cell
+from bench.progress import Reporter
+
+# `mini`, shrunk until the probe of two untrained-here encoders takes two seconds.
+SMALL = [
+    "name='small'",
+    "scenes.size=64",
+    "scenes.corpus=10",
+    "scenes.train=200",
+    "scenes.test=300",
+    "voc.size=48",
+    "voc.min_positives=5",
+    "probe.dimensions=256",
+    "probe.costs=[0.1, 1.0]",
+]
+METHODS = ("imagenet", "random_init")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A reference, the cache with its scenes, and what its tasks read."""
+    folder, cache = tmp_path_factory.mktemp("reference"), tmp_path_factory.mktemp("scenes")
+    settings = suite.load("mini", SMALL)
+    request = plan.Request(settings, METHODS, ("voc_cls",), 1, None, folder, cache, "cpu")
+    cells = [Cell(method, "voc_cls", 0) for method in METHODS]
+    data = opened(cells, request, Reporter())
+    compute(cells, request, Reporter(), data)
+    (folder / checks.ORDER).write_text('[small]\nvoc_cls = ["imagenet", "random_init"]\n')
+    return folder, cache, data
+
+
+@pytest.fixture
+def check(made, bench, tmp_path):
+    """`bench check` in this process, with nothing but the rendered scenes cached."""
+    reference, cache, _ = made
+    shutil.copytree(cache / "scenes", tmp_path / "cache" / "scenes")
+
+    def call(*arguments, against=reference):
+        where = ["--reference", against, "--cache", tmp_path / "cache", "--device", "cpu"]
+        return bench("check", *where, *arguments)
+
+    return call
+
+
+@pytest.fixture
+def copy(made, tmp_path):
+    """The reference's folder again, to be changed."""
+    shutil.copytree(made[0], tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def verdicts(done):
+    """The line of each cell."""
+    lines = done.out.splitlines()
+    return {m: next(x for x in lines if f"small: {m} x" in x) for m in METHODS}
+
+
+def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_path):
+    done = check("--out", tmp_path / "out")
+    assert done.status == 0, done.out
+    assert all("the same bytes" in line for line in verdicts(done).values())
+    assert "imagenet above random_init by +" in done.out
+    assert "0 of 2 cells moved; 0 of 1 declared pairs in another order" in done.out
+    assert "small: 2 cells, 2 to run" in done.err
+    again = check("--out", tmp_path / "out")
+    assert (again.status, again.out) == (0, done.out)
+    assert "small: 2 cells, 0 to run" in again.err
+
+
+def test_a_wrong_metric_is_caught_by_the_references_own_predictions(check, monkeypatch):
+    true = metrics.weighted_average_precision
+
+    def without_envelope(scores, positive, weights, kind="area", total=None):
+        return true(scores, positive, weights, "step", total)
+
+    monkeypatch.setattr(metrics, "weighted_average_precision", without_envelope)
+    done = check()
+    assert done.status == 1
+    for line in verdicts(done).values():
+        assert "MOVED: another metric: the reference's" in line
+
+
+def test_a_wrong_metric_of_the_task_alone_is_caught_by_the_new_predictions(check, monkeypatch):
+    def eleven_points(scores, truth, kind="11-point", difficult="ignore"):
+        return metrics.mean_average_precision(scores, truth, kind, difficult)
+
+    monkeypatch.setattr("bench.tasks.voc_cls.mean_average_precision", eleven_points)
+    done = check()
+    assert done.status == 1
+    for line in verdicts(done).values():
+        assert "MOVED: another metric: the new" in line
+
+
+def test_an_unnormalised_input_is_caught(check, monkeypatch):
+    monkeypatch.setattr(Encoder, "_see", lambda self, sight, rgb: rgb)
+    done = check()
+    assert done.status == 1
+    assert "MOVED: beyond its tolerance" in verdicts(done)["imagenet"]
+
+
+def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, made):
+    voc, fit = made[2].voc, probe.fit
+
+    def on_both_lists(train, labels, test, costs, folds, **rest):
+        enough = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0)) >= 5
+        leaked = np.concatenate([labels, voc.test.truth[:, enough]])
+        return fit(torch.cat([train, test]), leaked, test, costs, folds, **rest)
+
+    monkeypatch.setattr(probe, "fit", on_both_lists)
+    done = check()
+    assert done.status == 1
+    for line in verdicts(done).values():
+        assert "MOVED: beyond its tolerance" in line
+    assert "2 of 2 cells moved" in done.out
+
+
+def test_a_cell_that_fails_has_moved(check, monkeypatch):
+    def broken(self, context):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("bench.methods.imagenet.ImageNet.pretrain", broken)
+    done = check()
+    assert done.status == 1
+    assert "MOVED: failed: RuntimeError: boom" in verdicts(done)["imagenet"]
+    assert "the same bytes" in verdicts(done)["random_init"]
+    assert "imagenet above random_init by -: NOT as declared" in done.out
+
+
+def test_another_order_than_declared_is_caught(check, copy, made):
+    (copy / checks.ORDER).write_text('[small]\nvoc_cls = ["random_init", "imagenet"]\n')
+    done = check("--out", made[0], against=copy)
+    assert done.status == 1
+    assert "NOT as declared" in done.out
+    assert "0 of 2 cells moved; 1 of 1 declared pairs in another order" in done.out
+
+
+def test_without_a_declared_order_none_is_asked_for(check, copy, made):
+    (copy / checks.ORDER).unlink()
+    done = check("--out", made[0], against=copy)
+    assert (done.status, "declared" in done.out) == (0, False)
+
+
+def test_a_raised_task_version_asks_for_a_new_reference(check, copy, made):
+    path = copy / "small/voc_cls/imagenet/seed0.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"task_version": 0}))
+    done = check("--out", made[0], against=copy)
+    assert done.status == 1
+    assert "version 0 to 1 of the task: make a new reference" in verdicts(done)["imagenet"]
+
+
+@pytest.mark.parametrize(
+    ("order", "message"),
+    [
+        ("[small", "order.toml: not TOML"),
+        ("small = 3", "'small' is not a list of methods in a [SUITE] table"),
+        ("[small]\nvoc_cls = ['imagenet']", "'voc_cls' is not a list of methods"),
+        ("[small]\nvoc_cls = ['imagenet', 'random']", "unknown cell 'small/voc_cls/random'"),
+    ],
+)
+def test_a_bad_order_is_one_line(check, copy, order, message):
+    (copy / checks.ORDER).write_text(order)
+    done = check(against=copy)
+    assert (done.status, message in done.error) == (2, True)
+
+
+def test_a_reference_that_cannot_serve_is_refused(check, copy, tmp_path):
+    done = check(against=tmp_path / "nothing")
+    assert (done.status, "nothing: holds no records" in done.error) == (2, True)
+    done = check("--out", copy, against=copy)
+    assert (done.status, "is the reference itself" in done.error) == (2, True)
+    path = copy / "small/voc_cls/imagenet/seed0.json"
+    entry = json.loads(path.read_text())
+    path.write_text(json.dumps(entry | {"status": "failed", "error": "boom"}))
+    done = check(against=copy)
+    assert (done.status, "a reference holds finished cells only" in done.error) == (2, True)
+    entry["suite_settings"]["voc"]["colour"] = "red"
+    path.write_text(json.dumps(entry))
+    done = check(against=copy)
+    assert (done.status, "key 'voc.colour'" in done.error) == (2, True)
+
+
+def judged(tmp_path, change, quality=0.8, **changes):
+    """The verdict on a made-up record whose scores were changed."""
+    old = save(tmp_path / "old", "rotation", quality)
+    new = save(tmp_path / "new", "rotation", quality, **changes)
+    paths = [record.path_of(tmp_path / n, "made", "voc_cls", "rotation", 0) for n in ("old", "new")]
+    arrays = record.read_predictions(paths[1], new)
+    arrays |= change(arrays)
+    value = 100 * metrics.mean_average_precision(arrays["scores"], arrays["truth"])
+    new = record.save(new.model_copy(update={"value": value}), paths[1], arrays)
+    return checks.judge((paths[0], old), (paths[1], new))
+
+
+def test_rounding_is_within_and_a_lasting_loss_is_not(tmp_path):
+    noise = np.random.default_rng(0)
+
+    def rounded(arrays):
+        return {"scores": arrays["scores"] + noise.normal(0, 1e-4, arrays["scores"].shape)}
+
+    def worse(arrays):
+        return {"scores": arrays["scores"] + noise.normal(0, 1.5, arrays["scores"].shape)}
+
+    found = judged(tmp_path, rounded)
+    assert not found.moved
+    assert not found.same
+    assert found.tolerance < 1, "what hardly changed may hardly move"
+    assert judged(tmp_path, worse).moved == "beyond its tolerance"
+
+
+def test_other_test_pictures_are_no_reference(tmp_path):
+    def others(arrays):
+        return {"ids": np.arange(500, 620).astype(str)}
+
+    assert judged(tmp_path, others).moved == "other test pictures: make a new reference"

@@ -1,0 +1,169 @@
+"""`bench compare`: differences, their intervals, and settings, from made-up records."""
+
+import numpy as np
+import pytest
+from test_board import OTHER_RECIPE, save
+
+from bench import board, compare, record
+from bench.metrics import mean_average_precision
+from bench.stats import resamples
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for method, quality in {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}.items():
+        save(tmp_path, method, quality)
+    return tmp_path
+
+
+def seeds(folder, method, suite="made"):
+    paths = sorted((folder / suite / "voc_cls" / method).glob("seed*.json"))
+    return [(path, record.read(path)) for path in paths]
+
+
+def elsewhere(folder, method, quality, ids):
+    """The same record on pictures of other names and other truth."""
+    entry = save(folder, method, quality)
+    ((path, _),) = seeds(folder, method)
+    arrays = record.read_predictions(path, entry)
+    arrays = {"scores": arrays["scores"][::-1], "truth": arrays["truth"][::-1], "ids": ids}
+    value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
+    other = entry.model_copy(update={"value": value, "data": {"voc_test": "e" * 64}})
+    return record.save(other, path, arrays)
+
+
+def test_two_rows_differ_as_their_board_says(folder):
+    (found,) = compare.compare("rotation", "random_init", folder)
+    row = next(r for r in board.load(folder / "made").tables[0].rows if r.method == "rotation")
+    assert found.paired
+    assert found.difference == row.over_floor
+    (turned,) = compare.compare("random_init", "rotation", folder)
+    assert turned.difference.value == -found.difference.value
+    assert turned.above == pytest.approx(1 - found.above)
+
+
+def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):
+    one, other = (save(tmp_path, name, quality) for name, quality in (("a", 0.4), ("b", 0.5)))
+    (found,) = compare.compare("a", "b", tmp_path)
+    arrays = [record.read_predictions(*seeds(tmp_path, name)[0]) for name in "ab"]
+    drawn = []
+    for counts in resamples(120, board.RESAMPLES, board.BOOTSTRAP_SEED):
+        picked = np.repeat(np.arange(120), counts)
+        a, b = (mean_average_precision(x["scores"][picked], x["truth"][picked]) for x in arrays)
+        drawn.append(100 * (a - b))
+    centred = np.array(drawn) - np.mean(drawn) + one.value - other.value
+    assert found.above == pytest.approx(np.mean(centred > 0), abs=1e-9)
+    assert 0.02 < found.above < 0.98, "neither is certain"
+
+
+def test_a_row_and_itself_are_even(folder):
+    (found,) = compare.compare("rotation", "rotation", folder)
+    assert (found.difference.low, found.difference.high, found.above) == (0, 0, 0.5)
+    assert found.settings == ()
+
+
+def test_other_pictures_are_not_paired(tmp_path):
+    save(tmp_path / "one", "rotation", 0.8)
+    ids = np.arange(500, 620).astype(str)
+    elsewhere(tmp_path / "two", "rotation", 0.8, ids)
+    found = compare.contrast(
+        seeds(tmp_path / "one", "rotation"), seeds(tmp_path / "two", "rotation")
+    )
+    widths = []
+    for name in ("one", "two"):
+        value = board.load(tmp_path / name / "made").tables[0].rows[0].value
+        widths.append(value.high - value.low)
+    assert not found[2]
+    assert found[0].high - found[0].low == pytest.approx(np.hypot(*widths), rel=0.15)
+
+
+def test_other_files_of_the_same_list_and_truth_are_paired(tmp_path):
+    save(tmp_path / "one", "rotation", 0.8)
+    save(tmp_path / "two", "rotation", 0.8, data={"voc_test": "e" * 64})
+    found = compare.contrast(
+        seeds(tmp_path / "one", "rotation"), seeds(tmp_path / "two", "rotation")
+    )
+    assert found[2]
+
+
+def test_several_seeds_are_averaged(folder):
+    save(folder, "rotation", 0.8, seed=1)
+    (found,) = compare.compare("rotation", "random_init", folder)
+    expected = np.mean([entry.value for _, entry in seeds(folder, "rotation")])
+    assert found.values[0] == pytest.approx(expected)
+    assert ("seed", "0, 1", "0") in [(s.setting, s.one, s.other) for s in found.settings]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"metric": "AP50"}, "mAP is not AP50"),
+        ({"task_version": 2}, "scored by versions 1 and 2 of voc_cls"),
+        ({"scores": {"per_class": {"yak": 1.0}}}, "means over different classes: yak"),
+    ],
+)
+def test_what_means_nothing_is_not_subtracted(tmp_path, bench, change, reason):
+    save(tmp_path / "one", "rotation", 0.8)
+    save(tmp_path / "two", "rotation", 0.8, **change)
+    done = bench("compare", tmp_path / "one", tmp_path / "two")
+    assert done.status == 0
+    assert f"not comparable: {reason}" in done.out
+
+
+def test_folders_are_compared_method_by_method_with_all_that_differs(folder, tmp_path, bench):
+    two = tmp_path / "two"
+    facts = {"per_class": {"yak": 30.0, "gnu": 50.0}}
+    save(folder, "rotation", 0.8, scores=facts)
+    environment = {"torch": "9.9"}
+    other = {"per_class": {"yak": 40.0, "gnu": 45.0}}
+    save(
+        two,
+        "rotation",
+        0.9,
+        suite_settings=OTHER_RECIPE,
+        method_code="9" * 64,
+        environment=environment,
+        data={"voc_test": "d" * 64, "corpus": "8" * 64},
+        scores=other,
+    )
+    done = bench("compare", folder / "made", two)
+    assert done.status == 0
+    lines = done.out.splitlines()
+    assert sum("voc_cls   rotation" in line for line in lines) == 1
+    assert "imagenet" not in done.out, "two has no such row"
+    assert "most for gnu +5.0; least for yak -10.0" in done.out
+
+    def row(setting):
+        return next(line.split()[1:] for line in lines if line.strip().startswith(setting))
+
+    assert row("recipe.images") == ["-", "200"]
+    assert row("code.method") == ["b" * 12, "9" * 12]
+    assert row("data.corpus") == ["-", "8" * 12]
+    assert row("environment.torch") == ["-", "9.9"]
+
+
+def test_rows_are_named_in_every_way_that_help_says(folder, bench):
+    made = folder / "made"
+    for one, other in (
+        ("rotation", "random_init"),
+        ("made/rotation", "made/random_init"),
+        (made / "rotation", f"{folder}/random_init"),
+    ):
+        done = bench("compare", one, other, "--out", folder)
+        assert done.status == 0
+        assert "rotation / random_init" in done.out
+
+
+def test_what_is_not_there_is_named(folder, bench, tmp_path_factory):
+    for arguments, message in (
+        (("rotatoin", "rotation"), "'rotatoin': did you mean rotation or"),
+        (("nowhere/rotation", "rotation"), "nowhere: holds no records; name METHOD"),
+    ):
+        done = bench("compare", *arguments, "--out", folder)
+        assert (done.status, message in done.error) == (2, True)
+    many = tmp_path_factory.mktemp("many")
+    save(many, "rotation", 0.8)
+    (many / "made").rename(many / "first")
+    save(many, "rotation", 0.8)
+    done = bench("compare", "rotation", "rotation", "--out", many)
+    assert (done.status, "holds several suites; name one of first, made" in done.error) == (2, True)

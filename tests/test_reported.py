@@ -1,0 +1,107 @@
+"""The literature's numbers: their schema, what is refused, and that they stand apart."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from bench import reported
+from bench.errors import UserError
+
+SHIPPED = Path(__file__).parents[1] / "results/reported"
+GOOD = {
+    "method": "RotNet",
+    "task": "VOC07 detection",
+    "metric": "mAP",
+    "value": "54.40",
+    "backbone": "AlexNet",
+    "pretraining": "ImageNet",
+    "protocol": "Fast R-CNN",
+    "source": "a paper",
+    "url": "https://example.org/paper",
+    "status": "verified",
+    "note": "",
+}
+
+
+def save(folder, *rows, name="made.csv"):
+    path = folder / name
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_what_ships_is_of_the_schema_and_its_page_is_current():
+    found = reported.read_all(SHIPPED)
+    assert {*found} == {"resnet50", "rotnet_voc"}
+    assert not reported.stale(SHIPPED)
+    for name, numbers in found.items():
+        assert {"verified", "unverified"} <= {n.status for n in numbers}
+        assert (SHIPPED / f"{name}.svg").is_file()
+
+
+def test_numbers_stand_on_the_page_as_printed_with_status_and_source(tmp_path):
+    doubt = GOOD | {"method": "BiGAN", "status": "conflicting"}
+    save(
+        tmp_path,
+        GOOD,
+        GOOD | {"method": "Jigsaw", "value": "53.2", "status": "unverified"},
+        doubt | {"value": "52.3"},
+        doubt | {"value": "52.5", "source": "a README", "note": "of the paper"},
+        GOOD | {"method": "Jigsaw", "pretraining": "ImageNet-22k", "value": "60"},
+    )
+    page = reported.markdown(reported.read_all(tmp_path))
+    assert "| RotNet | 54.40 [1] |" in page
+    assert "| Jigsaw | 53.2? [1] |" in page
+    assert "| BiGAN | 52.3! [1], 52.5! [2] |" in page
+    assert "| Jigsaw (ImageNet-22k) | 60 [1] |" in page
+    assert "- BiGAN, VOC07 detection, Fast R-CNN (mAP), 52.5: of the paper." in page
+    assert "- [2] [a README](https://example.org/paper)" in page
+    assert "never ranked with measured rows" in page
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"value": "a lot"}, "line 2, column value: 'a lot'"),
+        ({"value": "540"}, "line 2, column value: '540'"),
+        ({"status": "sure"}, "line 2, column status: 'sure'"),
+        ({"url": "paper.pdf"}, r"line 2, column url: 'paper\.pdf'"),
+        ({"method": ""}, "line 2, column method: ''"),
+        ({"status": "conflicting"}, "is called conflicting, but has one value; give both"),
+    ],
+)
+def test_a_bad_row_is_refused(tmp_path, change, message):
+    save(tmp_path, GOOD | change)
+    with pytest.raises(UserError, match=message):
+        reported.read_all(tmp_path)
+
+
+def test_bad_files_are_refused(tmp_path):
+    with pytest.raises(UserError, match="holds no CSV files"):
+        reported.read_all(tmp_path)
+    with pytest.raises(UserError, match="line 3: stands there twice"):
+        reported.read(save(tmp_path, GOOD, GOOD))
+    with pytest.raises(UserError, match="the first line must be method,task,metric,value"):
+        reported.read(save(tmp_path, GOOD | {"stars": "5"}))
+    path = save(tmp_path, GOOD)
+    path.write_text(path.read_text() + "a,b\n")
+    with pytest.raises(UserError, match="line 3: has 2 cells, must have 11"):
+        reported.read(path)
+
+
+def test_the_command_renders_and_sees_a_stale_page(bench, tmp_path):
+    methods = [f"method {n}" for n in range(reported.FEWEST)]
+    save(tmp_path, *(GOOD | {"method": method} for method in methods))
+    assert bench("reported", "--out", tmp_path, "--check").status == 2
+    assert bench("reported", "--out", tmp_path).status == 0
+    first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert {*first} == {"made.csv", "made.svg", "made.png", "REPORTED.md"}
+    assert bench("reported", "--out", tmp_path).status == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
+    assert bench("reported", "--out", tmp_path, "--check").status == 0
+    save(tmp_path, GOOD)
+    done = bench("reported", "--out", tmp_path, "--check")
+    assert (done.status, "REPORTED.md is stale" in done.error) == (2, True)
