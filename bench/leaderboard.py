@@ -1,9 +1,9 @@
-"""The board as files: Markdown that explains itself, CSV, plots; and the terminal's table."""
+"""The board as files: Markdown that explains itself, CSV, page, plots; and the terminal's table."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from csv import DictWriter
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 from rich import box
 from rich.table import Table as Grid
 
-from bench import record
+from bench import details, page, record
 from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table, frame
 from bench.errors import UserError
 from bench.record import Record
 
+PAGE = "leaderboard.html"
 HEADERS = (
     "method",
     "{metric} [95 %]",
@@ -33,16 +34,15 @@ HEADERS = (
 
 
 def write(board: Board, folder: Path) -> None:
-    """Write LEADERBOARD.md, leaderboard.csv and a gap plot for each task.
+    """Write LEADERBOARD.md, leaderboard.csv, each task's plots, and leaderboard.html with these.
 
     Raises:
         UserError: the folder cannot be written.
     """
     from bench import plots  # matplotlib takes longer to import than a board to check
 
-    files = texts(board)
-    for table in board.tables:
-        files |= plots.gap(table)
+    drawn = {name: file for table in board.tables for name, file in plots.draw(table).items()}
+    files = texts(board) | drawn | {PAGE: page.html(board, _words(board), drawn)}
     try:
         for name, content in files.items():
             record.write(folder / name, content)
@@ -59,12 +59,19 @@ def texts(board: Board) -> dict[str, bytes]:
 
 
 def stale(board: Board, folder: Path) -> list[str]:
-    """The board's text files that are missing or do not say what the records say."""
-    return [
+    """The board's files that are missing or do not say what the records say.
+
+    Plots need only be there, as another matplotlib draws other bytes; the page must hold them.
+    """
+    names = [f"{plot.name}_{t.task}.svg" for t in board.tables for plot in details.plots(t)]
+    drawn = {n: (folder / n).read_bytes() for n in names if (folder / n).is_file()}
+    files = texts(board) | {PAGE: page.html(board, _words(board), drawn)}
+    differing = [
         name
-        for name, content in texts(board).items()
+        for name, content in files.items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content
     ]
+    return differing + [name for name in names if name not in drawn]
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:
@@ -94,17 +101,26 @@ def markdown(board: Board) -> str:
     """LEADERBOARD.md: what was measured, on what, and how sure it is."""
     overview = [_overview(board)] if len(board.tables) > 1 else []
     sections = [_section(board, table) for table in board.tables]
-    parts = [_title(board), *overview, *sections, READING]
+    parts = [_title(board), _facts(board), *overview, *sections, READING]
     return "\n\n".join(parts) + "\n"
 
 
+def _words(board: Board) -> Mapping[str, str]:
+    """The parts of LEADERBOARD.md that the page shows too."""
+    intros = {table.task: "\n".join(_intro(table)) for table in board.tables}
+    return {"facts": _facts(board), "reading": READING, **intros}
+
+
 def _title(board: Board) -> str:
+    summary = board.settings["summary"]
+    title = f"# How far from ImageNet labels? Suite `{board.suite}`"
+    page_link = f"[{PAGE}]({PAGE}), beside this file, is the same to sort, filter and look into."
+    return f"{title}\n\n{summary[0].upper()}{summary[1:]}. {page_link}"
+
+
+def _facts(board: Board) -> str:
     suite = board.settings
     lines = [
-        f"# How far from ImageNet labels? Suite `{board.suite}`",
-        "",
-        f"{suite['summary'][0].upper()}{suite['summary'][1:]}.",
-        "",
         "| | |",
         "| --- | --- |",
         f"| backbone, the same in every row | `{suite['backbone']['name']}` |",
@@ -164,16 +180,7 @@ def _overview(board: Board) -> str:
 
 def _section(board: Board, table: Table) -> str:
     example = table.example
-    lines = [f"## {table.task}", ""]
-    lines += [f"Version {example.task_version} of the task. {example.metric} in points, 0-100."]
-    if example.tuning:
-        lines[-1] += f" Fine-tuned {_tuning(example.tuning)}."
-    excluded = example.scores.get("excluded_classes")
-    if excluded:
-        lines += [
-            "",
-            f"Left out of the mean, with too few pictures in a list: {', '.join(excluded)}.",
-        ]
+    lines = [f"## {table.task}", "", *_intro(table)]
     lines += ["", *_grid([h.format(metric=example.metric) for h in HEADERS], table.rows, _cells)]
     errors = [
         f"- `{row.method}`, seed {found.seed}: {found.error}"
@@ -183,8 +190,8 @@ def _section(board: Board, table: Table) -> str:
     ]
     if errors:
         lines += ["", "Failed cells:", "", *errors]
-    if any(row.gap for row in table.rows):
-        lines += ["", f"![gap to {CEILING}](gap_{table.task}.svg)"]
+    for plot in details.plots(table):
+        lines += ["", f"![{plot.title}]({plot.name}_{table.task}.svg)", "", plot.caption]
     curves = [row for row in table.rows if row.scored and "stage_mAP" in row.scored[0].scores]
     if curves:
         stages = len(curves[0].scored[0].scores["stage_mAP"])
@@ -205,6 +212,19 @@ def _section(board: Board, table: Table) -> str:
         if links:
             lines += ["", f"{title}: {', '.join(links)}."]
     return "\n".join(lines)
+
+
+def _intro(table: Table) -> list[str]:
+    """What a table holds."""
+    example = table.example
+    said = f"Version {example.task_version} of the task. {example.metric} in points, 0-100."
+    if example.tuning:
+        said += f" Fine-tuned {_tuning(example.tuning)}."
+    excluded = example.scores.get("excluded_classes")
+    if not excluded:
+        return [said]
+    names = ", ".join(excluded)
+    return [said, "", f"Left out of the mean, with too few pictures in a list: {names}."]
 
 
 def _tuning(said: dict[str, Any]) -> str:

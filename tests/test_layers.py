@@ -16,8 +16,10 @@ USERS = {
     "run": {"cli"},
     "cell": {"run"},
     "plan": {"cli", "run", "cell"},
-    "board": {"cli", "run", "leaderboard", "plots"},
+    "board": {"cli", "run", "leaderboard", "plots", "page", "details"},
+    "details": {"leaderboard", "plots", "page"},
     "leaderboard": {"cli", "run"},
+    "page": {"leaderboard"},
     "plots": {"leaderboard"},
 }
 
