@@ -71,8 +71,6 @@ def plots(table: Table) -> list[Plot]:
             f"Diamonds: `{CEILING}` and untrained encoders; dotted: `{FLOOR}`."
         )
         found.append(Plot("gap", f"Gap to {CEILING}", caption))
-    if any(row.method != CEILING and stages(row) for row in table.rows):
-        found.append(Plot("stages", f"{metric} of every stage", _stages_caption(table)))
     for name, title, read in (
         ("images", "pictures seen", images_seen),
         ("time", "pretraining time", minutes),
@@ -81,6 +79,8 @@ def plots(table: Table) -> list[Plot]:
             caption = f"{metric} with 95 % interval of every method that was trained here"
             caption += _ends(table.rows) + "."
             found.append(Plot(name, f"{metric} against {title}", caption))
+    if any(row.method != CEILING and stages(row) for row in table.rows):
+        found.append(Plot("stages", f"{metric} of every stage", _stages_caption(table)))
     if class_gaps(table):
         caption = (
             f"Points of the class's {metric} below `{CEILING}`; below 0 beats it. Single classes "

@@ -49,7 +49,7 @@ class Column:
 
     title: str
     read: Callable[[Row], Any]
-    form: str = "{:.1f}"
+    form: str = "{:z.1f}"
     factor: float = 1
     kind: str = "main"
     falling: bool = True
@@ -62,7 +62,7 @@ def _columns(metric: str) -> list[Column]:
         Column("gap", lambda r: None if r.method == CEILING else r.gap, falling=False),
         Column(f"over {FLOOR}", lambda r: None if r.method == FLOOR else r.over_floor),
         Column("over untrained", lambda r: r.over_untrained),
-        Column("closed", lambda r: r.closed, "{:.0f} %", 100),
+        Column("closed", lambda r: r.closed, "{:z.0f} %", 100),
         Column("seeds", lambda r: len(r.scored), "{:d}"),
         Column("pictures seen", details.images_seen, "{:,.0f}"),
         Column("minutes", details.minutes),
@@ -111,7 +111,13 @@ def _template() -> Any:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    made.filters["breakable"] = _breakable
     return made.get_template("template.html")
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may go on in the next line after an underscore."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _asset(name: str) -> str:
@@ -252,8 +258,8 @@ def _differences(row: Row) -> list[tuple[str, str]]:
 
 def _words(estimate: Estimate | None) -> str:
     assert estimate
-    ends = f"{estimate.low:.1f}, {estimate.high:.1f}"
-    return f"{estimate.value:.1f} [{ends}]".replace("-", MINUS)
+    value, low, high = (f"{v:z.1f}" for v in (estimate.value, estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]".replace("-", MINUS)
 
 
 def _overview(board: Board) -> list[tuple[str, list[dict[str, Any]]]]:

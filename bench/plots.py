@@ -63,7 +63,7 @@ def gap(table: Table) -> dict[str, bytes]:
         return {}
     example, tips = table.example, {}
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7.5, 1.2 + 0.28 * len(rows)), layout="constrained")
+        figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
         for place, row in enumerate(rows):
             assert row.gap is not None
             value, low, high = row.gap.value, row.gap.low, row.gap.high
@@ -81,18 +81,16 @@ def gap(table: Table) -> dict[str, bytes]:
             }
             axes.annotate(text, (1.01, place), **side)
             if row.method == FLOOR:
-                axes.axvline(value, color=ORANGE, lw=0.9, ls=":")
-        axes.axvline(0, color=ORANGE, lw=0.9)
+                axes.axvline(value, color=ORANGE, lw=0.9, ls=":", zorder=1)
+        axes.axvline(0, color=ORANGE, lw=0.9, zorder=1)
         axes.set_yticks(range(len(rows)), [row.method for row in rows])
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(
-            f"gap to {CEILING}: points of {example.metric}, with paired 95 % interval "
-            "(less is better)"
+            f"gap to {CEILING}: points of {example.metric}, paired 95 % interval (less is better)"
         )
-        title = f"{table.task}, suite {example.suite}"
-        title += f" (diamonds: {CEILING} and untrained; dotted: {FLOOR})"
+        title = f"{_what(table)} (diamonds: not trained here; dotted: {FLOOR})"
         axes.set_title(title, loc="left", fontsize=9, color=MUTED)
         return _files(f"gap_{table.task}", figure, tips, ("svg", "png"))
 
@@ -141,8 +139,7 @@ def stages(table: Table) -> dict[str, bytes]:
             loc="outside upper center",
         )
         figure.supxlabel("stage of the backbone, fine (0) to coarse", fontsize=9)
-        figure.supylabel(f"{table.example.metric}, points", fontsize=9)
-        _title(figure, table)
+        figure.supylabel(f"{table.example.metric}, points ({_what(table)})", fontsize=9)
         return _files(f"stages_{table.task}", figure, tips)
 
 
@@ -177,7 +174,7 @@ def _against(
     rows = [row for row in table.rows if row.value and read(row)]
     floor = next((row.value for row in table.rows if row.method == FLOOR), None)
     with plt.rc_context(STYLE):
-        height = max(3.6, 0.9 + LABEL * 1.25 * len(rows))
+        height = max(3.3, 1.0 + 1.15 * LABEL * len(rows))
         figure, axes = plt.subplots(figsize=(5.6, height), layout="constrained")
         axes.set_xscale(scale)
         if floor:
@@ -252,7 +249,7 @@ def classes(table: Table) -> dict[str, bytes]:
         mesh = axes.pcolormesh(values, cmap=shades, vmin=-most, vmax=most, edgecolors=PAPER, lw=1)
         for y, x in np.argwhere(np.isfinite(values)) if len(names) <= NUMBERED else ():
             # Neither is INK or PAPER: a cell's colour is the same in every theme.
-            colour = "#fefefe" if _luminance(shades(mesh.norm(values[y, x]))) < 0.18 else "#111111"
+            colour = "#fefefe" if _luminance(shades(mesh.norm(values[y, x]))) < 0.18 else "#010101"
             at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
             axes.text(x + 0.5, y + 0.5, f"{values[y, x]:.0f}", **at)
         axes.invert_yaxis()
@@ -269,9 +266,12 @@ def classes(table: Table) -> dict[str, bytes]:
         return _files(f"classes_{table.task}", figure, {})
 
 
+def _what(table: Table) -> str:
+    return f"{table.task}, suite {table.example.suite}"
+
+
 def _title(figure: Any, table: Table) -> None:
-    what = f"{table.task}, suite {table.example.suite}"
-    figure.suptitle(what, x=0.01, ha="left", fontsize=9, color=MUTED)
+    figure.suptitle(_what(table), x=0.01, ha="left", fontsize=9, color=MUTED)
 
 
 def _luminance(colour: Any) -> float:

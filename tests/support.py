@@ -39,7 +39,13 @@ SMOKE = [
     "voc_cls_finetune.crops=2",
 ]
 
-BOARD = ("LEADERBOARD.md", "leaderboard.csv", "gap_voc_cls.svg", "gap_voc_cls.png")
+BOARD = (
+    "LEADERBOARD.md",
+    "leaderboard.csv",
+    "leaderboard.html",
+    "gap_voc_cls.svg",
+    "gap_voc_cls.png",
+)
 
 
 def board(folder, clock=True):

@@ -46,9 +46,17 @@ def test_data_flows_one_way(path):
         assert module not in names or path.stem in users, f"{module} is for {users}"
 
 
-@pytest.mark.parametrize("module", ["record", "metrics", "stats", "board", "plots", "run", "cli"])
+FAST = ("record", "metrics", "stats", "board", "details", "page", "plots", "run", "cli")
+
+
+@pytest.mark.parametrize("module", FAST)
 def test_modules_that_start_fast_import_no_torch(module):
     code = f"import sys, bench.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_board_is_checked_without_drawing():
+    code = "import sys, bench.leaderboard; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
