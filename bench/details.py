@@ -99,7 +99,7 @@ def _stages_caption(table: Table) -> str:
     top = next((stages(row) for row in table.rows if row.method == CEILING), [])
     if top:
         values = ", ".join(f"{value:.1f}" for value in top)
-        caption += f" `{CEILING}` (dotted, partly above the panels): {values}."
+        caption += f" `{CEILING}` is dotted and may leave the panels: {values}."
     return caption
 
 
@@ -108,5 +108,5 @@ def _ends(rows: Iterable[Row]) -> str:
     values = {row.method: row.value.value for row in rows if row.value}
     said = [f"; dashed: `{FLOOR}`, untrained, {values[FLOOR]:.1f}"] if FLOOR in values else []
     if CEILING in values:
-        said.append(f"; `{CEILING}` came pretrained, {values[CEILING]:.1f}, above the plot")
+        said.append(f"; `{CEILING}` came pretrained and is left out, {values[CEILING]:.1f}")
     return "".join(said)

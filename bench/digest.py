@@ -33,8 +33,20 @@ def code_digest(paths: Iterable[Path]) -> str:
 
 # Modules of bench/ that carry results about and decide none: their changes make no record stale.
 PLUMBING = {
-    *("board", "cell", "cli", "data", "digest", "environment", "errors", "leaderboard", "method"),
-    *("plan", "plots", "plugins", "processes", "progress", "record", "run", "showing", "stats"),
+    *("board", "cell", "cli", "data", "details", "digest", "environment", "errors", "leaderboard"),
+    *(
+        "method",
+        "page",
+        "plan",
+        "plots",
+        "plugins",
+        "processes",
+        "progress",
+        "record",
+        "run",
+        "showing",
+        "stats",
+    ),
     *("suite", "task"),
 }
 

@@ -49,11 +49,12 @@ BOARD = (
 
 
 def board(folder, clock=True):
-    """The board's bytes; without `clock`, less the one column that holds measured seconds."""
+    """The board's bytes; without `clock`, less the page and the column that hold measured time."""
     found = {name: (folder / name).read_bytes() for name in BOARD}
     if not clock:
         lines = [line.split(",") for line in found["leaderboard.csv"].decode().splitlines()]
         column = lines[0].index("seconds")
+        del found["leaderboard.html"]
         found["leaderboard.csv"] = [line[:column] + line[column + 1 :] for line in lines]
     return found
 

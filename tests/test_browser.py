@@ -87,6 +87,11 @@ def test_headers_sort_both_ways_and_missing_values_stay_last(visit):
     assert names.get_attribute("aria-sort") == "ascending"
     assert header.get_attribute("aria-sort") is None
     assert first(page.column(1, 0)) == sorted([*QUALITIES, "broken"])
+    gap = page.page.locator("table.board").nth(1).get_by_role("button", name="gap", exact=True)
+    for _ in range(2):
+        gap.click()
+        gaps = first(page.column(1, 3))
+        assert gaps[-2:] == 2 * ["\N{EN DASH}"], "imagenet has none and the failed row has none"
 
 
 def test_filters_by_method_and_by_task(visit):
