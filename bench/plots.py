@@ -23,6 +23,7 @@ INK, MUTED, RULE, PAPER = "#1c1f23", "#5b626b", "#d9dbde", "#ffffff"
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ssl-gap",  # otherwise element names differ from run to run
+    "text.parse_math": False,  # a name may hold a dollar
     "svg.fonttype": "none",  # text stays text: small files, the reader's fonts and colours
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
