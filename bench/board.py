@@ -186,9 +186,7 @@ def _table(
     ranked = sorted(groups, key=lambda m: (m not in values, -values.get(m, 0.0)))
     pairs = _pairs(values, samples)
     nexts = dict(pairwise(method for method in ranked if method in values))
-    rows = tuple(
-        _row(method, groups, values, samples, pairs, nexts, audited) for method in ranked
-    )
+    rows = tuple(_row(method, groups, values, samples, pairs, nexts, audited) for method in ranked)
     return Table(task, rows, next(iter(sizes), 0), pairs)
 
 

@@ -33,20 +33,11 @@ def code_digest(paths: Iterable[Path]) -> str:
 
 # Modules of bench/ that carry results about and decide none: their changes make no record stale.
 PLUMBING = {
-    *("board", "bootstrap", "cell", "cli", "comparable", "data", "digest", "drawn"),
-    *("environment", "errors", "flags", "leaderboard", "markdown", "method", "plan", "plots"),
-    *(
-        "plugins",
-        "processes",
-        "progress",
-        "record",
-        "run",
-        "showing",
-        "stats",
-        "suite",
-        "task",
-        "wording",
-    ),
+    *("audit", "board", "bootstrap", "cell", "check", "cli", "comparable", "compare", "data"),
+    *("details", "digest", "drawn", "duplicates", "environment", "errors", "flags"),
+    *("leaderboard", "markdown", "method", "page", "plan", "plots", "plugins", "processes"),
+    *("progress", "record", "reported", "reproduce", "run", "settings", "showing", "stats"),
+    *("suite", "task", "wording"),
 }
 
 

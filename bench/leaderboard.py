@@ -1,4 +1,4 @@
-"""The board as files: Markdown that explains itself, CSV, plots; and the terminal's table."""
+"""The board as files: Markdown that explains itself, CSV, page, plots; and the terminal's table."""
 
 from __future__ import annotations
 
@@ -11,25 +11,24 @@ from typing import Any
 from rich import box
 from rich.table import Table as Grid
 
-from bench import record
+from bench import details, page, record
 from bench.board import Board, Table, frame
 from bench.errors import UserError
-from bench.markdown import RESULT, markdown, result_cells
+from bench.markdown import PAGE, RESULT, markdown, result_cells, words
 
 LEFT_OUT = ("over untrained [95 %]", "above next")  # of the terminal, which is narrow
 
 
 def write(board: Board, folder: Path) -> None:
-    """Write LEADERBOARD.md, leaderboard.csv and a gap plot for each task.
+    """Write LEADERBOARD.md, leaderboard.csv, each task's plots, and leaderboard.html with these.
 
     Raises:
         UserError: the folder cannot be written.
     """
     from bench import plots  # matplotlib takes longer to import than a board to check
 
-    files = texts(board)
-    for table in board.tables:
-        files |= plots.gap(table)
+    drawn = {name: file for table in board.tables for name, file in plots.draw(table).items()}
+    files = texts(board) | drawn | {PAGE: page.html(board, words(board), drawn)}
     try:
         for name, content in files.items():
             record.write(folder / name, content)
@@ -46,12 +45,19 @@ def texts(board: Board) -> dict[str, bytes]:
 
 
 def stale(board: Board, folder: Path) -> list[str]:
-    """The board's text files that are missing or do not say what the records say."""
-    return [
+    """The board's files that are missing or do not say what the records say.
+
+    Plots need only be there, as another matplotlib draws other bytes; the page must hold them.
+    """
+    names = [f"{plot.name}_{t.task}.svg" for t in board.tables for plot in details.plots(t)]
+    drawn = {n: (folder / n).read_bytes() for n in names if (folder / n).is_file()}
+    files = texts(board) | {PAGE: page.html(board, words(board), drawn)}
+    differing = [
         name
-        for name, content in texts(board).items()
+        for name, content in files.items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content
     ]
+    return differing + [name for name in names if name not in drawn]
 
 
 def csv(rows: Sequence[dict[str, Any]]) -> str:

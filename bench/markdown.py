@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from bench import plugins
+from bench import details, plugins
 from bench.board import CEILING, FLOOR, Board, Estimate, Row, Table, effective_rank
 from bench.record import Record
 from bench.wording import EXPLAINED, recipe_words, tuning_words
 
+PAGE = "leaderboard.html"
 RESULT = (
     "rank",
     "method",
@@ -39,8 +40,15 @@ def markdown(board: Board) -> str:
     """The whole text."""
     overview = [_overview(board)] if len(board.tables) > 1 else []
     tables = [_section(table) for table in board.tables]
-    parts = [_title(board), *overview, *tables, EXPLAINED, _methods(board), _provenance(board)]
-    return "\n\n".join(parts) + "\n"
+    parts = [_title(board), _facts(board), *overview, *tables, EXPLAINED, _methods(board)]
+    return "\n\n".join([*parts, _provenance(board)]) + "\n"
+
+
+def words(board: Board) -> Mapping[str, str]:
+    """The parts of the text that the page shows too: `facts`, `reading`, and of each task."""
+    intros = {table.task: "\n".join(_intro(table)) for table in board.tables}
+    reading = [EXPLAINED, _methods(board), _provenance(board)]
+    return {"facts": _facts(board), "reading": "\n\n".join(reading), **intros}
 
 
 def estimate(found: Estimate | None) -> str:
@@ -88,16 +96,19 @@ def _chance(found: float | None) -> str:
 
 
 def _title(board: Board) -> str:
+    summary = board.settings["summary"]
+    title = f"# How far from ImageNet labels? Suite `{board.suite}`"
+    page_link = f"[{PAGE}]({PAGE}), beside this file, is the same to sort, filter and look into."
+    return f"{title}\n\n{summary[0].upper()}{summary[1:]}. {page_link}"
+
+
+def _facts(board: Board) -> str:
     suite = board.settings
     rendered = suite.get("scenes")
     backbone = suite["backbone"]["name"]
     corpus = _count(board, "corpus", rendered and rendered["corpus"])
     voc = suite["voc"]
     lines = [
-        f"# How far from ImageNet labels? Suite `{board.suite}`",
-        "",
-        f"{suite['summary'][0].upper()}{suite['summary'][1:]}.",
-        "",
         f"Every row is a network of one kind, `{backbone}`, pretrained in another way: by a"
         " self-supervised method, which makes its own labels from pictures; by the labels that"
         f" people gave the 1.3 million photographs of ImageNet (`{CEILING}`); or not at all"
@@ -151,24 +162,12 @@ def _overview(board: Board) -> str:
 
 def _section(table: Table) -> str:
     example = table.example
-    known = table.task in plugins.names("tasks")
-    about = plugins.describe("tasks", table.task) if known else None
-    lines = [f"## {table.task}", ""]
-    if about:
-        lines += [f"{about.summary} Protocol: {about.constants.get('reference', '')}.", ""]
-    tested = f" on {table.pictures:,} test pictures" if table.pictures else ""
-    lines += [f"{example.metric} in points, 0-100, more is better,{tested or ' no row scored'}."]
-    lines[-1] += f" Version {example.task_version} of the task."
-    if example.tuning:
-        lines[-1] += f" Fine-tuned {tuning_words(example.tuning)}."
-    excluded = example.scores.get("excluded_classes")
-    if excluded:
-        lines[-1] += f" Left out of the mean, with too few pictures: {', '.join(excluded)}."
+    lines = [f"## {table.task}", "", *_intro(table)]
     headers = [header.format(metric=example.metric) for header in RESULT]
     lines += ["", *_short(table), *_grid(headers, [result_cells(row) for row in table.rows])]
     lines += _caveats(table)
-    if any(row.gap for row in table.rows):
-        lines += ["", f"![gap to {CEILING}](gap_{table.task}.svg)"]
+    for plot in details.plots(table):
+        lines += ["", f"![{plot.title}]({plot.name}_{table.task}.svg)", "", plot.caption]
     lines += ["", "How each row was obtained:", ""]
     lines += _grid(OBTAINED, [_obtained(row) for row in table.rows])
     curves = [row for row in table.rows if row.scored and "stage_mAP" in row.scored[0].scores]
@@ -179,6 +178,25 @@ def _section(table: Table) -> str:
         headers = ["method", *(f"stage {s}" for s in range(stages))]
         lines += ["", *_grid(headers, [_curve(row) for row in curves])]
     return "\n".join([*lines, *_links(table)])
+
+
+def _intro(table: Table) -> list[str]:
+    """What a table holds."""
+    example = table.example
+    known = table.task in plugins.names("tasks")
+    about = plugins.describe("tasks", table.task) if known else None
+    lines = []
+    if about:
+        lines += [f"{about.summary} Protocol: {about.constants.get('reference', '')}.", ""]
+    tested = f" on {table.pictures:,} test pictures" if table.pictures else ""
+    lines += [f"{example.metric} in points, 0-100, more is better,{tested or ' no row scored'}."]
+    lines[-1] += f" Version {example.task_version} of the task."
+    if example.tuning:
+        lines[-1] += f" Fine-tuned {tuning_words(example.tuning)}."
+    excluded = example.scores.get("excluded_classes")
+    if excluded:
+        lines[-1] += f" Left out of the mean, with too few pictures: {', '.join(excluded)}."
+    return lines
 
 
 def _short(table: Table) -> list[str]:

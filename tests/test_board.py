@@ -7,7 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
-from support import forge
+from support import BOARD, forge
 
 from bench import board, leaderboard, record
 from bench.errors import UserError
@@ -382,7 +382,7 @@ def test_a_file_that_is_no_record_is_named(folder):
 def test_the_files_say_the_same_each_time_and_check_sees_a_stale_one(folder, bench):
     made = folder / "made"
     assert bench("board", "--out", folder).status == 0
-    names = ("LEADERBOARD.md", "leaderboard.csv", "gap_voc_cls.svg", "gap_voc_cls.png")
+    names = (*BOARD, "stages_voc_cls.svg", "images_voc_cls.svg", "time_voc_cls.svg")
     before = [(made / name).read_bytes() for name in names]
     assert bench("board", "--out", folder).status == 0
     assert [(made / name).read_bytes() for name in names] == before
@@ -390,7 +390,7 @@ def test_the_files_say_the_same_each_time_and_check_sees_a_stale_one(folder, ben
     save(folder, "late", 1.0)
     done = bench("board", "--out", folder, "--check")
     assert done.status == 2
-    assert "LEADERBOARD.md, leaderboard.csv is stale" in done.error
+    assert "LEADERBOARD.md, leaderboard.csv, leaderboard.html is stale" in done.error
 
 
 def test_the_csv_has_the_promised_columns(folder):

@@ -16,9 +16,14 @@ USERS = {
     "run": {"cli"},
     "cell": {"run", "check", "reproduce"},
     "plan": {"cli", "run", "cell", "check", "reproduce"},
-    "board": {"cli", "run", "leaderboard", "markdown", "plots", "wording", "compare", "check"},
+    "board": {
+        *("cli", "run", "leaderboard", "markdown", "plots", "page", "details", "wording"),
+        *("compare", "check"),
+    },
     "markdown": {"leaderboard"},
+    "details": {"leaderboard", "markdown", "plots", "page"},
     "leaderboard": {"cli", "run"},
+    "page": {"leaderboard"},
     "plots": {"leaderboard", "reported"},
     "compare": {"cli", "check"},
     "check": {"cli", "reproduce"},
@@ -29,7 +34,10 @@ USERS = {
 }
 
 
-LIGHT = ("record", "metrics", "stats", "board", "plots", "run", "cli", "compare", "check")
+LIGHT = (
+    *("record", "metrics", "stats", "board", "details", "page", "plots", "run", "cli"),
+    *("compare", "check"),
+)
 
 
 def imports(path):
@@ -57,6 +65,11 @@ def test_data_flows_one_way(path):
 @pytest.mark.parametrize("module", LIGHT)
 def test_modules_that_start_fast_import_no_torch(module):
     code = f"import sys, bench.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_board_is_checked_without_drawing():
+    code = "import sys, bench.leaderboard; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

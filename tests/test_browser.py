@@ -1,0 +1,306 @@
+"""The page in headless Chromium."""
+
+import itertools
+import re
+import shutil
+
+import numpy as np
+import pytest
+from test_page import PAGE, QUALITIES, made
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("page")
+    made(where)
+    return where
+
+
+def chromium():
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not chromium():
+        pytest.skip("no chromium: apt-get install chromium")
+    with playwright.sync_playwright() as running:
+        # Root may not use Chromium's sandbox; the one page that it opens is ours.
+        options = {"executable_path": chromium(), "args": ["--no-sandbox"]}
+        with running.chromium.launch(**options) as opened:
+            yield opened
+
+
+class Visit:
+    """The page in a window, with all that it asked for and complained of."""
+
+    def __init__(self, browser, path, **options):
+        self.context = browser.new_context(**options)
+        self.page = self.context.new_page()
+        self.requests, self.complaints = [], []
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.url = path.as_uri()
+        self.page.goto(self.url)
+
+    def column(self, table, place):
+        """The texts of a column of the n-th table, shown rows only."""
+        rows = self.page.locator("table.board").nth(table).locator("tbody tr:visible")
+        return rows.evaluate_all("(rows, n) => rows.map((r) => r.cells[n].innerText)", place)
+
+
+@pytest.fixture
+def visit(browser, folder):
+    opened = []
+
+    def go(path=folder / PAGE, **options):
+        opened.append(Visit(browser, path, **options))
+        return opened[-1]
+
+    yield go
+    for each in opened:
+        each.context.close()
+        assert each.complaints == [], "the page complained on the console"
+        assert all(url.startswith("file:") for url in each.requests)
+
+
+def first(texts):
+    return [text.split()[0] for text in texts]
+
+
+def test_headers_sort_both_ways_and_missing_values_stay_last(visit):
+    page = visit()
+    header = page.page.locator("table.board").nth(1).locator("thead th").nth(1)
+    for expected, order in (("descending", -1), ("ascending", 1)):
+        header.locator("button").click()
+        assert header.get_attribute("aria-sort") == expected
+        values = first(page.column(1, 1))
+        assert values[-1] == "\N{EN DASH}"
+        numbers = [float(value) for value in values[:-1]]
+        assert numbers == sorted(numbers, key=lambda v: order * v)
+        assert len(numbers) == len(QUALITIES)
+    names = page.page.locator("table.board").nth(1).locator("thead th").nth(0)
+    names.locator("button").click()
+    assert names.get_attribute("aria-sort") == "ascending"
+    assert header.get_attribute("aria-sort") is None
+    assert first(page.column(1, 0)) == sorted([*QUALITIES, "broken"])
+    gap = page.page.locator("table.board").nth(1).get_by_role("button", name="gap", exact=True)
+    for _ in range(2):
+        gap.click()
+        gaps = first(page.column(1, 3))
+        assert gaps[-2:] == 2 * ["\N{EN DASH}"], "imagenet has none and the failed row has none"
+
+
+def test_filters_by_method_and_by_task(visit):
+    page = visit()
+    page.page.fill("#find", "ROT")
+    for table in range(3):
+        assert first(page.column(table, 0)) == ["rotation"]
+    assert page.page.inner_text("#count") == "1 of 5 methods"
+    page.page.fill("#find", "nothing")
+    assert page.page.locator(".none:visible").count() == 2
+    page.page.fill("#find", "")
+    assert len(page.column(1, 0)) == 5
+    page.page.uncheck("input[value=voc_cls]")
+    assert not page.page.is_visible("section[data-task=voc_cls]")
+    assert page.page.is_visible("section[data-task=voc_det]")
+    assert page.page.locator("thead th[data-task]:visible").count() == 1
+
+
+def test_more_columns_on_demand(visit):
+    page = visit()
+    table = page.page.locator("table.board").nth(2)
+    assert not table.get_by_text("tried").is_visible()
+    page.page.check("#more")
+    assert table.get_by_text("tried").is_visible()
+    assert table.get_by_text("rate 0.1").first.is_visible()
+
+
+def test_a_row_opens_its_details_and_pictures_come_when_asked_for(visit, folder):
+    page = visit()
+    page.page.locator("section[data-task=voc_det] button.open").nth(1).click()
+    dialog = page.page.locator("dialog[open]")
+    text = dialog.inner_text()
+    assert all(word in text for word in ("rotation", "sofa", "learning rate", "JSON"))
+    assert page.requests == [page.url], "opening the page and a row asks for nothing"
+    dialog.get_by_text("Predictions beside the truth").click()
+    image = dialog.locator("img")
+    image.wait_for()
+    page.page.wait_for_function("document.querySelector('dialog[open] img').naturalWidth > 0")
+    shown = (folder / "made/voc_det/rotation/predictions.png").as_uri()
+    assert page.requests == [page.url, shown]
+    page.page.keyboard.press("Escape")
+    assert page.page.locator("dialog[open]").count() == 0
+
+
+def test_pointing_shows_intervals(visit):
+    page = visit()
+    for place in ("section[data-task=voc_cls] td[data-tip]", "figure.gap [data-tip]"):
+        page.page.locator(place).first.hover()
+        assert re.search(r"[\d.]+.*([\d.]+ to|\[[\d.]+, )", page.page.inner_text("#tip"))
+    page.page.mouse.move(0, 0)
+    assert not page.page.is_visible("#tip")
+
+
+def test_themes_follow_the_system_until_one_is_chosen(visit):
+    background = "getComputedStyle(document.documentElement).backgroundColor"
+    light = visit(color_scheme="light").page.evaluate(background)
+    page = visit(color_scheme="dark").page
+    dark = page.evaluate(background)
+    assert light != dark
+    page.click("#theme")
+    assert page.evaluate(background) == light
+    page.reload()
+    assert page.evaluate(background) == light
+    page.click("#theme")
+    assert page.evaluate(background) == dark
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_scrolls_no_page_sideways(visit, scheme):
+    page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True).page
+    wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    page.check("#more")
+    page.click("summary")
+    assert page.evaluate(wide) == 0
+    page.locator("button.open").first.tap()
+    assert page.evaluate(wide) == 0
+    inside = "(d => d.scrollWidth - d.clientWidth)(document.querySelector('dialog[open]'))"
+    assert page.evaluate(inside) == 0
+    cut = """[...document.querySelectorAll('dialog[open] *, header *, .bar *')].filter((e) => {
+        const box = e.getBoundingClientRect();
+        return box.width && !e.closest('.scroll') && box.right > innerWidth + 1;
+    }).map((e) => e.outerHTML.slice(0, 80))"""
+    assert page.evaluate(cut) == []
+
+
+def test_a_keyboard_reaches_everything_and_sees_where_it_is(visit):
+    page = visit().page
+    wanted = page.evaluate(
+        """[...document.querySelectorAll('a, button, input, summary, [tabindex="0"]')]
+        .filter((e) => e.checkVisibility()).length"""
+    )
+    seen = []
+    for _ in range(wanted):
+        page.keyboard.press("Tab")
+        state = page.evaluate(
+            """(() => { const e = document.activeElement;
+            const ring = (e.closest('.chip') ?? e);
+            return [e.outerHTML.slice(0, 90), getComputedStyle(ring).outlineStyle]; })()"""
+        )
+        assert state[1] != "none", f"no visible focus: {state[0]}"
+        seen.append(page.evaluate("document.activeElement.getBoundingClientRect().width > 0"))
+    assert all(seen)
+    page.keyboard.press("Tab")
+    ends = page.evaluate("document.activeElement === document.body")
+    assert ends, "what can be reached was reached, once each"
+    sorter = page.locator("table.board").nth(1).locator("thead button").nth(1)
+    sorter.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("th[aria-sort]").count() == 1
+    page.locator("button.open").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open]").count() == 1
+    page.keyboard.press("Escape")
+    assert "open" in page.evaluate("document.activeElement.className"), "focus comes back"
+
+
+def test_the_skip_link_shows_and_skips(visit):
+    page = visit().page
+    page.keyboard.press("Tab")
+    link = page.locator(".skip")
+    assert link.bounding_box()["x"] >= 0
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "tables"
+
+
+# Text and what lies behind it, as painted: colours of the nearest opaque background.
+COLOURS = """(where) => {
+  const rgb = (c) => [...c.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
+  const over = (top, low) => top.slice(0, 3).map((v, i) => v * top[3] + low[i] * (1 - top[3]));
+  const behind = (e) => {
+    const layers = [];
+    for (; e; e = e.parentElement) {
+      layers.push(rgb(getComputedStyle(e).backgroundColor));
+      if (layers.at(-1)[3] === 1) break;
+    }
+    return layers.reverse().reduce((low, top) => over(top, low), [255, 255, 255]);
+  };
+  const found = [];
+  const walk = document.createTreeWalker(document.querySelector(where), NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const e = walk.currentNode.parentElement;
+    if (!walk.currentNode.data.trim() || !e.checkVisibility({visibilityProperty: true})) continue;
+    if (e.closest('.classes svg') && e.closest('text')?.style.fill.match(/rgb/)) continue;
+    const style = getComputedStyle(e);
+    const ground = behind(e);
+    const ink = e.closest('text') ? style.fill : style.color;
+    found.push([walk.currentNode.data.trim().slice(0, 40), over(rgb(ink), ground), ground,
+                parseFloat(style.fontSize), Number(style.fontWeight)]);
+  }
+  return found;
+}"""
+
+
+def contrast(one, two):
+    """WCAG 2.2, relative luminance and contrast ratio."""
+
+    def luminance(colour):
+        c = np.asarray(colour[:3]) / 255
+        linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+        return linear @ [0.2126, 0.7152, 0.0722]
+
+    low, high = sorted((luminance(one), luminance(two)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_contrast_is_computed_as_wcag_says():
+    assert contrast([0, 0, 0], [255, 255, 255]) == pytest.approx(21)
+    assert contrast([119, 119, 119], [255, 255, 255]) == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_contrast_enough(visit, scheme):
+    page = visit(color_scheme=scheme).page
+    page.check("#more")
+    page.click("summary")
+    found = page.evaluate(COLOURS, "body")
+    page.locator("tr[data-method=broken] button.open").click()
+    found += page.evaluate(COLOURS, "dialog[open]")
+    page.keyboard.press("Escape")
+    page.locator("table.board tbody tr").first.hover()
+    found += page.evaluate(COLOURS, "table.board")
+    page.locator("section[data-task=voc_cls] td[data-tip]").first.hover()
+    found += page.evaluate(COLOURS, "#tip")
+    assert len(found) > 200
+    poor = [
+        (text, round(contrast(ink, ground), 2))
+        for text, ink, ground, *_ in found
+        if contrast(ink, ground) < 4.5
+    ]
+    assert poor == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_numbers_in_a_heat_map_stand_out_from_their_cells(visit, scheme):
+    page = visit(color_scheme=scheme).page
+    cells = page.evaluate(
+        """[...document.querySelectorAll('.classes svg')].map((svg) => {
+        const fill = (e) => getComputedStyle(e).fill.match(/[\\d.]+/g).map(Number);
+        const boxes = [...svg.querySelectorAll('[id*=QuadMesh] path')];
+        const texts = [...svg.querySelectorAll('text')].filter((t) => t.style.fill.match(/rgb/));
+        return texts.map((t) => {
+            const at = t.getBoundingClientRect();
+            const [x, y] = [at.x + at.width / 2, at.y + at.height / 2];
+            const under = boxes.filter((b) => { const r = b.getBoundingClientRect();
+                return r.left < x && x < r.right && r.top < y && y < r.bottom; });
+            return [t.textContent, fill(t), under.map(fill)];
+        });})"""
+    )
+    assert len(cells) == 2
+    for text, ink, under in itertools.chain.from_iterable(cells):
+        assert len(under) == 1, f"{text} lies in {len(under)} cells"
+        assert contrast(ink, under[0]) >= 4.5, text

@@ -1,0 +1,152 @@
+"""The page as a file; `test_browser.py` looks at it in a browser."""
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from test_board import SETTINGS, save
+
+from bench import board, leaderboard
+from bench.record import EncoderFacts, PretrainingFacts
+
+EVIL = "<img src=x onerror=alert(1)>&\"'"
+TUNED = SETTINGS | {
+    "voc_det": {
+        "images": 640,
+        "size": 64,
+        "batch": 8,
+        "optimiser": "sgd",
+        "schedule": "step",
+        "learning_rates": [0.01, 0.1],
+        "held_out": 0.2,
+        "trial": 0.25,
+        "frozen": False,
+    }
+}
+QUALITIES = {"imagenet": 2.0, "rotation": 0.8, "jig_saw": 0.7, "random_init": 0.2}
+
+
+def made(folder):
+    """Two tasks, one with stages and samples, one fine-tuned with predictions shown; a failure."""
+    for place, (method, quality) in enumerate(QUALITIES.items()):
+        seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
+        speed = {"images_per_second": 1.0, "monitors": {}}
+        facts = {
+            "pretraining": PretrainingFacts(images_seen=seen, seconds=seen * 2.0, **speed),
+            "encoder": EncoderFacts(backbone="net", weights_sha256="c" * 64, parameters=9 - place),
+        }
+        each = {"cat": 40.0 + place, "sofa": 20.0 - place, "yak": 30.0}
+        stages = [10.0 + place, 20.0, 15.0]
+        picture = {"samples": "samples.png"} if method == "rotation" else {}
+        save(
+            folder,
+            method,
+            quality,
+            scores={"optimism": 0.5, "stage_mAP": stages, "per_class": each},
+            **picture,
+            **facts,
+        )
+        save(
+            folder,
+            method,
+            quality / 2,
+            task="voc_det",
+            metric="AP50",
+            suite_settings=TUNED,
+            scores={"per_class": each},
+            selection={"learning_rate": 0.1, "candidates": 2},
+            shown="predictions.png",
+            **facts,
+        )
+        for task, name in (("voc_det", "predictions"), ("voc_cls", "samples")):
+            shutil.copy(PICTURE, folder / "made" / task / method / f"{name}.png")
+    failed = {"status": "failed", "value": None, "error": f"RuntimeError: {EVIL}", "scores": {}}
+    save(folder, "broken", 0, **failed)
+    found = board.load(folder / "made")
+    leaderboard.write(found, folder / "made")
+    return found
+
+
+def copy(folder, where):
+    return shutil.copytree(folder, where, dirs_exist_ok=True)
+
+
+PICTURE = Path(__file__).parents[1] / "results/reference/mini/voc_cls/jigsaw/samples.png"
+PAGE = "made/leaderboard.html"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    where = tmp_path_factory.mktemp("page")
+    made(where)
+    return where
+
+
+def test_equal_records_give_equal_files(folder, tmp_path):
+    made(tmp_path)
+    names = [path.name for path in (folder / "made").iterdir() if path.is_file()]
+    assert {"leaderboard.html", "stages_voc_cls.svg", "classes_voc_det.svg"} <= {*names}
+    for name in names:
+        assert (tmp_path / "made" / name).read_bytes() == (folder / "made" / name).read_bytes()
+
+
+def test_only_a_task_with_stages_has_a_stage_plot(folder):
+    names = {path.stem for path in (folder / "made").glob("*.svg")}
+    both = {
+        f"{n}_{t}" for n in ("gap", "images", "time", "classes") for t in ("voc_cls", "voc_det")
+    }
+    assert names == both | {"stages_voc_cls"}
+    text = (folder / "made/LEADERBOARD.md").read_text()
+    for name in names:
+        assert f"]({name}.svg)" in text
+
+
+def test_what_records_say_is_escaped(folder):
+    text = (folder / PAGE).read_text()
+    assert "<img" not in text
+    assert "RuntimeError: &lt;img src=x onerror=alert(1)&gt;&amp;" in text
+
+
+def test_the_page_names_nothing_elsewhere(folder):
+    text = (folder / PAGE).read_text()
+    namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    assert {*re.findall(r"(?:https?:)?//[\w./-]+\.\w[\w./-]*", text)} <= namespaces
+    links = {*re.findall(r'(?:href|src)="([^"#][^"]*)"', text)}
+    assert "voc_det/rotation/predictions.png" in links
+    for link in links:
+        assert (folder / "made" / link).is_file(), link
+
+
+def test_a_picture_that_is_not_there_is_not_named(folder, tmp_path):
+    copy(folder, tmp_path)
+    (tmp_path / "made/voc_cls/rotation/samples.png").unlink()
+    leaderboard.write(board.load(tmp_path / "made"), tmp_path / "made")
+    assert "samples.png" not in (tmp_path / PAGE).read_text()
+
+
+@pytest.mark.parametrize("name", ["leaderboard.html", "stages_voc_cls.svg"])
+@pytest.mark.parametrize("how", ["missing", "changed"])
+def test_check_sees_a_stale_page_or_plot(folder, tmp_path, bench, name, how):
+    copy(folder, tmp_path)
+    assert bench("board", "--out", tmp_path, "--check").status == 0
+    path = tmp_path / "made" / name
+    path.unlink() if how == "missing" else path.write_text(path.read_text() + "<!-- -->")
+    done = bench("board", "--out", tmp_path, "--check")
+    assert done.status == 2
+    assert (name if how == "missing" else "leaderboard.html") in done.error
+
+
+def test_one_method_alone_makes_a_page(tmp_path):
+    save(tmp_path, "rotation", 0.8)
+    leaderboard.write(board.load(tmp_path / "made"), tmp_path / "made")
+    text = (tmp_path / PAGE).read_text()
+    assert "Nearest to imagenet" not in text
+    assert "Gap to imagenet" not in text
+    assert ">rotation</button>" in text
+
+
+def test_failures_alone_make_a_page(tmp_path):
+    save(tmp_path, "broken", 0, status="failed", value=None, error="boom", scores={})
+    leaderboard.write(board.load(tmp_path / "made"), tmp_path / "made")
+    assert '<span class="flag">failed</span>' in (tmp_path / PAGE).read_text()
