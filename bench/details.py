@@ -54,12 +54,12 @@ def class_gaps(table: Table) -> dict[str, dict[str, float]]:
 
 def images_seen(row: Row) -> float | None:
     """Pictures that went through the encoder in pretraining; None if it was not trained here."""
-    return row.mean(lambda r: r.pretraining.images_seen) or None
+    return row.mean(lambda r: r.pretraining and r.pretraining.images_seen) or None
 
 
 def minutes(row: Row) -> float | None:
     """Of pretraining; None if it was not trained here."""
-    return (row.mean(lambda r: r.pretraining.seconds) or 0) / 60 or None
+    return (row.mean(lambda r: r.pretraining and r.pretraining.seconds) or 0) / 60 or None
 
 
 def plots(table: Table) -> list[Plot]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bench import details, plugins
 from bench.board import CEILING, FLOOR, Board, Estimate, Row, Table, effective_rank
 from bench.record import Record
-from bench.wording import EXPLAINED, recipe_words, tuning_words
+from bench.wording import EXPLAINED, methods, provenance, recipe_words, tuning_words
 
 PAGE = "leaderboard.html"
 RESULT = (
@@ -40,14 +40,14 @@ def markdown(board: Board) -> str:
     """The whole text."""
     overview = [_overview(board)] if len(board.tables) > 1 else []
     tables = [_section(table) for table in board.tables]
-    parts = [_title(board), _facts(board), *overview, *tables, EXPLAINED, _methods(board)]
-    return "\n\n".join([*parts, _provenance(board)]) + "\n"
+    parts = [_title(board), _facts(board), *overview, *tables, EXPLAINED, methods(board)]
+    return "\n\n".join([*parts, provenance(board)]) + "\n"
 
 
 def words(board: Board) -> Mapping[str, str]:
     """The parts of the text that the page shows too: `facts`, `reading`, and of each task."""
     intros = {table.task: "\n".join(_intro(table)) for table in board.tables}
-    reading = [EXPLAINED, _methods(board), _provenance(board)]
+    reading = [EXPLAINED, methods(board), provenance(board)]
     return {"facts": _facts(board), "reading": "\n\n".join(reading), **intros}
 
 
@@ -312,49 +312,6 @@ def _linked(table: Table, read: Callable[[Record], str | None]) -> list[str]:
         for found in row.scored
         if (file := read(found))
     ]
-
-
-def _methods(board: Board) -> str:
-    """What each row's name stands for, and the recipes of their own."""
-    known = plugins.names("methods")
-    rows = [row for table in board.tables for row in table.rows]
-    lines = ["## The methods", ""]
-    for method in sorted({row.method for row in rows}):
-        about = plugins.describe("methods", method) if method in known else None
-        said = f": {about.summary} {about.constants.get('reference', '')}" if about else ""
-        recipe = next(row.records[0].recipe for row in rows if row.method == method)
-        base = board.settings["pretraining"]
-        own = f" Its own recipe: {recipe_words(recipe, base)}." if recipe != base else ""
-        lines.append(f"- `{method}`{said}{'.' if about else ''}{own}")
-    return "\n".join(lines)
-
-
-def _provenance(board: Board) -> str:
-    """Where the numbers come from and how they can be checked."""
-    records = [r for table in board.tables for row in table.rows for r in row.records]
-    machines = sorted({_machine(r) for r in records if r.environment})
-    lines = ["## Where this comes from", ""]
-    lines += [
-        f"- {len(records)} records beside this file, TASK/METHOD/seedK.json, with the predictions"
-        " for every test picture in seedK.npz. This file is computed from them alone (`bench"
-        " board`), and every value again from its predictions.",
-        f"- Settings that all rows share: SHA-256 `{board.sha256[:16]}`. Records of other settings,"
-        " task versions, backbones, pictures or scoring code are refused, never mixed.",
-    ]
-    unsealed = sum(r.seal is None for r in records)
-    if unsealed:
-        lines.append(
-            f"- {unsealed} of the records carry no seal, so that a change to them, other than to"
-            " a value or a prediction, would not be noticed."
-        )
-    return "\n".join([*lines, *(f"- Made on {machine}." for machine in machines)])
-
-
-def _machine(found: Record) -> str:
-    said = found.environment
-    parts = [f"{said.get('processor', 'an unknown processor')}, {said.get('threads', '?')} threads"]
-    parts += [f"device {said.get('device', '?')}", f"torch {said.get('torch', '?')}"]
-    return ", ".join([*parts, f"ssl-gap {said.get('harness', '?')}"])
 
 
 def _grid(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

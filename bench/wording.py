@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.board import CEILING, FLOOR, RESAMPLES
+from bench import plugins
+from bench.board import CEILING, FLOOR, RESAMPLES, Board
+from bench.record import Record
 
 
 def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
@@ -86,3 +88,46 @@ EXPLAINED = f"""## How to read this
   often done. It is not in the value.
 - **effective rank**: over how many directions the features of the chosen stage spread, the
   exponential of their spectrum's entropy."""
+
+
+def methods(board: Board) -> str:
+    """What each row's name stands for, and the recipes of their own."""
+    known = plugins.names("methods")
+    rows = [row for table in board.tables for row in table.rows]
+    lines = ["## The methods", ""]
+    for method in sorted({row.method for row in rows}):
+        about = plugins.describe("methods", method) if method in known else None
+        said = f": {about.summary} {about.constants.get('reference', '')}" if about else ""
+        recipe = next(row.records[0].recipe for row in rows if row.method == method)
+        base = board.settings["pretraining"]
+        own = f" Its own recipe: {recipe_words(recipe, base)}." if recipe != base else ""
+        lines.append(f"- `{method}`{said}{'.' if about else ''}{own}")
+    return "\n".join(lines)
+
+
+def provenance(board: Board) -> str:
+    """Where the numbers come from and how they can be checked."""
+    records = [r for table in board.tables for row in table.rows for r in row.records]
+    machines = sorted({_machine(r) for r in records if r.environment})
+    lines = ["## Where this comes from", ""]
+    lines += [
+        f"- {len(records)} records beside this file, TASK/METHOD/seedK.json, with the predictions"
+        " for every test picture in seedK.npz. This file is computed from them alone (`bench"
+        " board`), and every value again from its predictions.",
+        f"- Settings that all rows share: SHA-256 `{board.sha256[:16]}`. Records of other settings,"
+        " task versions, backbones, pictures or scoring code are refused, never mixed.",
+    ]
+    unsealed = sum(r.seal is None for r in records)
+    if unsealed:
+        lines.append(
+            f"- {unsealed} of the records carry no seal, so that a change to them, other than to"
+            " a value or a prediction, would not be noticed."
+        )
+    return "\n".join([*lines, *(f"- Made on {machine}." for machine in machines)])
+
+
+def _machine(found: Record) -> str:
+    said = found.environment
+    parts = [f"{said.get('processor', 'an unknown processor')}, {said.get('threads', '?')} threads"]
+    parts += [f"device {said.get('device', '?')}", f"torch {said.get('torch', '?')}"]
+    return ", ".join([*parts, f"ssl-gap {said.get('harness', '?')}"])

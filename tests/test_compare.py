@@ -1,10 +1,13 @@
 """`bench compare`: differences, their intervals, and settings, from made-up records."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from test_board import OTHER_RECIPE, save
 
 from bench import board, compare, record
+from bench.drawn import RESAMPLES, SEED
 from bench.metrics import mean_average_precision
 from bench.stats import resamples
 
@@ -36,7 +39,8 @@ def test_two_rows_differ_as_their_board_says(folder):
     (found,) = compare.compare("rotation", "random_init", folder)
     row = next(r for r in board.load(folder / "made").tables[0].rows if r.method == "rotation")
     assert found.paired
-    assert found.difference == row.over_floor
+    ours, theirs = (dataclasses.astuple(e) for e in (found.difference, row.over_floor))
+    assert ours == pytest.approx(theirs, abs=1e-9)
     (turned,) = compare.compare("random_init", "rotation", folder)
     assert turned.difference.value == -found.difference.value
     assert turned.above == pytest.approx(1 - found.above)
@@ -47,7 +51,7 @@ def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):
     (found,) = compare.compare("a", "b", tmp_path)
     arrays = [record.read_predictions(*seeds(tmp_path, name)[0]) for name in "ab"]
     drawn = []
-    for counts in resamples(120, board.RESAMPLES, board.BOOTSTRAP_SEED):
+    for counts in resamples(120, RESAMPLES, SEED):
         picked = np.repeat(np.arange(120), counts)
         a, b = (mean_average_precision(x["scores"][picked], x["truth"][picked]) for x in arrays)
         drawn.append(100 * (a - b))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_board import SETTINGS, save
 
-from bench import board, leaderboard
+from bench import board, leaderboard, plugins
 from bench.record import EncoderFacts, PretrainingFacts
 
 EVIL = "<img src=x onerror=alert(1)>&\"'"
@@ -108,10 +108,16 @@ def test_what_records_say_is_escaped(folder):
     assert "RuntimeError: &lt;img src=x onerror=alert(1)&gt;&amp;" in text
 
 
+URL = r"(?:https?:)?//[\w./-]+\.\w[\w./-]*"
+
+
 def test_the_page_names_nothing_elsewhere(folder):
     text = (folder / PAGE).read_text()
-    namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
-    assert {*re.findall(r"(?:https?:)?//[\w./-]+\.\w[\w./-]*", text)} <= namespaces
+    named = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
+    for kind in ("methods", "tasks"):  # papers, as text
+        for name in plugins.names(kind):
+            named |= {*re.findall(URL, plugins.describe(kind, name).constants["reference"])}
+    assert {found.rstrip(".") for found in re.findall(URL, text)} <= named
     links = {*re.findall(r'(?:href|src)="([^"#][^"]*)"', text)}
     assert "voc_det/rotation/predictions.png" in links
     for link in links:
