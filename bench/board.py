@@ -14,7 +14,7 @@ import numpy as np
 from bench import audit, comparable, record, stats
 from bench.audit import Audit
 from bench.drawn import RESAMPLES as RESAMPLES
-from bench.drawn import SEED, drawn
+from bench.drawn import SEED, drawn, prepare
 from bench.errors import UserError
 from bench.flags import flags
 from bench.metrics import Floats
@@ -147,6 +147,8 @@ def load(folder: Path, cache: Path | None = None) -> Board:
     if not records:
         raise UserError(f"{folder}: holds no records; make some with bench run")
     comparable.check_suite(records, folder)
+    if cache:
+        prepare(records, cache)
     for path, found in records.items():
         for kind, file in (("samples", found.samples), ("shown", found.shown)):
             if file and not path.with_name(file).exists():  # terms may forbid copies

@@ -153,11 +153,13 @@ def _accumulate(operation: np.ufunc, rows: Floats) -> None:
 def _at_eleven_recalls(envelope: Floats, found: Floats, total: Floats) -> Floats:
     """Mean precision at recall 0, .1, ... 1, (B,); past the last threshold it counts as 0."""
     thresholds, drawn = found.shape
-    # The columns one after another, each moved above all before it: one sorted array.
-    above = (np.arange(drawn) * (max(found[-1].max(), total.max()) + 1))[:, None]
-    wanted = np.ceil(np.arange(11) * total[:, None] / 10)
-    place = np.searchsorted((found.T + above).ravel(), wanted + above)
-    place = (place - thresholds * np.arange(drawn)[:, None]).T
+    wanted = np.ceil(np.arange(11)[:, None] * total / 10)
+    place, columns = np.zeros(wanted.shape, dtype=np.int64), np.arange(drawn)
+    # How many thresholds found fewer than wanted: a binary search in every column at once.
+    for step in 2 ** np.arange(thresholds.bit_length())[::-1]:
+        probe = place + step
+        fewer = found[np.minimum(probe, thresholds) - 1, columns] < wanted
+        place = np.where((probe <= thresholds) & fewer, probe, place)
     best = np.take_along_axis(envelope, np.minimum(place, thresholds - 1), axis=0)
     value: Floats = np.where(place < thresholds, best, 0).mean(axis=0)
     return value

@@ -333,6 +333,15 @@ def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, bench,
         board.load(made, cache)
 
 
+def test_many_records_are_resampled_in_processes_to_the_same_board(folder, tmp_path, monkeypatch):
+    fresh = leaderboard.texts(board.load(folder / "made"))
+    monkeypatch.setattr("bench.drawn.WORTHWHILE", 1)
+    seen = []
+    monkeypatch.setattr("bench.bootstrap.drawn_values", lambda *_: seen.append(1))  # not here
+    assert leaderboard.texts(board.load(folder / "made", tmp_path / "cache")) == fresh
+    assert not seen
+
+
 def test_a_record_without_a_seal_is_read_and_the_board_says_so(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
     assert "no seal" not in leaderboard.markdown(board.load(folder / "made"))
