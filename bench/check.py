@@ -42,7 +42,7 @@ from bench.rescore import headline
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
 WIDTH = 1.5  # three standard errors, not two: else 1 cell in 20 would move by chance alone
-ALIKE = 0.99  # least correlation of a class's scores, median of the classes; see docs/design.md
+ALIKE = 0.995  # least correlation of a class's scores, median of the classes; see docs/design.md
 PRINTED = 0.05  # points: half of a board's last digit
 
 Found = tuple[Path, Record]
@@ -252,9 +252,12 @@ def render(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> Iterator[Grid 
         values = ["-" if value is None else f"{value:.2f}" for value in (row.before, row.after)]
         limit = f"{row.tolerance:.2f}" if row.difference else "-"
         calm = "the same bytes" if row.same else "within"
-        verdict = f"MOVED: {row.moved}" if row.moved else calm
+        verdict = "MOVED" if row.moved else calm
         grid.add_row(f"{row.suite}: {row.cell}", *values, _estimate(row.difference), limit, verdict)
     yield grid
+    for row in verdicts:
+        if row.moved:
+            yield f"{row.suite}: {row.cell}: MOVED: {row.moved}"
     for pair in pairs:
         word = "as declared" if pair.holds else "NOT as declared"
         where = f"{pair.suite}, {pair.task}: {pair.above} above {pair.below}"

@@ -24,7 +24,8 @@ from bench.images import THREADS, Pictures
 
 BITS = 64
 DISTANCE = 10  # bits of 64; of random hashes one pair in 70 million is as near
-SIDE = 32  # pixels, for the comparison of candidates
+SIDE = 16  # pixels, for the comparison of candidates: what compression changes is finer
+DECODED = 128  # pixels at least, that a larger JPEG is decoded to
 DIFFERENCE = 0.3  # of the spread; what was measured is in docs/design.md, Contamination
 CHUNK = 4096  # hashes compared with all others at a time: 4096 x 10,000 floats are 160 MB
 
@@ -63,7 +64,7 @@ def _open(path: Path) -> Image.Image:
     """Decode a picture; a large JPEG at a fraction of its size, which is faster."""
     try:
         with Image.open(path) as picture:
-            picture.draft("RGB", (4 * SIDE, 4 * SIDE))
+            picture.draft("RGB", (DECODED, DECODED))
             return picture.convert("RGB")
     except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
         raise UserError(f"{path}: cannot be decoded; replace the picture") from None
