@@ -50,7 +50,8 @@ EXPLAINED = f"""## How to read this
   where a row has several seeds. Half of the test pictures are drawn {RESAMPLES:,} times; the
   interval holds the middle 95 % of what the halves give, moved onto the value. It is about the
   value to be expected on other lists of as many pictures from the same source. In simulated
-  experiments 93 to 97 of 100 such intervals held it (docs/design.md, "Intervals").
+  experiments 93 to 97 of 100 such intervals held it (docs/design.md, "Intervals"); with three
+  seeds that differ much, 91 to 99.
 - **gap**: the value of `{CEILING}` less the row's. Smaller is better; below 0 beats ImageNet
   labels. Like all differences it is paired: both rows on the same halves, so that what is hard
   for both cancels, and a gap can be surer than the two values.
