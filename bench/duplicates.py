@@ -24,7 +24,7 @@ from bench.images import THREADS, Pictures
 
 BITS = 64
 DISTANCE = 10  # bits of 64; of random hashes one pair in 70 million is as near
-SIDE = 16  # pixels, for the comparison of candidates: what compression changes is finer
+SIDE = 32  # pixels, for the comparison of candidates
 DECODED = 128  # pixels at least, that a larger JPEG is decoded to
 DIFFERENCE = 0.3  # of the spread; what was measured is in docs/design.md, Contamination
 CHUNK = 4096  # hashes compared with all others at a time: 4096 x 10,000 floats are 160 MB
