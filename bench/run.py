@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -46,8 +47,7 @@ def _announce(
 def _check_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        trial = folder / ".writable"
-        trial.write_bytes(b"")
-        trial.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # a name of its own: processes try side by side
+            pass
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from None

@@ -3,8 +3,9 @@
     python benchmarks/finetune.py
 
 Ours reads pictures from files, scales and mirrors them in a loader's worker, seeds, watches for
-non-finite losses and shows progress; the bare loop has its batches in memory already. Both train
-the detector of `mini`. Claim: ours makes at least 0.9 times as many pictures a second.
+non-finite losses, shows progress and writes checkpoints; the bare loop has its batches in memory
+already. Both train the detector of `mini`, for a hundred steps, a third of a run there; ours with
+its start. Claim: ours makes at least 0.9 times as many pictures a second.
 """
 
 import copy
@@ -27,7 +28,7 @@ from bench.images import read
 from bench.progress import Reporter
 from bench.training import Training, make_optimiser
 
-STEPS, WARM, CLAIM = 40, 5, 0.9
+STEPS, WARM, CLAIM = 100, 5, 0.9
 
 
 def main() -> int:
