@@ -80,6 +80,13 @@ class Row:
     flags: tuple[str, ...] = ()
 
     @property
+    def places(self) -> str | None:
+        """From `rank` to `last_rank`, in words."""
+        if self.rank is None or self.rank == self.last_rank:
+            return None if self.rank is None else f"{self.rank}"
+        return f"{self.rank}-{self.last_rank}"
+
+    @property
     def scored(self) -> list[Record]:
         """The records of the seeds that did not fail."""
         return [r for r in self.records if r.status == "ok"]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bench import details, plugins
 from bench.board import CEILING, FLOOR, Board, Estimate, Row, Table, effective_rank
 from bench.record import Record
-from bench.wording import EXPLAINED, methods, provenance, recipe_words, tuning_words
+from bench.wording import EXPLAINED, chance, methods, provenance, recipe_words, tuning_words
 
 PAGE = "leaderboard.html"
 RESULT = (
@@ -66,33 +66,20 @@ def share(found: Estimate | None) -> str:
     return f"{value} % [{low}, {high}]"
 
 
-def rank(row: Row) -> str:
-    """The places that a row may have."""
-    if row.rank is None:
-        return "-"
-    return f"{row.rank}" if row.rank == row.last_rank else f"{row.rank}-{row.last_rank}"
-
-
 def result_cells(row: Row) -> list[str]:
     """What was measured of a row, in the order of `RESULT`."""
     return [
-        rank(row),
+        row.places or "-",
         row.method,
         estimate(row.value),
         "-" if row.method == CEILING else estimate(row.gap),
         "-" if row.method in (CEILING, FLOOR) else share(row.closed),
         "-" if row.method == FLOOR else estimate(row.over_floor),
         estimate(row.over_untrained),
-        _chance(row.above_next),
+        chance(row.above_next) or "-",
         str(len(row.scored)),
         "FAILED" if row.status == "failed" else "; ".join(row.flags),
     ]
-
-
-def _chance(found: float | None) -> str:
-    if found is None:
-        return "-"
-    return "> 99 %" if found > 0.99 else f"{100 * found:.0f} %"
 
 
 def _title(board: Board) -> str:
@@ -150,14 +137,16 @@ def _count(board: Board, name: str, declared: int | None) -> str:
 
 def _overview(board: Board) -> str:
     """Methods by tasks, the gap in each cell; the order is that of the first table."""
-    gaps = {(row.method, t.task): row.gap for t in board.tables for row in t.rows}
+    cells = {
+        (row.method, t.task): "-" if row.method == CEILING else estimate(row.gap)
+        for t in board.tables
+        for row in t.rows
+    }
     order = list(dict.fromkeys(row.method for t in board.tables for row in t.rows))
     headers = ["method", *(f"{t.task} ({t.example.metric})" for t in board.tables)]
-    rows = [
-        [m, *("-" if m == CEILING else estimate(gaps.get((m, t.task))) for t in board.tables)]
-        for m in order
-    ]
-    return "\n".join([f"## Overview: gap to {CEILING} [95 %]", "", *_grid(headers, rows)])
+    rows = [[m, *(cells.get((m, t.task), "") for t in board.tables)] for m in order]
+    empty = ["An empty cell was not run.", ""] if any("" in row for row in rows) else []
+    return "\n".join([f"## Overview: gap to {CEILING} [95 %]", "", *empty, *_grid(headers, rows)])
 
 
 def _section(table: Table) -> str:

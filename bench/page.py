@@ -19,6 +19,7 @@ from markupsafe import Markup
 from bench import details
 from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table
 from bench.record import Record
+from bench.wording import chance
 
 ASSETS = Path(__file__).with_name("html")
 # What the colours of plots.py become in the page, which has a light and a dark theme.
@@ -45,6 +46,7 @@ class Column:
         factor: by which numbers are multiplied first.
         kind: `main`, or `more`, which is shown on demand.
         falling: whether the first click sorts the largest first.
+        key: by what it is sorted, where that is not what it shows.
     """
 
     title: str
@@ -53,16 +55,18 @@ class Column:
     factor: float = 1
     kind: str = "main"
     falling: bool = True
+    key: Callable[[Row], Any] | None = None
 
 
 def _columns(metric: str) -> list[Column]:
     return [
-        Column("rank", lambda r: getattr(r, "rank", None), "{:g}", falling=False),
+        Column("rank", lambda r: r.places, falling=False, key=lambda r: r.rank),
         Column(metric, lambda r: r.value),
         Column("gap", lambda r: None if r.method == CEILING else r.gap, falling=False),
         Column(f"over {FLOOR}", lambda r: None if r.method == FLOOR else r.over_floor),
         Column("over untrained", lambda r: r.over_untrained),
-        Column("closed", lambda r: r.closed, "{:z.0f} %", 100),
+        Column("closed (%)", _closed, "{:z.0f}", 100),
+        Column("above next", lambda r: chance(r.above_next), key=lambda r: r.above_next),
         Column("seeds", lambda r: len(r.scored), "{:d}"),
         Column("pictures seen", details.images_seen, "{:,.0f}"),
         Column("minutes", details.minutes),
@@ -71,6 +75,10 @@ def _columns(metric: str) -> list[Column]:
         Column("chosen", _chosen, kind="more", falling=False),
         Column("optimism", _mean(lambda x: x.scores.get("optimism")), kind="more"),
     ]
+
+
+def _closed(row: Row) -> Estimate | None:
+    return None if row.method in (CEILING, FLOOR) else row.closed
 
 
 def _mean(read: Callable[[Any], Any]) -> Callable[[Row], float | None]:
@@ -207,8 +215,14 @@ def _seed(found: Record, folder: str) -> dict[str, Any]:
 def _cell(column: Column, row: Row) -> dict[str, Any]:
     """Text, interval, key to sort by and, of an interval, a sentence about it."""
     value = column.read(row)
+    key = column.key(row) if column.key else value
     if value is None or isinstance(value, str):
-        return {"text": value or NOTHING, "interval": None, "key": value or "", "tip": None}
+        return {
+            "text": value or NOTHING,
+            "interval": None,
+            "key": "" if key is None else key,
+            "tip": None,
+        }
     if not isinstance(value, Estimate):
         return {"text": _number(value, column), "interval": None, "key": value, "tip": None}
     middle, low, high = (_number(v, column) for v in (value.value, value.low, value.high))
@@ -265,7 +279,7 @@ def _words(estimate: Estimate | None) -> str:
 def _overview(board: Board) -> list[tuple[str, list[dict[str, Any]]]]:
     """The gap of every method in every task."""
     gap = Column("gap", lambda r: None if r.method == CEILING else r.gap)
-    empty = {"text": NOTHING, "interval": None, "key": "", "tip": None}
+    empty = {"text": "", "interval": None, "key": "", "tip": None}
     methods = dict.fromkeys(row.method for table in board.tables for row in table.rows)
     found = {(row.method, t.task): _cell(gap, row) for t in board.tables for row in t.rows}
     return [(m, [found.get((m, t.task), empty) for t in board.tables]) for m in methods]

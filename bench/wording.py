@@ -27,6 +27,13 @@ def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
     return ", ".join(words[key](said[key]) for key in words if key in said)
 
 
+def chance(found: float | None) -> str | None:
+    """A probability in percent; a thousand resamples cannot tell 1 from nearly 1."""
+    if found is None:
+        return None
+    return "> 99 %" if found > 0.99 else f"{100 * found:.0f} %"
+
+
 def tuning_words(said: dict[str, Any]) -> str:
     """How every row was fine-tuned, in words."""
     rates = " or ".join(f"{rate:g}" for rate in said["learning_rates"])

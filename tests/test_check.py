@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from support import forge
 from test_board import save
 
 from bench import check as checks
@@ -156,8 +157,7 @@ def test_without_a_declared_order_none_is_asked_for(check, copy, made):
 
 
 def test_a_raised_task_version_asks_for_a_new_reference(check, copy, made):
-    path = copy / "small/voc_cls/imagenet/seed0.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"task_version": 0}))
+    forge(copy / "small/voc_cls/imagenet/seed0.json", task_version=0)
     done = check("--out", made[0], against=copy)
     assert done.status == 1
     assert "version 0 to 1 of the task: make a new reference" in verdicts(done)["imagenet"]
@@ -184,12 +184,12 @@ def test_a_reference_that_cannot_serve_is_refused(check, copy, tmp_path):
     done = check("--out", copy, against=copy)
     assert (done.status, "is the reference itself" in done.error) == (2, True)
     path = copy / "small/voc_cls/imagenet/seed0.json"
-    entry = json.loads(path.read_text())
-    path.write_text(json.dumps(entry | {"status": "failed", "error": "boom"}))
+    settings = json.loads(path.read_text())["suite_settings"]
+    forge(path, status="failed", error="boom")
     done = check(against=copy)
     assert (done.status, "a reference holds finished cells only" in done.error) == (2, True)
-    entry["suite_settings"]["voc"]["colour"] = "red"
-    path.write_text(json.dumps(entry))
+    settings["voc"]["colour"] = "red"
+    forge(path, status="ok", error=None, suite_settings=settings)
     done = check(against=copy)
     assert (done.status, "key 'voc.colour'" in done.error) == (2, True)
 

@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from support import forge
 from test_check import made  # noqa: F401 - a fixture: a small reference, made once
 
 from bench import metrics, record
@@ -72,9 +73,9 @@ def test_what_differs_is_said_and_a_moved_value_is_status_1(reproduce, place):
 
 
 def test_a_class_that_moved_is_named_with_both_values(reproduce, place):
-    entry = json.loads(place.read_text())
-    entry["scores"]["per_class"]["bird"] += 1
-    place.write_text(json.dumps(entry))
+    scores = json.loads(place.read_text())["scores"]
+    scores["per_class"]["bird"] += 1
+    forge(place, scores=scores)
     done = reproduce()
     assert done.status == 0, "the headline is the same"
     assert "scores.per_class.bird" in done.out
@@ -84,11 +85,10 @@ def test_a_class_that_moved_is_named_with_both_values(reproduce, place):
 def test_a_record_that_cannot_be_reproduced_is_refused(reproduce, place, bench, tmp_path):
     done = bench("reproduce", tmp_path / "absent.json")
     assert (done.status, "absent.json: cannot be read" in done.error) == (2, True)
-    entry = json.loads(place.read_text())
     for change, message in (
-        ({"method": "rotatoin"}, "unknown method 'rotatoin'"),
         ({"status": "failed", "error": "boom"}, "failed (boom); only a finished record"),
+        ({"method": "rotatoin", "status": "ok", "error": None}, "unknown method 'rotatoin'"),
     ):
-        place.write_text(json.dumps(entry | change))
+        forge(place, **change)
         done = reproduce()
         assert (done.status, message in done.error) == (2, True)

@@ -110,7 +110,8 @@ def test_a_failed_cell_of_other_settings_does_not_block_the_right_ones(bench_run
     assert bench_run("random_init", sets=[*SMOKE, "backbone.name='resnet_foo'"]).status == 1
     assert bench_run("random_init").status == 0
     text = (tmp_path / "out/mini/LEADERBOARD.md").read_text()
-    assert "FAILED" not in text
+    assert "**Failed cells**" not in text
+    assert "| FAILED |" not in text
 
 
 def test_a_recipe_of_one_method_leaves_the_others_recorded(bench_run):
