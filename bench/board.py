@@ -133,6 +133,7 @@ class Board:
     sha256: str
     settings: Mapping[str, Any]
     tables: tuple[Table, ...] = field(default=())
+    audit: Audit | None = None
 
     def failed(self, methods: Collection[str], tasks: Collection[str]) -> bool:
         """Whether any cell of some methods and tasks failed."""
@@ -166,7 +167,7 @@ def load(folder: Path, cache: Path | None = None) -> Board:
     first = next(iter(records.values()))
     audited = audit.read(folder)
     tables = tuple(_table(task, group, cache, audited) for task, group in sorted(by_task.items()))
-    return Board(first.suite, first.suite_sha256, first.suite_settings, tables)
+    return Board(first.suite, first.suite_sha256, first.suite_settings, tables, audited)
 
 
 def _table(

@@ -9,6 +9,8 @@ import numpy as np
 
 from bench.board import CEILING, FLOOR, Row, Table
 
+FEWEST = 3  # methods trained here, of which a plot against budgets shows anything
+
 
 @dataclass(frozen=True)
 class Plot:
@@ -68,16 +70,17 @@ def plots(table: Table) -> list[Plot]:
     if any(row.gap and row.value for row in table.rows):
         caption = (
             f"Points of {metric} below `{CEILING}`, with paired 95 % interval; less is better. "
-            f"Diamonds: `{CEILING}` and untrained encoders; dotted: `{FLOOR}`."
+            f"Diamonds: `{CEILING}` and untrained networks; dotted: `{FLOOR}`. Rows share their "
+            "test pictures, so whether two bars overlap does not say whether two rows differ."
         )
         found.append(Plot("gap", f"Gap to {CEILING}", caption))
-    for name, title, read in (
-        ("images", "pictures seen", images_seen),
-        ("time", "pretraining time", minutes),
+    for name, title, note, read in (
+        ("images", "inputs seen", "Every turn, patch or tile of a picture is one.", images_seen),
+        ("time", "pretraining time", "By the clock, other work included.", minutes),
     ):
-        if any(row.value and read(row) for row in table.rows):
+        if sum(bool(row.value and read(row)) for row in table.rows) >= FEWEST:
             caption = f"{metric} with 95 % interval of every method that was trained here"
-            caption += _ends(table.rows) + "."
+            caption += f"{_ends(table.rows)}. {note}"
             found.append(Plot(name, f"{metric} against {title}", caption))
     if any(row.method != CEILING and stages(row) for row in table.rows):
         found.append(Plot("stages", f"{metric} of every stage", _stages_caption(table)))
@@ -92,9 +95,9 @@ def plots(table: Table) -> list[Plot]:
 
 def _stages_caption(table: Table) -> str:
     caption = (
-        "A panel a method, stages from fine to coarse; ring: the stage that the training list "
+        "One panel per method, stages from fine to coarse; ring: the stage that the training list "
         "chose; dashed: the untrained encoder that sees the same; gray: the range of all but "
-        f"`{CEILING}`. One value a stage, no interval."
+        f"`{CEILING}`. One value per stage, no interval."
     )
     top = next((stages(row) for row in table.rows if row.method == CEILING), [])
     if top:

@@ -26,12 +26,27 @@ OBTAINED = (
     "method",
     "sees",
     "parameters",
-    "images seen",
+    "inputs seen",
     "pretraining",
     "candidates",
     "chosen",
     "optimism",
     "effective rank",
+)
+# How many pictures the official lists hold: VOC devkit, doc/voc.pdf, "Database statistics"; of the
+# augmented one, Hariharan et al. 2011 as used by Long et al. 2015.
+OFFICIAL = {
+    ("VOC2007", "voc", "trainval"): 5011,
+    ("VOC2007", "voc", "test"): 4952,
+    ("VOC2012", "voc", "train"): 5717,
+    ("VOC2012", "voc", "val"): 5823,
+    ("VOC2012", "masks", "train_aug"): 10582,
+    ("VOC2012", "masks", "val"): 1449,
+}
+ONE_SEED = (
+    f"**One run per row, `{FLOOR}` included.** The intervals are over test pictures alone. Another"
+    " run would move a row too, by an amount that was not measured here: do not read differences of"
+    " a few points as differences of methods."
 )
 WORDS = {"", "rank", "method", "flags", "sees", "chosen"}  # columns that hold no number
 
@@ -85,7 +100,7 @@ def result_cells(row: Row) -> list[str]:
 def _title(board: Board) -> str:
     summary = board.settings["summary"]
     title = f"# How far from ImageNet labels? Suite `{board.suite}`"
-    page_link = f"[{PAGE}]({PAGE}), beside this file, is the same to sort, filter and look into."
+    page_link = f"[{PAGE}]({PAGE}), beside this file, holds the same, to sort and filter."
     return f"{title}\n\n{summary[0].upper()}{summary[1:]}. {page_link}"
 
 
@@ -96,12 +111,17 @@ def _facts(board: Board) -> str:
     corpus = _count(board, "corpus", rendered and rendered["corpus"])
     voc = suite["voc"]
     lines = [
-        f"Every row is a network of one kind, `{backbone}`, pretrained in another way: by a"
-        " self-supervised method, which makes its own labels from pictures; by the labels that"
-        f" people gave the 1.3 million photographs of ImageNet (`{CEILING}`); or not at all"
-        f" (`{FLOOR}`). All were then scored by the same protocol, tuned over the same candidates,"
-        " on the same test pictures. The **gap** is what a row lacks to ImageNet labels; the"
-        " brackets behind a number are its 95 % interval. Words are explained below the tables.",
+        f"Every row is a network of one family, `{backbone}`, pretrained in another way: by a"
+        " self-supervised method, which makes its own labels from pictures; by the labels that the"
+        " same pictures have (`supervised`); by the labels that people gave the 1.3 million"
+        f" photographs of ImageNet (`{CEILING}`, published weights); or not at all (`{FLOOR}` and"
+        " its variants). All were then scored by the same protocol, tuned over the same"
+        " candidates, on the same test pictures.",
+        "",
+        f"The **gap** is how far a row is below `{CEILING}`. It is not the worth of labels alone:"
+        f" `{CEILING}` was trained elsewhere, on more and larger pictures, for longer. The brackets"
+        " behind a number are its 95 % interval over test pictures. Words are explained below the"
+        " tables.",
     ]
     if rendered:
         lines += [
@@ -111,26 +131,22 @@ def _facts(board: Board) -> str:
             " can be compared with a published one.",
         ]
     what = "rendered scenes, in" if rendered else "pictures of"
-    train = _count(board, "voc_train", rendered and rendered["train"])
-    test = _count(board, "voc_test", rendered and rendered["test"])
-    sizes = [f"`{voc['train']}`{train}", f"`{voc['test']}`{test}"]
     rows = {
-        "backbone, the same in every row": f"`{backbone}`",
+        "backbone": f"`{backbone}`; a method that sees a picture in two halves has two copies of"
+        " half the width",
         "pretraining pictures": f"{what} `{suite['corpus']['folder']}`{corpus}",
-        "pretraining recipe": recipe_words(suite["pretraining"], {}),
-        "scored on": f"{what} `{voc['folder']}`: trained on list {sizes[0]}, tested on list"
-        f" {sizes[1]}; {len(voc['classes'])} classes; {voc['size']} px where the network is frozen",
+        "pretraining recipe, where a method has no other": recipe_words(suite["pretraining"], {}),
+        "scored on": f"{what} `{voc['folder']}`, {voc['size']} px where the network is frozen",
     }
-    return "\n".join([*lines, "", *_grid(("", ""), [list(row) for row in rows.items()])])
+    seeds = {len(row.scored) for table in board.tables for row in table.rows if row.scored}
+    once = ["", ONE_SEED] if seeds == {1} else []
+    return "\n".join([*lines, "", *_grid(("", ""), [list(row) for row in rows.items()]), *once])
 
 
 def _count(board: Board, name: str, declared: int | None) -> str:
     """How many pictures an image set holds, in parentheses, where that is known."""
     records = [r for table in board.tables for row in table.rows for r in row.scored]
     counts = {r.pictures[name] for r in records if name in r.pictures}
-    if not counts and declared is None and name == "voc_test":
-        tested = (t.pictures for t in board.tables if name in t.example.data)
-        counts = {count for count in tested if count}
     found = declared if not counts else max(counts)
     return "" if found is None else f" ({found:,} pictures)"
 
@@ -145,7 +161,9 @@ def _overview(board: Board) -> str:
     order = list(dict.fromkeys(row.method for t in board.tables for row in t.rows))
     headers = ["method", *(f"{t.task} ({t.example.metric})" for t in board.tables)]
     rows = [[m, *(cells.get((m, t.task), "") for t in board.tables)] for m in order]
-    empty = ["An empty cell was not run.", ""] if any("" in row for row in rows) else []
+    empty = ["Each column is a metric and a protocol of its own: read down, not across."]
+    empty[0] += " An empty cell was not run." if any("" in row for row in rows) else ""
+    empty += [""]
     return "\n".join([f"## Overview: gap to {CEILING} [95 %]", "", *empty, *_grid(headers, rows)])
 
 
@@ -158,12 +176,13 @@ def _section(table: Table) -> str:
     for plot in details.plots(table):
         lines += ["", f"![{plot.title}]({plot.name}_{table.task}.svg)", "", plot.caption]
     lines += ["", "How each row was obtained:", ""]
-    lines += _grid(OBTAINED, [_obtained(row) for row in table.rows])
+    lines += _grid(*_told(OBTAINED, [_obtained(row) for row in table.rows]))
     curves = [row for row in table.rows if row.scored and "stage_mAP" in row.scored[0].scores]
     if curves:
         stages = len(curves[0].scored[0].scores["stage_mAP"])
         lines += ["", f"{example.metric} of every stage, fine to coarse; bold is the stage that"]
-        lines[-1] += " the training list chose (first seed):"
+        lines[-1] += " the training list chose"
+        lines[-1] += " (first seed):" if any(len(r.scored) > 1 for r in curves) else ":"
         headers = ["method", *(f"stage {s}" for s in range(stages))]
         lines += ["", *_grid(headers, [_curve(row) for row in curves])]
     return "\n".join([*lines, *_links(table)])
@@ -176,16 +195,50 @@ def _intro(table: Table) -> list[str]:
     about = plugins.describe("tasks", table.task) if known else None
     lines = []
     if about:
-        lines += [f"{about.summary} Protocol: {about.constants.get('reference', '')}.", ""]
-    tested = f" on {table.pictures:,} test pictures" if table.pictures else ""
-    lines += [f"{example.metric} in points, 0-100, more is better,{tested or ' no row scored'}."]
-    lines[-1] += f" Version {example.task_version} of the task."
+        lines += [f"{about.summary} After {about.constants.get('reference', '')}.", ""]
+    kind = (example.tuning or {}).get("metric")
+    lines += [f"{example.metric}{f', {kind},' if kind else ''} in points, more is better."]
+    lines[-1] += f" {_lists(table)} Version {example.task_version} of the task."
     if example.tuning:
-        lines[-1] += f" Fine-tuned {tuning_words(example.tuning)}."
-    excluded = example.scores.get("excluded_classes")
-    if excluded:
-        lines[-1] += f" Left out of the mean, with too few pictures: {', '.join(excluded)}."
-    return lines
+        lines[-1] += f" Fine-tuned: {tuning_words(example.tuning)}."
+    return [*lines, *_classes(table)]
+
+
+def _lists(table: Table) -> str:
+    """Which lists a table was trained and tested on, and whether they are the official ones."""
+    example, voc = table.example, table.example.suite_settings["voc"]
+    kind = "masks" if "masks_test" in example.data else "voc"
+    lists = (example.tuning or {}) | ({} if kind == "masks" else voc)
+    said, subset = [], False
+    for verb, part in (("trained", "train"), ("tested", "test")):
+        count = example.pictures.get(f"{kind}_{part}") or (part == "test" and table.pictures)
+        official = OFFICIAL.get((voc["folder"].split("/")[-1], kind, lists[part]))
+        if example.suite_settings.get("scenes"):
+            official = None
+        said.append(f"{verb} on {f'{count:,} pictures of ' if count else ''}`{lists[part]}`")
+        if count and official and count != official:
+            said[-1] += f" (the official list has {official:,})"
+            subset = True
+    found = ", ".join(said)
+    return f"{found[0].upper()}{found[1:]}." + (
+        " **A subset: these are no official VOC numbers.**" if subset else ""
+    )
+
+
+def _classes(table: Table) -> list[str]:
+    """Over which classes the mean is, where some are left out."""
+    scores = [row.scored[0].scores for row in table.rows if row.scored]
+    left_out = {name for found in scores for name in found.get("excluded_classes") or []}
+    if not left_out:
+        return []
+    every = list(dict.fromkeys(name for found in scores for name in found.get("per_class", {})))
+    every += sorted(left_out - set(every))
+    counted = [name for name in every if name not in left_out]
+    return [
+        "",
+        f"The mean is over {len(counted)} of {len(every)} classes: {', '.join(counted)}. Of the"
+        " others the lists hold too few examples.",
+    ]
 
 
 def _short(table: Table) -> list[str]:
@@ -199,8 +252,8 @@ def _short(table: Table) -> list[str]:
         nearest = others[0]
         parts.insert(0, f"nearest is `{nearest.method}`, {estimate(nearest.gap)} points behind")
         beyond = sum(row.over_floor is not None and row.over_floor.low > 0 for row in others)
-        parts.append(f"{beyond} of {len(others)} pretrained rows are better than that by more than")
-        parts[-1] += " chance in the pictures explains"
+        parts.append(f"{beyond} of the {len(others)} rows pretrained here are above that by an")
+        parts[-1] += " interval that excludes 0"
     top = rows[CEILING].value
     return [f"In short: `{CEILING}` reaches {estimate(top)}; {'; '.join(parts)}.", ""]
 
@@ -210,12 +263,7 @@ def _caveats(table: Table) -> list[str]:
     scored = [row for row in table.rows if row.scored]
     single = [row.method for row in scored if len(row.scored) == 1]
     said = []
-    if single and len(single) == len(scored):
-        said.append(
-            "**One seed a row**: the intervals are over test pictures alone. How another"
-            " pretraining run would differ was not measured."
-        )
-    elif single:
+    if single and len(single) < len(scored):
         said.append(
             f"**One seed** of {', '.join(single)}: their intervals are over test pictures alone,"
             " and a difference to one of them holds the seeds of the other row only."
@@ -246,13 +294,21 @@ def _obtained(row: Row) -> list[str]:
         row.method,
         sees,
         "-" if parameters is None else f"{parameters / 1e6:.2f} M",
-        "-" if images is None else f"{images:,.0f}",
+        f"{images:,.0f}" if images else "-",
         _time(row.mean(lambda r: r.pretraining and r.pretraining.seconds)),
         "-" if candidates is None else f"{candidates:.0f}",
         ", ".join(sorted({_chosen(found) for found in row.scored})) or "-",
         "-" if optimism is None else f"{optimism:+.1f}",
         "-" if directions is None else f"{directions:.0f}",
     ]
+
+
+def _told(
+    headers: Sequence[str], rows: Sequence[Sequence[str]]
+) -> tuple[list[str], list[list[str]]]:
+    """The columns in which some row says something."""
+    kept = [place for place in range(len(headers)) if any(row[place] != "-" for row in rows)]
+    return [headers[p] for p in kept], [[row[p] for p in kept] for row in rows]
 
 
 def _time(seconds: float | None) -> str:
@@ -272,7 +328,7 @@ def _chosen(found: Record) -> str:
     if not costs:
         return f"stage {stage}"
     low, high = min(costs), max(costs)
-    return f"stage {stage}, cost {low:g}" + (f" to {high:g}" if high > low else "")
+    return f"stage {stage}, cost {low:.1g}" + (f" to {high:.1g}" if high > low else "")
 
 
 def _curve(row: Row) -> list[str]:

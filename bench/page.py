@@ -68,7 +68,7 @@ def _columns(metric: str) -> list[Column]:
         Column("closed (%)", _closed, "{:z.0f}", 100),
         Column("above next", lambda r: chance(r.above_next), key=lambda r: r.above_next),
         Column("seeds", lambda r: len(r.scored), "{:d}"),
-        Column("pictures seen", details.images_seen, "{:,.0f}"),
+        Column("inputs seen", details.images_seen, "{:,.0f}"),
         Column("minutes", details.minutes),
         Column("parameters", _mean(lambda x: x.encoder.parameters), "{:,.0f}", kind="more"),
         Column("tried", _mean(lambda x: x.selection["candidates"]), "{:.0f}", kind="more"),

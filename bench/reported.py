@@ -42,7 +42,7 @@ class Number(BaseModel):
     source: Text
     url: Annotated[str, Field(pattern=r"^https://\S+$")]
     status: Literal["verified", "unverified", "conflicting"]
-    """Seen in the source, from memory of it, or given otherwise elsewhere (a row for each)."""
+    """Seen in the source, not looked up, or given otherwise elsewhere (a row for each)."""
     note: str
 
     @property
@@ -133,7 +133,9 @@ def _section(name: str, numbers: Sequence[Number]) -> str:
     sources = list(dict.fromkeys((n.source, n.url) for n in numbers))
     places = {source: place for place, source in enumerate(sources, start=1)}
     backbones = ", ".join(dict.fromkeys(n.backbone for n in numbers))
+    looked_up = sum(n.status == "verified" for n in numbers)
     lines = [f"## [{name}.csv]({name}.csv): {backbones}"]
+    lines += ["", f"{looked_up} of {len(numbers)} numbers were looked up in their source."]
     for task in dict.fromkeys(n.task for n in numbers):
         mine = [n for n in numbers if n.task == task]
         columns = list(dict.fromkeys(n.column for n in mine))
@@ -148,7 +150,8 @@ def _section(name: str, numbers: Sequence[Number]) -> str:
             texts = [", ".join(cells.get((row, column), ["-"])) for column in columns]
             lines.append(f"| {row} | {' | '.join(texts)} |")
     if any(_drawn(numbers)):
-        lines += ["", f"![reported numbers]({name}.svg)"]
+        lines += ["", f"![reported numbers]({name}.svg)", ""]
+        lines += ["A dot for each number, a panel for each protocol; their axes differ."]
     lines += ["", "Notes:", ""]
     lines += [
         f"- {n.row}, {n.task}, {n.protocol} ({n.metric}), {n.value}: {n.note}."
@@ -180,7 +183,7 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
         return {}
     looks: dict[str, dict[str, Any]] = {
         "verified": {"marker": "o", "mfc": BLUE, "mec": BLUE, "label": "seen in its source"},
-        "unverified": {"marker": "o", "mfc": "white", "mec": BLUE, "label": "from memory"},
+        "unverified": {"marker": "o", "mfc": "white", "mec": BLUE, "label": "not looked up"},
         "conflicting": {"marker": "X", "mfc": ORANGE, "mec": ORANGE, "label": "sources differ"},
     }
     rows = list(dict.fromkeys(n.row for n in numbers if n.column in columns))[::-1]
@@ -224,16 +227,17 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
 
 HEAD = """# Reported elsewhere
 
-Numbers from papers and repositories, in points, as their sources print them. None was measured
-here.
+Numbers attributed to papers and repositories, in points. None was measured here. **Those with a
+question mark were not looked up in their source: do not cite them from here.**
 
 **Why they are never ranked with measured rows**: backbone, pretraining pictures and length, tuning
 budget, test crops, metric and the choice of stage differ from ours, and from source to source; each
 of these alone can move a number by more than methods differ. A column holds numbers of one
 protocol; even there rows may come from several sources, in brackets, and differ in what was tuned.
-The order of the rows is that of the source, not a ranking.
+A paper's name in the head of a column means that paper's protocol. The order of the rows is that of
+the CSV file, not a ranking.
 
 - `54.4` was seen in its source.
-- `54.4?` is from memory of its source, and may be wrong.
-- `54.4!` is one of several values that sources give for the same thing; all are shown.
+- `54.4?` was not looked up, and may be wrong.
+- `54.4!` is one of several values found for the same thing; all are shown, looked up or not.
 - `[1]` is the source, below each part."""

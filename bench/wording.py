@@ -8,17 +8,24 @@ from bench import plugins
 from bench.board import CEILING, FLOOR, RESAMPLES, Board
 from bench.record import Record
 
+KINDS = {
+    "fpn": "a feature pyramid",
+    "c4": "the last stage in the head (C4)",
+    "fcn": "two dilated convolutions at stride 16",
+    "fcn32s": "FCN-32s",
+}  # of detectors and segmenters, by the words of a suite
+
 
 def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
     """What a recipe says, or in what it differs from `base`, in words."""
     said = {key: value for key, value in recipe.items() if base.get(key, ...) != value}
     words: dict[str, Any] = {
-        "images": lambda v: f"{v:,} pictures through the encoder",
+        "images": lambda v: f"{v:,} inputs",
         "batch": lambda v: f"batch {v}",
         "crop": lambda v: f"crops of {v} px",
-        "crop_scale": lambda v: f"of {v[0]:g} to {v[1]:g} of the area",
+        "crop_scale": lambda v: f"that cover {v[0]:g} to {v[1]:g} of a picture",
         "optimiser": str,
-        "learning_rate": lambda v: f"rate {v:g}",
+        "learning_rate": lambda v: f"learning rate {v:g}",
         "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
         "weight_decay": lambda v: f"weight decay {v:g}",
         "schedule": lambda v: f"{v} schedule",
@@ -38,64 +45,69 @@ def tuning_words(said: dict[str, Any]) -> str:
     """How every row was fine-tuned, in words."""
     rates = " or ".join(f"{rate:g}" for rate in said["learning_rates"])
     words = [
-        f"on {said['images']:,} pictures of {said['size']} px in batches of {said['batch']}",
-        f"by {said['optimiser']}, {said['schedule']} schedule, rate {rates}: whichever does better",
-        f"on {said['held_out']:.0%} of the training list after {said['trial']:.0%} of the budget",
+        f"with {said['images']:,} random crops of {said['size']} px in batches of {said['batch']}",
+        f"by {said['optimiser']}, {said['schedule']} schedule, learning rate {rates}: each is tried"
+        f" with {said['trial']:.0%} of the crops, and the one that does best on a held-out"
+        f" {said['held_out']:.0%} of the training list is used for all of them",
     ]
-    kind = said.get("protocol") or said.get("head")
+    kind = KINDS.get(said.get("protocol") or said.get("head") or "")
     frozen = ["the encoder frozen"] if said["frozen"] else []
-    return ", ".join([*([kind] if kind else []), *frozen, *words[:2]]) + " " + words[2]
+    return ", ".join([*([kind] if kind else []), *frozen, *words])
 
 
 EXPLAINED = f"""## How to read this
 
-- **mAP** is the mean over classes of average precision: how well the pictures that show a class
-  are ranked before those that do not. **AP50** is the same of detected boxes, right if they
+- **mAP** is the mean over classes of average precision (AP): how well the pictures that show a
+  class are ranked before those that do not. **AP50** is the same of detected boxes, right if they
   overlap an object by more than half. **mIoU** is the mean over classes of the overlap of
   predicted and true pixels. 100 is perfect.
-- **[95 %]**: what chance in the choice of the test pictures leaves open, and chance in training
-  where a row has several seeds. Half of the test pictures are drawn {RESAMPLES:,} times; the
-  interval holds the middle 95 % of what the halves give, moved onto the value. It is about the
-  value to be expected on other lists of as many pictures from the same source. In simulated
-  experiments 93 to 97 of 100 such intervals held it (docs/design.md, "Intervals"); with three
-  seeds that differ much, 91 to 99.
-- **gap**: the value of `{CEILING}` less the row's. Smaller is better; below 0 beats ImageNet
-  labels. Like all differences it is paired: both rows on the same halves, so that what is hard
-  for both cancels, and a gap can be surer than the two values.
-- **closed**: the share of the way from no training to ImageNet labels, (row - `{FLOOR}`) /
-  (`{CEILING}` - `{FLOOR}`).
+- **[95 %]**: how far the value might be from that on other test pictures. Half of the test
+  pictures are drawn {RESAMPLES:,} times, each half is scored, and the middle 95 % of the scores,
+  moved until their mean is the value, are the interval. In simulated experiments 93 to 97 % of
+  such intervals held the expected value on other lists of as many pictures (docs/design.md,
+  "Intervals", has the table, and what the intervals do not hold). With several seeds their spread
+  is part of it.
+- **gap**: the value of `{CEILING}` less the row's. Smaller is better; below 0 beats `{CEILING}`.
+  Like all differences it is paired: both rows on the same halves, so that what is hard for both
+  cancels, and a difference can be surer than the two values.
+- **closed**: the share of the way from `{FLOOR}` to `{CEILING}`: (row - `{FLOOR}`) /
+  (`{CEILING}` - `{FLOOR}`). Below 0: less than `{FLOOR}`.
 - **over {FLOOR}**: the row's value less that of `{FLOOR}`, the untrained network.
 - **over untrained**: the row's value less that of an untrained network that sees of a picture
   what this one sees: all of it (`{FLOOR}`), lightness only (`{FLOOR}_l`), lightness
   and colour by halves of the network (`{FLOOR}_lab`), or the two sides of the diagonal
-  (`{FLOOR}_halves`). Above 0: training helped. Untrained networks differ too.
-- **rank**: the places that a row may have. 4-9 among 17 rows says: three rows are better and
-  eight worse, each by a difference whose interval does not hold 0; from the others it cannot be
-  told. Each pair is judged by itself at 95 %: among many pairs a few are judged wrongly.
-- **above next**: how probable it is that the row is better than the one below it: the share of
-  the resamples in which it is. 50 % is a toss-up.
+  (`{FLOOR}_halves`).
+- **rank**: the places that a row may have. 4-9 of 17 says: three rows are better and eight
+  worse, each by a difference whose interval excludes 0; from the other five it cannot be told.
+  Each pair is judged by itself at 95 %: among many pairs a few are judged wrongly. Whether bars
+  or intervals of two rows overlap decides nothing; `bench compare` shows any pair.
+- **above next**: the share of the halves in which the row beats the one below it. 50 % is a
+  toss-up; from about 97.5 % on the two can be told apart. With one seed it is no probability that
+  the method is the better one.
 - **seeds**: independent runs of pretraining and scoring, whose mean the value is. With one, the
-  interval says nothing of how another run would differ. With several it does: their spread,
-  less what the pictures explain of it, enters by Student's t, so that two or three seeds make
-  wide intervals. `{CEILING}` is one set of weights from elsewhere: its seeds differ in scoring
-  alone.
+  interval says nothing of how another run would differ. With several it does, by Student's t on
+  their spread, so that two or three seeds make wide intervals. `{CEILING}` is one set of weights
+  from elsewhere: its seeds differ in scoring alone.
 - **flags**: a row `below` an untrained one, or `not distinguishable from` it (the interval of the
   difference holds 0), has shown no benefit here. `generated pictures collapsed`: an adversary's
   generator made nearly the same picture every time. `collapsed features`: fewer than two
-  effective directions. `contaminated`: so many test pictures have a near-duplicate in the corpus
-  that the row was pretrained on; audit.json beside this file lists them. FAILED: no value; a loss
-  or a feature that is not finite fails its row.
+  effective directions. `probe fits unconverged`: some classifiers did not reach their optimum.
+  `contaminated`: so many test pictures have a near-duplicate in the corpus that the row was
+  pretrained on. `seed failed`, FAILED: that seed, or the row, has no value; a loss or a feature
+  that is not finite fails it.
+- **stage**: a network has stages from 0, fine and early, to the last, coarse. **cost**: C of a
+  class's support vector machine. **chosen**: what the candidates settled on, on the training list
+  alone. **candidates**: how many settings were tried, the same for every row.
 - **sees**: what the network is given: rgb, l (lightness), ab (colour), the side above or below
   the diagonal. **parameters**: of the network that was scored.
-- **images seen**: pictures that went through the network in pretraining, every view counted.
-  **pretraining**: how long it took, on the machine named below. `{CEILING}` comes pretrained
-  from elsewhere and shows neither.
-- **candidates**: settings tried, the same for every row. **chosen**: what they settled on, on the
-  training list alone: a stage of the network and costs of its classifiers, or a learning rate.
-- **optimism**: what choosing stage and costs on the test list would have added, in points, as is
-  often done. It is not in the value.
+- **inputs seen**: what went through the network in pretraining; every turn, patch or tile of a
+  picture counts as one, so these are no equal amounts of pictures. **pretraining**: how long it
+  took by the clock, other work on the machine included. `{CEILING}` comes pretrained from
+  elsewhere and shows neither.
+- **optimism**: how many points higher the value would read if stage and costs had been chosen on
+  the test list, as is often done. It is not in the value.
 - **effective rank**: over how many directions the features of the chosen stage spread, the
-  exponential of their spectrum's entropy."""
+  exponential of their spectrum's entropy. More is not better."""
 
 
 def methods(board: Board) -> str:
@@ -108,7 +120,7 @@ def methods(board: Board) -> str:
         said = f": {about.summary} {about.constants.get('reference', '')}" if about else ""
         recipe = next(row.records[0].recipe for row in rows if row.method == method)
         base = board.settings["pretraining"]
-        own = f" Its own recipe: {recipe_words(recipe, base)}." if recipe != base else ""
+        own = f" Other than above: {recipe_words(recipe, base)}." if recipe != base else ""
         lines.append(f"- `{method}`{said}{'.' if about else ''}{own}")
     return "\n".join(lines)
 
@@ -125,12 +137,28 @@ def provenance(board: Board) -> str:
         f"- Settings that all rows share: SHA-256 `{board.sha256[:16]}`. Records of other settings,"
         " task versions, backbones, pictures or scoring code are refused, never mixed.",
     ]
+    lines.append(
+        "- Each record names all settings, the commit, packages and machine of its run, and the"
+        " fingerprints of its pictures."
+    )
     unsealed = sum(r.seal is None for r in records)
     if unsealed:
         lines.append(
-            f"- {unsealed} of the records carry no seal, so that a change to them, other than to"
-            " a value or a prediction, would not be noticed."
+            f"- {unsealed} of the records carry no seal (a digest of all they say): a change to"
+            " them, other than to a value or a prediction, would not be noticed."
         )
+    if board.audit is None:
+        lines.append(
+            "- Near-duplicates of test pictures among the pretraining pictures were not searched"
+            " for (`bench audit` does)."
+        )
+    else:
+        count = board.audit.contaminated(board.audit.tests.keys())
+        lines.append(
+            f"- {count} test pictures have a near-duplicate among the pretraining pictures"
+            " (audit.json beside this file)."
+        )
+    lines[-1] += f" What `{CEILING}` has seen elsewhere is unknown."
     return "\n".join([*lines, *(f"- Made on {machine}." for machine in machines)])
 
 

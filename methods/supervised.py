@@ -1,4 +1,4 @@
-"""The corpus's own labels, at the self-supervised methods' budget: what labels alone are worth."""
+"""The corpus's own labels, at the self-supervised methods' budget: what labels are worth there."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""PASCAL VOC classification from frozen features: one linear SVM per class, on the best stage.
+"""Classification by linear SVMs on one stage of the frozen network; AP: area below the envelope.
 
 The protocol of Goyal et al. 2019 (section 4 and the released `tools/svm` scripts): every stage is
 average-pooled to at most about 9,000 values and L2-normalised; a squared-hinge linear SVM with

@@ -1,4 +1,4 @@
-"""PASCAL VOC classification, everything fine-tuned: the column "all" of the classic tables.
+"""Classification, the whole network fine-tuned; AP is the mean precision at positives, no envelope.
 
 The protocol of Krähenbühl et al. 2016 (voc-classification): a linear layer on the last stage,
 binary cross-entropy, pictures that hold only `difficult` objects of a class left out for that class

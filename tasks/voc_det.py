@@ -1,4 +1,4 @@
-"""PASCAL VOC detection: Faster R-CNN on the encoder, fine-tuned end to end.
+"""Detection: Faster R-CNN on the encoder, fine-tuned end to end.
 
 The protocol is the suite's: a feature pyramid, or the one of MoCo (He et al. 2020, appendix A),
 with proposals from stride 16 and the last stage in the head. Objects marked `difficult` are not
@@ -108,12 +108,14 @@ def _detect(
     found: dict[str, list[Any]] = {name: [] for name in ("image", "label", "score", "box")}
     pictures: Pictures = split.pictures
     with context.reporter.stage(stage, len(places)) as bar:
-        for number, place in enumerate(places):
-            shown = network.detect(read(pictures.root / pictures.files[place]))
-            found["image"] += [number] * len(shown["labels"])
-            for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
-                found[name] += shown[key].cpu().tolist()
-            bar.advance(1)
+        for first in range(0, len(places), network.settings.batch):
+            batch = places[first : first + network.settings.batch]
+            images = [read(pictures.root / pictures.files[place]) for place in batch]
+            for number, shown in enumerate(network.detect(images), start=first):
+                found["image"] += [number] * len(shown["labels"])
+                for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
+                    found[name] += shown[key].cpu().tolist()
+            bar.advance(len(batch))
     things = [(n, thing) for n, place in enumerate(places) for thing in split.things[place]]
     return {
         "ids": np.array([split.ids[place] for place in places]),

@@ -1,4 +1,4 @@
-"""PASCAL VOC segmentation: a fully convolutional head on the encoder, fine-tuned end to end.
+"""Segmentation: a fully convolutional head on the encoder, fine-tuned end to end.
 
 The head is the suite's: that of MoCo (He et al. 2020, appendix A) at stride 16, or FCN-32s (Long et
 al. 2015). One confusion matrix over the whole test list, at the masks' own resolution, pixels of

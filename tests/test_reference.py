@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-from support import board
 
 from bench import board as boards
 from bench import plugins, suite
@@ -68,18 +67,3 @@ def test_the_reference_record_of_mini_is_of_the_code_and_suite_as_they_stand(met
     assert found.recipe == settings.recipe(method).model_dump(mode="json"), mend
     assert found.method_code == plugins.code("methods", method), mend
     assert found.task_code == plugins.code("tasks", found.task), mend
-
-
-@pytest.mark.slow
-def test_the_main_job_orders_its_rows_and_repeats_itself(bench, tmp_path):
-    out = tmp_path / "out"
-    what = ["run", "--methods", "imagenet,supervised,rotation,random_init", "--tasks", "voc_cls"]
-    what += ["--out", out, "--cache", tmp_path / "cache", "--device", "cpu"]
-    first = bench(*what)
-    assert first.status == 0, first.err
-    rows = {row.method: row for row in boards.load(out / "mini").tables[0].rows}
-    for name in ("imagenet", "supervised", "rotation"):
-        has_learnt(rows[name])
-    before = board(out / "mini")
-    assert bench(*what).status == 0
-    assert board(out / "mini") == before
