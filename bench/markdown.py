@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from bench import details, plugins
+from bench import details
 from bench.board import CEILING, FLOOR, Board, Estimate, Row, Table, effective_rank
 from bench.record import Record
-from bench.wording import EXPLAINED, chance, methods, provenance, recipe_words, tuning_words
+from bench.wording import EXPLAINED, chance, intro, methods, provenance, recipe_words
 
 PAGE = "leaderboard.html"
 RESULT = (
@@ -33,16 +33,6 @@ OBTAINED = (
     "optimism",
     "effective rank",
 )
-# How many pictures the official lists hold: VOC devkit, doc/voc.pdf, "Database statistics"; of the
-# augmented one, Hariharan et al. 2011 as used by Long et al. 2015.
-OFFICIAL = {
-    ("VOC2007", "voc", "trainval"): 5011,
-    ("VOC2007", "voc", "test"): 4952,
-    ("VOC2012", "voc", "train"): 5717,
-    ("VOC2012", "voc", "val"): 5823,
-    ("VOC2012", "masks", "train_aug"): 10582,
-    ("VOC2012", "masks", "val"): 1449,
-}
 ONE_SEED = (
     f"**One run per row, `{FLOOR}` included.** The intervals are over test pictures alone. Another"
     " run would move a row too, by an amount that was not measured here: do not read differences of"
@@ -54,14 +44,14 @@ WORDS = {"", "rank", "method", "flags", "sees", "chosen"}  # columns that hold n
 def markdown(board: Board) -> str:
     """The whole text."""
     overview = [_overview(board)] if len(board.tables) > 1 else []
-    tables = [_section(table) for table in board.tables]
+    tables = [_section(table, _once(board)) for table in board.tables]
     parts = [_title(board), _facts(board), *overview, *tables, EXPLAINED, methods(board)]
     return "\n\n".join([*parts, provenance(board)]) + "\n"
 
 
 def words(board: Board) -> Mapping[str, str]:
     """The parts of the text that the page shows too: `facts`, `reading`, and of each task."""
-    intros = {table.task: "\n".join(_intro(table)) for table in board.tables}
+    intros = {table.task: "\n".join(intro(table)) for table in board.tables}
     reading = [EXPLAINED, methods(board), provenance(board)]
     return {"facts": _facts(board), "reading": "\n\n".join(reading), **intros}
 
@@ -138,8 +128,7 @@ def _facts(board: Board) -> str:
         "pretraining recipe, where a method has no other": recipe_words(suite["pretraining"], {}),
         "scored on": f"{what} `{voc['folder']}`, {voc['size']} px where the network is frozen",
     }
-    seeds = {len(row.scored) for table in board.tables for row in table.rows if row.scored}
-    once = ["", ONE_SEED] if seeds == {1} else []
+    once = ["", ONE_SEED] if _once(board) else []
     return "\n".join([*lines, "", *_grid(("", ""), [list(row) for row in rows.items()]), *once])
 
 
@@ -167,12 +156,18 @@ def _overview(board: Board) -> str:
     return "\n".join([f"## Overview: gap to {CEILING} [95 %]", "", *empty, *_grid(headers, rows)])
 
 
-def _section(table: Table) -> str:
+def _once(board: Board) -> bool:
+    """Whether every row has one seed."""
+    return {len(row.scored) for table in board.tables for row in table.rows if row.scored} == {1}
+
+
+def _section(table: Table, said: bool) -> str:
+    """A task; `said`: the board has said that every row has one seed."""
     example = table.example
-    lines = [f"## {table.task}", "", *_intro(table)]
+    lines = [f"## {table.task}", "", *intro(table)]
     headers = [header.format(metric=example.metric) for header in RESULT]
     lines += ["", *_short(table), *_grid(headers, [result_cells(row) for row in table.rows])]
-    lines += _caveats(table)
+    lines += _caveats(table, said)
     for plot in details.plots(table):
         lines += ["", f"![{plot.title}]({plot.name}_{table.task}.svg)", "", plot.caption]
     lines += ["", "How each row was obtained:", ""]
@@ -186,59 +181,6 @@ def _section(table: Table) -> str:
         headers = ["method", *(f"stage {s}" for s in range(stages))]
         lines += ["", *_grid(headers, [_curve(row) for row in curves])]
     return "\n".join([*lines, *_links(table)])
-
-
-def _intro(table: Table) -> list[str]:
-    """What a table holds."""
-    example = table.example
-    known = table.task in plugins.names("tasks")
-    about = plugins.describe("tasks", table.task) if known else None
-    lines = []
-    if about:
-        lines += [f"{about.summary} After {about.constants.get('reference', '')}.", ""]
-    kind = (example.tuning or {}).get("metric")
-    lines += [f"{example.metric}{f', {kind},' if kind else ''} in points, more is better."]
-    lines[-1] += f" {_lists(table)} Version {example.task_version} of the task."
-    if example.tuning:
-        lines[-1] += f" Fine-tuned: {tuning_words(example.tuning)}."
-    return [*lines, *_classes(table)]
-
-
-def _lists(table: Table) -> str:
-    """Which lists a table was trained and tested on, and whether they are the official ones."""
-    example, voc = table.example, table.example.suite_settings["voc"]
-    kind = "masks" if "masks_test" in example.data else "voc"
-    lists = (example.tuning or {}) | ({} if kind == "masks" else voc)
-    said, subset = [], False
-    for verb, part in (("trained", "train"), ("tested", "test")):
-        count = example.pictures.get(f"{kind}_{part}") or (part == "test" and table.pictures)
-        official = OFFICIAL.get((voc["folder"].split("/")[-1], kind, lists[part]))
-        if example.suite_settings.get("scenes"):
-            official = None
-        said.append(f"{verb} on {f'{count:,} pictures of ' if count else ''}`{lists[part]}`")
-        if count and official and count != official:
-            said[-1] += f" (the official list has {official:,})"
-            subset = True
-    found = ", ".join(said)
-    return f"{found[0].upper()}{found[1:]}." + (
-        " **A subset: these are no official VOC numbers.**" if subset else ""
-    )
-
-
-def _classes(table: Table) -> list[str]:
-    """Over which classes the mean is, where some are left out."""
-    scores = [row.scored[0].scores for row in table.rows if row.scored]
-    left_out = {name for found in scores for name in found.get("excluded_classes") or []}
-    if not left_out:
-        return []
-    every = list(dict.fromkeys(name for found in scores for name in found.get("per_class", {})))
-    every += sorted(left_out - set(every))
-    counted = [name for name in every if name not in left_out]
-    return [
-        "",
-        f"The mean is over {len(counted)} of {len(every)} classes: {', '.join(counted)}. Of the"
-        " others the lists hold too few examples.",
-    ]
 
 
 def _short(table: Table) -> list[str]:
@@ -258,12 +200,14 @@ def _short(table: Table) -> list[str]:
     return [f"In short: `{CEILING}` reaches {estimate(top)}; {'; '.join(parts)}.", ""]
 
 
-def _caveats(table: Table) -> list[str]:
+def _caveats(table: Table, once: bool) -> list[str]:
     """What the intervals of this very table do not hold, and what failed."""
     scored = [row for row in table.rows if row.scored]
     single = [row.method for row in scored if len(row.scored) == 1]
     said = []
-    if single and len(single) < len(scored):
+    if single and len(single) == len(scored) and not once:
+        said.append(ONE_SEED)
+    elif single and len(single) < len(scored):
         said.append(
             f"**One seed** of {', '.join(single)}: their intervals are over test pictures alone,"
             " and a difference to one of them holds the seeds of the other row only."

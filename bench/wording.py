@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bench import plugins
-from bench.board import CEILING, FLOOR, RESAMPLES, Board
+from bench.board import CEILING, FLOOR, RESAMPLES, Board, Table
 from bench.record import Record
 
 KINDS = {
@@ -53,6 +53,72 @@ def tuning_words(said: dict[str, Any]) -> str:
     kind = KINDS.get(said.get("protocol") or said.get("head") or "")
     frozen = ["the encoder frozen"] if said["frozen"] else []
     return ", ".join([*([kind] if kind else []), *frozen, *words])
+
+
+# How many pictures the official lists hold: VOC devkit, doc/voc.pdf, "Database statistics"; of the
+# augmented one, Hariharan et al. 2011 as used by Long et al. 2015.
+OFFICIAL = {
+    ("VOC2007", "voc", "trainval"): 5011,
+    ("VOC2007", "voc", "test"): 4952,
+    ("VOC2012", "voc", "train"): 5717,
+    ("VOC2012", "voc", "val"): 5823,
+    ("VOC2012", "masks", "train_aug"): 10582,
+    ("VOC2012", "masks", "val"): 1449,
+}
+
+
+def intro(table: Table) -> list[str]:
+    """What a table holds."""
+    example = table.example
+    known = table.task in plugins.names("tasks")
+    about = plugins.describe("tasks", table.task) if known else None
+    lines = []
+    if about:
+        lines += [f"{about.summary} After {about.constants.get('reference', '')}.", ""]
+    kind = (example.tuning or {}).get("metric")
+    lines += [f"{example.metric}{f', {kind},' if kind else ''} in points, more is better."]
+    lines[-1] += f" {_lists(table)} Version {example.task_version} of the task."
+    if example.tuning:
+        lines[-1] += f" Fine-tuned: {tuning_words(example.tuning)}."
+    return [*lines, *_classes(table)]
+
+
+def _lists(table: Table) -> str:
+    """Which lists a table was trained and tested on, and whether they are the official ones."""
+    example, voc = table.example, table.example.suite_settings["voc"]
+    scenes = example.suite_settings.get("scenes") or {}
+    kind = "masks" if "masks_test" in example.data else "voc"
+    lists = (example.tuning or {}) | ({} if kind == "masks" else voc)
+    said, subset = [], False
+    for verb, part in (("trained", "train"), ("tested", "test")):
+        count = example.pictures.get(f"{kind}_{part}") or scenes.get(part)
+        count = count or (table.pictures if part == "test" else None)
+        official = OFFICIAL.get((voc["folder"].split("/")[-1], kind, lists[part]))
+        said.append(f"{verb} on {f'{count:,} pictures of ' if count else ''}`{lists[part]}`")
+        if count and official and count != official and not scenes:
+            said[-1] += f" (the official list has {official:,})"
+            subset = True
+    found = ", ".join(said)
+    return f"{found[0].upper()}{found[1:]}." + (
+        " **A subset: these are no official VOC numbers.**" if subset else ""
+    )
+
+
+def _classes(table: Table) -> list[str]:
+    """Over which classes the mean is, where some are left out."""
+    scores = [row.scored[0].scores for row in table.rows if row.scored]
+    left_out = {name for found in scores for name in found.get("excluded_classes") or []}
+    if not left_out:
+        return []
+    every = list(dict.fromkeys(name for found in scores for name in found.get("per_class", {})))
+    every += sorted(left_out - set(every))
+    counted = [name for name in every if name not in left_out]
+    said = f"The mean is over {len(counted)} of {len(every)} classes"
+    if len(counted) < len(left_out):
+        said += f": {', '.join(counted)}. Of the others the lists hold too few examples."
+    else:
+        said += f". Left out, with too few examples in the lists: {', '.join(sorted(left_out))}."
+    return ["", said]
 
 
 EXPLAINED = f"""## How to read this

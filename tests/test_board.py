@@ -161,7 +161,7 @@ def test_seeds_are_averaged(folder):
 
 def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(folder):
     one = rows(folder)["rotation"].value
-    assert "**One seed a row**" in leaderboard.markdown(board.load(folder / "made"))
+    assert "**One run per row" in leaderboard.markdown(board.load(folder / "made"))
     for seed in (1, 2):
         save(folder, "rotation", 0.8, seed=seed)
     alike = rows(folder)["rotation"].value
@@ -256,10 +256,8 @@ def test_what_cannot_be_compared_is_refused(folder, change, message):
 def test_one_methods_own_recipe_leaves_the_table_whole_and_is_named(folder):
     save(folder, "rotation", 0.8, suite_settings=OTHER_RECIPE)
     text = leaderboard.texts(board.load(folder / "made"))["LEADERBOARD.md"].decode()
-    assert (
-        "| pretraining recipe | 100 pictures through the encoder, crops of 8 px, rate 0.1 |" in text
-    )
-    assert "Its own recipe: 200 pictures through the encoder." in text
+    assert "| 100 inputs, crops of 8 px, learning rate 0.1 |" in text
+    assert "Other than above: 200 inputs." in text
 
 
 def test_a_copied_record_is_refused_not_counted_as_a_seed(folder):
@@ -413,14 +411,14 @@ def test_the_csv_has_the_promised_columns(folder):
 
 def test_the_text_says_what_was_measured_on_what(folder):
     text = leaderboard.markdown(board.load(folder / "made"))
-    assert "on 120 test pictures" in text
+    assert "tested on 120 pictures of `val`" in text
+    assert "official" not in text
     assert "rendered" not in text
-    assert "tested on list `val` (120 pictures)" in text
     assert "- `rotation`: Rotation: which of four right-angle turns" in text
     for path in record.read_all(folder / "made"):
         forge(path, pictures={"corpus": 5000, "voc_train": 90, "voc_test": 120})
     text = leaderboard.markdown(board.load(folder / "made"))
-    assert "trained on list `train` (90 pictures), tested on list `val` (120 pictures)" in text
+    assert "Trained on 90 pictures of `train`, tested on 120 pictures of `val`" in text
     assert "pictures of `corpus` (5,000 pictures)" in text
     scenes = {"seed": 0, "size": 32, "corpus": 40, "train": 50, "test": 120}
     for path in record.read_all(folder / "made"):
@@ -479,8 +477,7 @@ def test_a_fine_tuned_task_says_how_and_the_overview_has_every_gap(folder):
     text = leaderboard.markdown(board.load(folder / "made"))
     assert "## Overview: gap to imagenet" in text
     assert "| method | voc_cls (mAP) | voc_cls_finetune (mAP) |" in text
-    assert "Fine-tuned on 640 pictures of 64 px in batches of 8 by sgd" in text.replace(
-        ", by", " by"
-    )
-    assert "rate 0.01 or 0.1: whichever does better on 20% of the training list" in text
+    assert "with 640 random crops of 64 px in batches of 8 by sgd" in text.replace(", by", " by")
+    assert "learning rate 0.01 or 0.1: each is tried" in text
+    assert "does best on a held-out 20% of the training list" in text
     assert "| rate 0.1 |" in text
