@@ -174,6 +174,8 @@ def flags(audit: Audit | None, records: Sequence[Record]) -> list[str]:
     mine = (
         trained[0].data["corpus"] == audit.corpus.fingerprint and lists.items() <= audited.items()
     )
+    if not lists.keys() <= audited.keys():
+        return ["not audited: this test list was not searched"]
     if not mine:
         return ["stale audit: of other pictures"]
     count = audit.contaminated(lists.keys())

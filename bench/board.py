@@ -13,8 +13,8 @@ import numpy as np
 
 from bench import audit, comparable, record, stats
 from bench.audit import Audit
+from bench.drawn import EXACT, SEED, drawn, prepare
 from bench.drawn import RESAMPLES as RESAMPLES
-from bench.drawn import SEED, drawn, prepare
 from bench.errors import UserError
 from bench.flags import flags
 from bench.metrics import Floats
@@ -208,8 +208,10 @@ def _pairs(
     for one in samples:
         for other in samples:
             if one != other:
-                difference = samples[one] - samples[other]
-                estimate = _estimate(values[one] - values[other], difference)
+                value, difference = values[one] - values[other], samples[one] - samples[other]
+                if abs(value) < EXACT and np.nanmax(np.abs(difference)) < EXACT:
+                    value, difference = 0.0, np.zeros_like(difference)  # equal but for rounding
+                estimate = _estimate(value, difference)
                 found[one, other] = Pair(estimate, stats.chance_above(difference))
     return found
 
@@ -239,7 +241,7 @@ def _row(
     following = nexts.get(method)
     return replace(
         row,
-        value=_estimate(values[method], samples[method]),
+        value=_within(_estimate(values[method], samples[method])),
         gap=difference(CEILING, method) if CEILING in values else None,
         over_floor=over.get(FLOOR),
         untrained=untrained,
@@ -278,6 +280,11 @@ def _untrained(row: Row, groups: Mapping[str, list[Record]]) -> str | None:
         ),
         None,
     )
+
+
+def _within(found: Estimate) -> Estimate:
+    """A value's interval, cut at the ends of the scale."""
+    return Estimate(found.value, max(found.low, 0.0), min(found.high, 100.0))
 
 
 def _estimate(value: float, samples: Floats) -> Estimate:

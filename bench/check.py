@@ -35,6 +35,7 @@ from bench.compare import Arrays, contrast, same_pictures
 from bench.digest import digest
 from bench.drawn import EXACT
 from bench.errors import UserError, unknown
+from bench.metrics import Floats
 from bench.plan import Cell, Places
 from bench.progress import Reporter
 from bench.record import Record
@@ -169,7 +170,7 @@ def judge(old: Found, new: Found) -> Verdict:
     arrays = record.read_predictions(*old), record.read_predictions(*new)
     for entry, given, whose in zip((before, after), arrays, ("reference's", "new"), strict=True):
         value = headline(given)
-        if entry.value is None or abs(value - entry.value) > EXACT:
+        if entry.value is None or not abs(value - entry.value) <= EXACT:
             fault = f"another metric: the {whose} predictions give {value:.4f}"
             return replace(verdict, moved=f"{fault}, its record says {entry.value}")
     if not same_pictures(before, arrays[0], after, arrays[1]):
@@ -178,7 +179,7 @@ def judge(old: Found, new: Found) -> Verdict:
     value, low, high = difference.value, difference.low, difference.high
     moved = ""
     alike = _likeness(before, arrays[0], after, arrays[1])
-    if alike < ALIKE:
+    if not alike >= ALIKE:
         moved = f"the same weights give other scores: correlation {alike:.3f}"
     tolerance = max(PRINTED, WIDTH * (value - low if value > 0 else high - value))
     return replace(
@@ -200,8 +201,16 @@ def _likeness(before: Record, old: Arrays, after: Record, new: Arrays) -> float:
         return 1.0
     if old["scores"].shape != new["scores"].shape:
         return 0.0
-    each = [np.corrcoef(a, b)[0, 1] for a, b in zip(old["scores"].T, new["scores"].T, strict=True)]
+    pairs = list(zip(old["scores"].T, new["scores"].T, strict=True))
+    each = [
+        float(np.array_equal(a, b)) if not a.std() or not b.std() else _correlation(a, b)
+        for a, b in pairs
+    ]
     return float(np.median(each))
+
+
+def _correlation(a: Floats, b: Floats) -> float:
+    return float(np.corrcoef(a, b)[0, 1])
 
 
 def declared_order(path: Path, records: Iterable[Record]) -> list[Pair]:

@@ -21,11 +21,24 @@ def check_suite(records: Records, folder: Path) -> None:
     Raises:
         UserError: names the records.
     """
+    check_places(records, folder)
     for path, found in records.items():
-        place = record.path_of(folder.parent, found.suite, found.task, found.method, found.seed)
-        if path != place:
-            raise UserError(f"{path}: is a copy of the record that belongs at {place}; remove it")
+        if found.suite != folder.name:
+            raise UserError(f"{path}: is of suite {found.suite}; name its folder so")
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
+
+
+def check_places(records: Records, folder: Path) -> None:
+    """Refuse copies: records below a suite's folder that name another task, method or seed.
+
+    Raises:
+        UserError: names the record and where it belongs.
+    """
+    for path, found in records.items():
+        place = record.path_of(folder.parent, folder.name, found.task, found.method, found.seed)
+        if path != place:
+            mend = "remove it" if place.exists() else "move it there"
+            raise UserError(f"{path}: is a copy of the record that belongs at {place}; {mend}")
 
 
 def check_table(records: Records, task: str) -> None:
@@ -42,8 +55,18 @@ def check_table(records: Records, task: str) -> None:
     _check_same(records, f"code that scored {task}", lambda r: r.task_code)
     for method in {r.method for r in records.values()}:
         mine = {path: found for path, found in records.items() if found.method == method}
-        _check_same(mine, f"code of {method}", lambda r: r.method_code)
-        _check_same(mine, f"recipe of {method}", lambda r: json.dumps(r.recipe, sort_keys=True))
+        check_seeds(mine, method)
+
+
+def check_seeds(records: Records, method: str) -> None:
+    """Refuse seeds of one row that are not of one method.
+
+    Raises:
+        UserError: two of them differ in code, recipe or settings.
+    """
+    _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
+    _check_same(records, f"code of {method}", lambda r: r.method_code)
+    _check_same(records, f"recipe of {method}", lambda r: json.dumps(r.recipe, sort_keys=True))
 
 
 def check_sizes(sizes: Mapping[int, Path]) -> None:

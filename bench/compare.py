@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table as Grid
 
-from bench import record, stats
+from bench import comparable, record, stats
 from bench.board import Estimate
 from bench.bootstrap import drawn_values
-from bench.drawn import SEED, weights
+from bench.drawn import EXACT, SEED, weights
 from bench.errors import UserError, unknown
 from bench.metrics import Floats
 from bench.record import Record
+from bench.rescore import headline
 from bench.settings import Difference, differences, table
 
 EXTREMES = 3  # classes shown at either end
@@ -111,10 +112,14 @@ def _suite_folder(path: Path) -> Path:
 
 
 def _rows(folder: Path) -> Rows:
+    records = record.read_all(folder)
+    comparable.check_places(records, folder)
     rows: Rows = defaultdict(list)
-    for path, found in record.read_all(folder).items():
+    for path, found in records.items():
         if found.status == "ok":
             rows[found.task, found.method].append((path, found))
+    for row in rows.values():
+        comparable.check_seeds(dict(row), row[0][1].method)
     return dict(rows)
 
 
@@ -173,15 +178,19 @@ def contrast(
     Raises:
         UserError: predictions are missing or were changed.
     """
-    sides = [[record.read_predictions(*seed) for seed in side] for side in (one, other)]
+    sides = [[_predictions(*seed) for seed in side] for side in (one, other)]
     records = [found for side in (one, other) for _, found in side]
     paired = all(
         same_pictures(records[0], sides[0][0], found, arrays)
         for found, arrays in zip(records, [*sides[0], *sides[1]], strict=True)
     )
+    names = [side[0][1].method for side in (one, other)]
+    twin = (
+        [0] if names[0] == names[1] else []
+    )  # seeds of two rows are not paired, named alike or not
     samples = [
-        _samples(side, found[0][1].method, SEED if paired else SEED + place)
-        for place, (side, found) in enumerate(zip(sides, (one, other), strict=True))
+        _samples(side, SEED if paired else SEED + place, [SEED, *name.encode(), *twin[:place]])
+        for place, (side, name) in enumerate(zip(sides, names, strict=True))
     ]
     values = [float(np.mean([f.value for _, f in side])) for side in (one, other)]
     value = values[0] - values[1]
@@ -190,11 +199,19 @@ def contrast(
     return estimate, stats.chance_above(difference), paired
 
 
-def _samples(seeds: Sequence[Arrays], method: str, seed: int) -> Floats:
+def _samples(seeds: Sequence[Arrays], seed: int, order: list[int]) -> Floats:
     """The row's value on every resample of pictures, and of seeds where there are several."""
     drawn = [drawn_values(arrays, weights(len(arrays["ids"]), seed)) for arrays in seeds]
-    order = [seed, *method.encode()]
     return stats.over_seeds([v[0] for v in drawn], [v[1:] for v in drawn], order)
+
+
+def _predictions(path: Path, found: Record) -> Arrays:
+    """The arrays beside a record, which must give its value."""
+    arrays = record.read_predictions(path, found)
+    value = headline(arrays)
+    if found.value is None or not abs(found.value - value) <= EXACT:
+        raise UserError(f"{path}: says {found.value}, but its predictions give {value:.4f}")
+    return arrays
 
 
 def same_pictures(one: Record, mine: Arrays, other: Record, yours: Arrays) -> bool:

@@ -23,7 +23,7 @@ from bench.errors import UserError
 from bench.images import THREADS, Pictures
 
 BITS = 64
-DISTANCE = 10  # bits of 64; of random hashes one pair in 70 million is as near
+DISTANCE = 10  # bits of 64; of random hashes one pair in 44 million is as near
 SIDE = 32  # pixels, for the comparison of candidates
 DECODED = 128  # pixels at least, that a larger JPEG is decoded to
 DIFFERENCE = 0.3  # of the spread; what was measured is in docs/design.md, Contamination

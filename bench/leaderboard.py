@@ -50,7 +50,8 @@ def stale(board: Board, folder: Path) -> list[str]:
     Plots need only be there, as another matplotlib draws other bytes; the page must hold them.
     """
     names = [f"{plot.name}_{t.task}.svg" for t in board.tables for plot in details.plots(t)]
-    drawn = {n: (folder / n).read_bytes() for n in names if (folder / n).is_file()}
+    found = {n: (folder / n).read_bytes() for n in names if (folder / n).is_file()}
+    drawn = {name: content for name, content in found.items() if b"<svg" in content}
     files = texts(board) | {PAGE: page.html(board, words(board), drawn)}
     differing = [
         name

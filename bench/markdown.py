@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from bench import details
 from bench.board import CEILING, FLOOR, Board, Estimate, Row, Table, effective_rank
 from bench.record import Record
-from bench.wording import EXPLAINED, chance, intro, methods, provenance, recipe_words
+from bench.wording import EXPLAINED, chance, intro, methods, provenance, recipe_words, verbatim
 
 PAGE = "leaderboard.html"
 RESULT = (
@@ -51,7 +51,8 @@ def markdown(board: Board) -> str:
 
 def words(board: Board) -> Mapping[str, str]:
     """The parts of the text that the page shows too: `facts`, `reading`, and of each task."""
-    intros = {table.task: "\n".join(intro(table)) for table in board.tables}
+    once = _once(board)
+    intros = {t.task: "\n".join([*intro(t), *_caveats(t, once)]) for t in board.tables}
     reading = [EXPLAINED, methods(board), provenance(board)]
     return {"facts": _facts(board), "reading": "\n\n".join(reading), **intros}
 
@@ -192,7 +193,9 @@ def _short(table: Table) -> list[str]:
     parts = [f"`{FLOOR}`, no pretraining at all, is {estimate(rows[FLOOR].gap)} points behind it"]
     if others:
         nearest = others[0]
-        parts.insert(0, f"nearest is `{nearest.method}`, {estimate(nearest.gap)} points behind")
+        below = nearest.gap is not None and nearest.gap.value >= 0
+        where = "points behind" if below else "points behind, so ahead of it"
+        parts.insert(0, f"next is `{nearest.method}`, {estimate(nearest.gap)} {where}")
         beyond = sum(row.over_floor is not None and row.over_floor.low > 0 for row in others)
         parts.append(f"{beyond} of the {len(others)} rows pretrained here are above that by an")
         parts[-1] += " interval that excludes 0"
@@ -214,9 +217,9 @@ def _caveats(table: Table, once: bool) -> list[str]:
         )
     both = {CEILING, FLOOR} <= {row.method for row in scored}
     if both and not any(row.closed for row in scored):
-        said.append(f"No **closed**: {CEILING} cannot be told from {FLOOR} here.")
+        said.append(f"No **closed**: {CEILING} is not above {FLOOR} by more than chance.")
     failed = [
-        f"`{row.method}`, seed {found.seed}: {found.error}"
+        f"`{row.method}`, seed {found.seed}: {verbatim(found.error)}"
         for row in table.rows
         for found in row.records
         if found.error

@@ -17,7 +17,7 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from bench import details
-from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table
+from bench.board import CEILING, FLOOR, RESAMPLES, Board, Estimate, Row, Table, effective_rank
 from bench.record import Record
 from bench.wording import chance
 
@@ -73,6 +73,7 @@ def _columns(metric: str) -> list[Column]:
         Column("parameters", _mean(lambda x: x.encoder.parameters), "{:,.0f}", kind="more"),
         Column("tried", _mean(lambda x: x.selection["candidates"]), "{:.0f}", kind="more"),
         Column("chosen", _chosen, kind="more", falling=False),
+        Column("effective rank", lambda r: r.mean(effective_rank), "{:,.0f}", kind="more"),
         Column("optimism", _mean(lambda x: x.scores.get("optimism")), kind="more"),
     ]
 
@@ -168,7 +169,7 @@ def _row(
 ) -> dict[str, Any]:
     """What the template shows of one method in one task."""
     folder = f"{quote(table.task)}/{quote(row.method)}"
-    first = row.records[0]
+    first = (row.scored or row.records)[0]
     return {
         "method": row.method,
         "status": row.status,

@@ -89,7 +89,7 @@ class Record(Table):
     """How many pictures each image set of `data` holds."""
     environment: dict[str, Any] = {}
     created: str
-    seal: str | None = None
+    seal: str = ""
     """Digest of all the rest, by which a changed record is known; `save` makes it."""
 
     @model_validator(mode="after")
@@ -203,7 +203,7 @@ def read(path: Path) -> Record:
         raise UserError(
             f"{path}: not a record (key '{key}': {first['msg']}); delete it and run again"
         ) from None
-    if found.seal is not None and found.seal != _seal(json.loads(content)):
+    if found.seal != _seal(json.loads(content)):
         raise UserError(f"{path}: was changed since it was written; delete it and run again")
     return found
 

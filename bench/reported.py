@@ -118,9 +118,12 @@ def write(folder: Path) -> None:
 
 
 def stale(folder: Path) -> bool:
-    """Whether REPORTED.md is missing or does not say what the CSV files say."""
-    page = folder / PAGE
-    return not page.is_file() or page.read_text(encoding="utf-8") != markdown(read_all(folder))
+    """Whether REPORTED.md does not say what the CSV files say, or it or a plot is missing."""
+    page, found = folder / PAGE, read_all(folder)
+    plots = [folder / f"{name}.svg" for name, numbers in found.items() if any(_drawn(numbers))]
+    if not all(path.is_file() and b"<svg" in path.read_bytes() for path in plots):
+        return True
+    return not page.is_file() or page.read_text(encoding="utf-8") != markdown(found)
 
 
 def markdown(found: Mapping[str, Sequence[Number]]) -> str:

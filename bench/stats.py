@@ -25,7 +25,7 @@ def resamples(n_images: int, n_resamples: int, seed: int) -> NDArray[np.uint16]:
     alone raise average precision.
 
     Args:
-        n_images: N, 2 to 65,535.
+        n_images: N, 2 to 2^24, up to which sums of counts are exact in float32.
         n_resamples: B >= 1.
         seed: of numpy's default generator; the same seed gives the same counts.
 
@@ -35,7 +35,7 @@ def resamples(n_images: int, n_resamples: int, seed: int) -> NDArray[np.uint16]:
     Raises:
         ValueError: a size out of range.
     """
-    if not 2 <= n_images <= np.iinfo(np.uint16).max or n_resamples < 1:
+    if not 2 <= n_images <= 2**24 or n_resamples < 1:
         raise ValueError(f"cannot draw {n_resamples} resamples of {n_images} images")
     rng = np.random.default_rng(seed)
     counts = np.zeros((n_resamples, n_images), dtype=np.uint16)
@@ -91,12 +91,12 @@ def over_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) -> Fl
     """Samples of a mean over seeds: of the images, and of the seeds where there are several.
 
     Images and seeds are crossed: every seed is scored on the same images. So the images are drawn
-    for all seeds at once, and the seeds add what varies between them beyond what the images
-    explain: the variance between the values less the mean variance, over resamples, of each about
-    the mean of all. Three seeds drawn with replacement, as one would draw images, give too narrow
-    an interval (Davison and Hinkley 1997, section 3.8: resampling k groups has (k - 1) / k of
-    their variance; and three values have no tails), so their mean is varied by Student's t
-    with one degree of freedom less than seeds.
+    for all seeds at once, and the mean of the seeds is varied by Student's t with one degree of
+    freedom less than seeds. Their spread holds part of what the images do: what a resample does to
+    one seed and not to the others (its variance about their mean). That part is taken from the
+    images, so that it does not count twice. Seeds drawn with replacement, as one would draw images,
+    give too narrow an interval (Davison and Hinkley 1997, section 3.8: resampling k groups has
+    (k - 1) / k of their variance; and three values have no tails).
 
     Args:
         values: (S,) the statistic of each seed on all images.
@@ -113,11 +113,13 @@ def over_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) -> Fl
     together = moved.mean(axis=0)
     if count == 1:
         return around(float(values[0]), together)
-    images = float(np.nanmean((moved - together) ** 2, axis=1).sum()) / (count - 1)
-    spread = np.sqrt(max(values.var(ddof=1) - images, 0) / count)
+    each = float(np.nanmean((moved - together) ** 2, axis=1).sum()) / (count - 1)
+    images = float(np.nanvar(together))
+    shared = np.sqrt(max(1 - each / count / images, 0)) if images else 1.0
     quantiles = stdtrit(count - 1, (np.arange(size) + 0.5) / size)
-    by_seeds = spread * np.random.default_rng(seed).permutation(quantiles)
-    return around(float(values.mean()), together + by_seeds)
+    by_seeds = values.std(ddof=1) / np.sqrt(count) * quantiles
+    permuted = np.random.default_rng(seed).permutation(by_seeds)
+    return around(float(values.mean()), shared * together + permuted)
 
 
 def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> tuple[float, float]:

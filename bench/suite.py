@@ -190,7 +190,7 @@ class Suite(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
     """Also the name of the folder of its records."""
-    summary: str
+    summary: Annotated[str, Field(min_length=1)]
     seeds: Positive
     """How many seeds a run takes if the command line does not say."""
     backbone: Backbone

@@ -34,6 +34,11 @@ def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
     return ", ".join(words[key](said[key]) for key in words if key in said)
 
 
+def verbatim(text: str) -> str:
+    """What somebody else wrote, so that Markdown shows it as it is."""
+    return f"`{' '.join(text.split()).replace('`', chr(39))}`"
+
+
 def chance(found: float | None) -> str | None:
     """A probability in percent; a thousand resamples cannot tell 1 from nearly 1."""
     if found is None:
@@ -207,12 +212,6 @@ def provenance(board: Board) -> str:
         "- Each record names all settings, the commit, packages and machine of its run, and the"
         " fingerprints of its pictures."
     )
-    unsealed = sum(r.seal is None for r in records)
-    if unsealed:
-        lines.append(
-            f"- {unsealed} of the records carry no seal (a digest of all they say): a change to"
-            " them, other than to a value or a prediction, would not be noticed."
-        )
     if board.audit is None:
         lines.append(
             "- Near-duplicates of test pictures among the pretraining pictures were not searched"
@@ -225,7 +224,7 @@ def provenance(board: Board) -> str:
             " (audit.json beside this file)."
         )
     lines[-1] += f" What `{CEILING}` has seen elsewhere is unknown."
-    return "\n".join([*lines, *(f"- Made on {machine}." for machine in machines)])
+    return "\n".join([*lines, *(f"- Made on {verbatim(machine)}." for machine in machines)])
 
 
 def _machine(found: Record) -> str:

@@ -58,6 +58,8 @@ SCENARIOS = (
     Scenario(500, 2000, 1000, claimed=True),
     Scenario(5000, 1000, 400, claimed=True),
     Scenario(500, 500, 400, MANY),
+    Scenario(500, 1000, 400, seeds=2, spread=0.03),
+    Scenario(500, 1000, 400, seeds=2, spread=0.1),
     Scenario(500, 1000, 400, seeds=3),
     Scenario(500, 1000, 400, seeds=3, spread=0.03),
     Scenario(500, 1000, 400, seeds=3, spread=0.1),

@@ -222,6 +222,15 @@ def test_rounding_is_within_and_a_lasting_loss_is_not(tmp_path):
     assert judged(tmp_path, worse).moved == "beyond its tolerance"
 
 
+def test_a_class_whose_scores_are_constant_hides_no_other(tmp_path):
+    old, new = ({"scores": np.random.default_rng(1).normal(size=(50, 3))} for _ in range(2))
+    old["scores"][:, 0] = new["scores"][:, 0] = 0
+    entry = save(tmp_path, "rotation", 0.8)
+    assert checks._likeness(entry, old, entry, new) == 1
+    new["scores"][:, 1:] = np.random.default_rng(2).normal(size=(50, 2))
+    assert checks._likeness(entry, old, entry, new) < checks.ALIKE
+
+
 def test_other_test_pictures_are_no_reference(tmp_path):
     def others(arrays):
         return {"ids": np.arange(500, 620).astype(str)}

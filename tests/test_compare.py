@@ -1,13 +1,16 @@
 """`bench compare`: differences, their intervals, and settings, from made-up records."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
+from support import forge
 from test_board import OTHER_RECIPE, save
 
 from bench import board, compare, record
 from bench.drawn import RESAMPLES, SEED
+from bench.errors import UserError
 from bench.metrics import mean_average_precision
 from bench.stats import resamples
 
@@ -44,6 +47,35 @@ def test_two_rows_differ_as_their_board_says(folder):
     (turned,) = compare.compare("random_init", "rotation", folder)
     assert turned.difference.value == -found.difference.value
     assert turned.above == pytest.approx(1 - found.above)
+
+
+def test_seeds_are_independent_whatever_the_rows_are_called(tmp_path):
+    """Two folders of one method, three seeds each that differ much."""
+    for place, shift in (("one", 0.0), ("other", 0.1)):
+        for seed, quality in enumerate((0.2, 0.8, 1.6)):
+            save(tmp_path / place, "rotation", quality + shift, seed=seed)
+        save(tmp_path / place, "random_init", 0.2)
+    (same,) = compare.compare(
+        f"{tmp_path}/one/made/rotation", f"{tmp_path}/other/made/rotation", tmp_path
+    )
+    row = board.load(tmp_path / "one/made").tables[0].rows[0]
+    width = row.value.high - row.value.low
+    assert same.difference.high - same.difference.low > width
+    assert 0.05 < same.above < 0.95
+
+
+def test_records_that_no_board_would_show_are_not_compared(folder):
+    place = folder / "made/voc_cls"
+    forge(place / "rotation/seed0.json", value=99.0)
+    with pytest.raises(UserError, match=r"says 99\.0, but its predictions give"):
+        compare.compare("rotation", "random_init", folder)
+    shutil.copytree(place / "random_init", place / "random_init_backup")
+    with pytest.raises(UserError, match="is a copy of the record that belongs at"):
+        compare.compare("imagenet", "random_init", folder)
+    shutil.rmtree(place / "random_init_backup")
+    save(folder, "random_init", 0.2, seed=1, suite_settings=OTHER_RECIPE)
+    with pytest.raises(UserError, match="differ in the recipe of random_init"):
+        compare.compare("imagenet", "random_init", folder)
 
 
 def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):

@@ -10,7 +10,7 @@ from test_board import SETTINGS, save
 from bench import board, leaderboard, plugins
 from bench.record import EncoderFacts, PretrainingFacts
 
-EVIL = "<img src=x onerror=alert(1)>&\"'"
+EVIL = "<img src=x onerror=alert(1)>&\"' [click](https://evil.example)"
 TUNED = SETTINGS | {
     "voc_det": {
         "images": 640,
@@ -103,6 +103,7 @@ def test_only_a_task_with_stages_has_a_stage_plot(folder):
 def test_what_records_say_is_escaped(folder):
     text = (folder / PAGE).read_text()
     assert "<img" not in text
+    assert 'href="https://evil' not in text
     assert "RuntimeError: &lt;img src=x onerror=alert(1)&gt;&amp;" in text
 
 
@@ -130,15 +131,18 @@ def test_a_picture_that_is_not_there_is_not_named(folder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["leaderboard.html", "stages_voc_cls.svg"])
-@pytest.mark.parametrize("how", ["missing", "changed"])
+@pytest.mark.parametrize("how", ["missing", "changed", "emptied"])
 def test_check_sees_a_stale_page_or_plot(folder, tmp_path, bench, name, how):
     copy(folder, tmp_path)
     assert bench("board", "--out", tmp_path, "--check").status == 0
     path = tmp_path / "made" / name
-    path.unlink() if how == "missing" else path.write_text(path.read_text() + "<!-- -->")
+    content = path.read_text()
+    path.unlink()
+    if how != "missing":
+        path.write_text(content + "<!-- -->" if how == "changed" else "")
     done = bench("board", "--out", tmp_path, "--check")
     assert done.status == 2
-    assert (name if how == "missing" else "leaderboard.html") in done.error
+    assert (name if how != "changed" else "leaderboard.html") in done.error
 
 
 def test_one_method_alone_makes_a_page(tmp_path):

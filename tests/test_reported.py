@@ -102,6 +102,9 @@ def test_the_command_renders_and_sees_a_stale_page(bench, tmp_path):
     assert bench("reported", "--out", tmp_path).status == 0
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
     assert bench("reported", "--out", tmp_path, "--check").status == 0
+    (tmp_path / "made.svg").unlink()
+    assert bench("reported", "--out", tmp_path, "--check").status == 2
+    (tmp_path / "made.svg").write_bytes(first["made.svg"])
     save(tmp_path, GOOD)
     done = bench("reported", "--out", tmp_path, "--check")
     assert (done.status, "REPORTED.md is stale" in done.error) == (2, True)

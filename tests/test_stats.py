@@ -106,12 +106,35 @@ def test_seeds_alone_give_the_interval_of_students_t():
     assert stats.interval(samples, values.mean()) == pytest.approx(expected, rel=0.01)
 
 
-def test_what_the_images_explain_is_no_variance_of_seeds():
+def test_what_the_images_do_to_single_seeds_does_not_count_twice():
+    """Here they do nothing else: the spread of the seeds holds all of it."""
     rng = np.random.default_rng(0)
-    values, own = np.array([39.0, 40.0, 41.0]), rng.normal(0, 5, size=(3, 2000))
+    values, own = np.array([39.0, 40.0, 41.0]), rng.normal(0, 5, size=(3, 20_000))
     samples = stats.over_seeds(values, values[:, None] + own, seed=0)
-    images = own.mean(axis=0)
-    np.testing.assert_allclose(samples, 40 + images - images.mean())
+    expected = reference.t.interval(0.95, 2, 40, reference.sem(values))
+    assert stats.interval(samples, 40) == pytest.approx(expected, rel=0.02)
+
+
+def test_seeds_that_agree_leave_the_images():
+    shared = np.random.default_rng(0).normal(0, 2, size=5000)
+    samples = stats.over_seeds([40.0, 40.0], np.stack([40 + shared] * 2), seed=0)
+    np.testing.assert_allclose(samples, 40 + shared - shared.mean())
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0])
+def test_intervals_over_seeds_hold_what_is_true(count, spread):
+    rng = np.random.default_rng([count, int(10 * spread)])
+    held = []
+    for number in range(400):
+        truth = spread * rng.normal(size=count)
+        images, own = rng.normal(), 0.7 * rng.normal(size=count)
+        drawn = rng.normal(size=600) + 0.7 * rng.normal(size=(count, 600))
+        values = 40 + truth + images + own
+        samples = stats.over_seeds(values, values[:, None] + drawn, [number])
+        low, high = stats.interval(samples, values.mean())
+        held.append(low <= 40 <= high)
+    assert 0.92 <= np.mean(held) <= 0.999
 
 
 def test_images_and_seeds_add_up():
