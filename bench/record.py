@@ -204,7 +204,8 @@ def read(path: Path) -> Record:
             f"{path}: not a record (key '{key}': {first['msg']}); delete it and run again"
         ) from None
     if found.seal != _seal(json.loads(content)):
-        raise UserError(f"{path}: was changed since it was written; delete it and run again")
+        fault = "has no seal, or was changed since it was written"
+        raise UserError(f"{path}: {fault}; delete it and run again")
     return found
 
 

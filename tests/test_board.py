@@ -289,7 +289,7 @@ def test_a_change_to_any_field_of_a_record_is_noticed(folder):
     assert changed > 20
     entry["suite_settings"]["pretraining"]["crop"] += 1
     path.write_text(json.dumps(entry))
-    with pytest.raises(UserError, match=r"rotation/seed0\.json: was changed since it was written"):
+    with pytest.raises(UserError, match=r"rotation/seed0\.json: has no seal, or was changed"):
         board.load(folder / "made")
 
 
@@ -347,7 +347,7 @@ def test_a_record_whose_seal_was_taken_off_is_refused(folder):
     entry = json.loads(path.read_text())
     del entry["seal"]
     path.write_text(json.dumps(entry))
-    with pytest.raises(UserError, match=r"seed0\.json: was changed since it was written"):
+    with pytest.raises(UserError, match=r"seed0\.json: has no seal, or was changed"):
         board.load(folder / "made")
 
 
