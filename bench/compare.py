@@ -128,6 +128,8 @@ def _pair(one: Sequence[tuple[Path, Record]], other: Sequence[tuple[Path, Record
     first, second = sides[0][0], sides[1][0]
     values = tuple(float(np.mean([found.value for found in side])) for side in sides)
     classes = [_by_class(side) for side in sides]
+    for path, found in (*one, *other):
+        _check_value(path, found)
     reason = _incomparable(first, second)
     difference, above, paired = None, float("nan"), False
     if not reason:
@@ -145,6 +147,13 @@ def _pair(one: Sequence[tuple[Path, Record]], other: Sequence[tuple[Path, Record
         settings=tuple(differences(*sides)),
         refused=reason,
     )
+
+
+def _check_value(path: Path, found: Record) -> None:
+    """Refuse a record whose predictions give another value than it says."""
+    value = headline(record.read_predictions(path, found))
+    if found.value is None or not abs(found.value - value) <= EXACT:
+        raise UserError(f"{path}: says {found.value}, but its predictions give {value:.4f}")
 
 
 def _incomparable(one: Record, other: Record) -> str:
@@ -178,7 +187,7 @@ def contrast(
     Raises:
         UserError: predictions are missing or were changed.
     """
-    sides = [[_predictions(*seed) for seed in side] for side in (one, other)]
+    sides = [[record.read_predictions(*seed) for seed in side] for side in (one, other)]
     records = [found for side in (one, other) for _, found in side]
     paired = all(
         same_pictures(records[0], sides[0][0], found, arrays)
@@ -203,15 +212,6 @@ def _samples(seeds: Sequence[Arrays], seed: int, order: list[int]) -> Floats:
     """The row's value on every resample of pictures, and of seeds where there are several."""
     drawn = [drawn_values(arrays, weights(len(arrays["ids"]), seed)) for arrays in seeds]
     return stats.over_seeds([v[0] for v in drawn], [v[1:] for v in drawn], order)
-
-
-def _predictions(path: Path, found: Record) -> Arrays:
-    """The arrays beside a record, which must give its value."""
-    arrays = record.read_predictions(path, found)
-    value = headline(arrays)
-    if found.value is None or not abs(found.value - value) <= EXACT:
-        raise UserError(f"{path}: says {found.value}, but its predictions give {value:.4f}")
-    return arrays
 
 
 def same_pictures(one: Record, mine: Arrays, other: Record, yours: Arrays) -> bool:

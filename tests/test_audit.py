@@ -137,9 +137,13 @@ def folder(tmp_path):
 
 
 def test_the_board_counts_test_pictures_of_rows_trained_on_that_corpus(folder):
-    before = leaderboard.markdown(board.load(folder / "made"))
+    assert "were not searched for (`bench audit` does)" in leaderboard.markdown(
+        board.load(folder / "made")
+    )
     written(folder / "made", duplicates=[])
-    assert leaderboard.markdown(board.load(folder / "made")) == before
+    assert flags(folder) == {"imagenet": (), "rotation": ()}
+    text = leaderboard.markdown(board.load(folder / "made"))
+    assert "- 0 test pictures have a near-duplicate among the pretraining pictures" in text
     written(folder / "made")
     assert flags(folder) == {"imagenet": (), "rotation": ("contaminated: 2 test pictures",)}
     text = leaderboard.markdown(board.load(folder / "made"))
@@ -153,6 +157,11 @@ def test_an_audit_of_other_pictures_is_said_to_be_stale(folder, name):
     written(folder / "made", **{name: other if name == "corpus" else {"voc_test": other}})
     assert flags(folder)["rotation"] == ("stale audit: of other pictures",)
     assert flags(folder)["imagenet"] == ()
+
+
+def test_a_list_that_was_not_searched_is_named_so(folder):
+    written(folder / "made", tests={})
+    assert flags(folder)["rotation"] == ("not audited: this test list was not searched",)
 
 
 def test_a_file_that_is_no_audit_is_named(folder):

@@ -106,6 +106,7 @@ def test_the_eleven_recalls_are_compared_exactly():
     assert value == pytest.approx((4 + 7 * 10 / 110) / 11)
 
 
-def test_pictures_beyond_what_sixteen_bits_count_are_refused():
-    with pytest.raises(ValueError, match="70000 images"):
-        stats.resamples(70_000, 2, seed=0)
+def test_as_many_pictures_as_sums_count_exactly():
+    assert stats.resamples(70_000, 1, seed=0).sum() == 35_000
+    with pytest.raises(ValueError, match="16777217 images"):
+        stats.resamples(2**24 + 1, 2, seed=0)

@@ -73,8 +73,8 @@ def test_records_that_no_board_would_show_are_not_compared(folder):
     with pytest.raises(UserError, match="is a copy of the record that belongs at"):
         compare.compare("imagenet", "random_init", folder)
     shutil.rmtree(place / "random_init_backup")
-    save(folder, "random_init", 0.2, seed=1, suite_settings=OTHER_RECIPE)
-    with pytest.raises(UserError, match="differ in the recipe of random_init"):
+    save(folder, "rotation", 0.2, seed=1, suite_settings=OTHER_RECIPE)
+    with pytest.raises(UserError, match="differ in the recipe of rotation"):
         compare.compare("imagenet", "random_init", folder)
 
 
