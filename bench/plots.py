@@ -158,8 +158,8 @@ def _stage_keys(top: bool) -> list[Any]:
 
 
 def images(table: Table) -> dict[str, bytes]:
-    """The value against the pictures that went through the encoder."""
-    label = "pictures through the encoder in pretraining (logarithmic)"
+    """The value against the inputs seen in pretraining."""
+    label = "inputs seen in pretraining (logarithmic)"
     return _against(table, "images", label, details.images_seen, "log")
 
 
