@@ -113,6 +113,9 @@ def check(reference: Path, places: Places, reporter: Reporter) -> tuple[list[Ver
         UserError: the reference, the data or the output folder cannot be used.
     """
     found = {path: record.read(path) for path in sorted(reference.glob("*/*/*/seed*.json"))}
+    for path, entry in found.items():
+        if entry.status == "ok":
+            record.predictions_file(path, entry)  # whole, before hours are spent
     if not found:
         raise UserError(f"--reference {reference}: holds no records; make some with bench run")
     if places.out.resolve() == reference.resolve():
@@ -229,8 +232,9 @@ def declared_order(path: Path, records: Iterable[Record]) -> list[Pair]:
     pairs = []
     for suite, tasks in said.items():
         for task, methods in tasks.items() if isinstance(tasks, dict) else [(suite, None)]:
-            if not isinstance(methods, list) or len(methods) < 2:
-                raise UserError(f"{path}: '{task}' is not a list of methods in a [SUITE] table")
+            if not isinstance(methods, list) or len({*map(str, methods)}) < max(2, len(methods)):
+                fault = "is not a list of two or more different methods in a [SUITE] table"
+                raise UserError(f"{path}: '{task}' {fault}")
             for method in methods:
                 if (suite, task, method) not in held:
                     names = ("/".join(key) for key in held)
@@ -268,12 +272,14 @@ def render(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> Iterator[Grid 
         if row.moved:
             yield f"{row.suite}: {row.cell}: MOVED: {row.moved}"
     for pair in pairs:
-        word = "as declared" if pair.holds else "NOT as declared"
-        where = f"{pair.suite}, {pair.task}: {pair.above} above {pair.below}"
-        yield f"{where} by {_estimate(pair.difference)}: {word}"
+        word = "as declared" if pair.holds else "NOT as declared, above"
+        where = f"{pair.suite}, {pair.task}: {pair.above} less {pair.below}"
+        yield f"{where}: {_estimate(pair.difference)}, {word}"
     moved = sum(bool(row.moved) for row in verdicts)
     wrong = sum(not pair.holds for pair in pairs)
-    order = f"; {wrong} of {len(pairs)} declared pairs in another order" if pairs else ""
+    order = f"; no {ORDER}, so no order was asserted"
+    if pairs:
+        order = f"; {wrong} of {len(pairs)} declared pairs in another order"
     yield f"{moved} of {len(verdicts)} cells moved{order}"
 
 

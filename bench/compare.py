@@ -107,7 +107,8 @@ def _suite_folder(path: Path) -> Path:
         raise UserError(f"{path}: holds no records; name METHOD, FOLDER/METHOD or FOLDER")
     if len(found) > 1:
         choices = ", ".join(folder.name for folder in found)
-        raise UserError(f"{path}: holds several suites; name one of {choices} as well")
+        mend = f"name one of {choices} as well, for example {path / found[0].name}"
+        raise UserError(f"{path}: holds several suites; {mend}")
     return found[0]
 
 

@@ -205,7 +205,7 @@ def read(path: Path) -> Record:
         ) from None
     if found.seal != _seal(json.loads(content)):
         fault = "has no seal, or was changed since it was written"
-        raise UserError(f"{path}: {fault}; delete it and run again")
+        raise UserError(f"{path}: {fault}; restore it, or delete it and run again")
     return found
 
 

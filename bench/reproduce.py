@@ -48,9 +48,12 @@ def prepare(path: Path, places: Places) -> Again:
     Raises:
         UserError: it is no finished record, names what is not here, or would be overwritten.
     """
+    if path.suffix != ".json":
+        raise UserError(f"{path}: is no record; name one, TASK/METHOD/seedK.json")
     found = record.read(path)
     if found.status != "ok":
         raise UserError(f"{path}: failed ({found.error}); only a finished record can be reproduced")
+    record.predictions_file(path, found)  # whole, before it is made again
     plugins.select("methods", found.method)
     plugins.select("tasks", found.task)
     request = places.request(path, found)

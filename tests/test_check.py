@@ -139,7 +139,7 @@ def test_a_cell_that_fails_has_moved(check, monkeypatch):
     assert done.status == 1
     assert "MOVED: failed: RuntimeError: boom" in verdicts(done)["imagenet"]
     assert "the same bytes" in verdicts(done)["random_init"]
-    assert "imagenet above random_init by -: NOT as declared" in done.out
+    assert "imagenet less random_init: -, NOT as declared" in done.out
 
 
 def test_another_order_than_declared_is_caught(check, copy, made):
@@ -167,8 +167,9 @@ def test_a_raised_task_version_asks_for_a_new_reference(check, copy, made):
     ("order", "message"),
     [
         ("[small", "order.toml: not TOML"),
-        ("small = 3", "'small' is not a list of methods in a [SUITE] table"),
-        ("[small]\nvoc_cls = ['imagenet']", "'voc_cls' is not a list of methods"),
+        ("small = 3", "'small' is not a list of two or more different methods"),
+        ("[small]\nvoc_cls = ['imagenet']", "'voc_cls' is not a list of two or more"),
+        ("[small]\nvoc_cls = ['imagenet', 'imagenet']", "'voc_cls' is not a list of two or more"),
         ("[small]\nvoc_cls = ['imagenet', 'random']", "unknown cell 'small/voc_cls/random'"),
     ],
 )
