@@ -74,7 +74,7 @@ def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_pa
     done = check("--out", tmp_path / "out")
     assert done.status == 0, done.out
     assert all("the same bytes" in line for line in verdicts(done).values())
-    assert "imagenet above random_init by +" in done.out
+    assert "imagenet less random_init: +" in done.out
     assert "0 of 2 cells moved; 0 of 1 declared pairs in another order" in done.out
     assert "small: 2 cells, 2 to run" in done.err
     again = check("--out", tmp_path / "out")
