@@ -135,8 +135,8 @@ EXPLAINED = f"""## How to read this
 - **[95 %]**: how far the value might be from that on other test pictures. Half of the test
   pictures are drawn {RESAMPLES:,} times, each half is scored, and the middle 95 % of the scores,
   moved until their mean is the value, are the interval. In simulated experiments 93 to 97 % of
-  such intervals held the expected value on other lists of as many pictures (docs/design.md,
-  "Intervals", has the table, and what the intervals do not hold). With several seeds their spread
+  such intervals of mAP, one seed, held the expected value on other lists of as many pictures
+  (docs/design.md, "Intervals", has the table, and what the intervals do not hold). With several seeds their spread
   is part of it.
 - **gap**: the value of `{CEILING}` less the row's. Smaller is better; below 0 beats `{CEILING}`.
   Like all differences it is paired: both rows on the same halves, so that what is hard for both
