@@ -103,27 +103,18 @@ class Detector(Tuned):
         losses: dict[str, Tensor] = self.network(pictures.float() / 255, targets)
         return torch.stack(list(losses.values())).sum()
 
-    def detect(self, images: Sequence[Tensor]) -> list[Found]:
-        """What pictures, uint8 (3, H, W), show: `boxes` as VOC's, `labels` from 0, `scores`."""
-        fitted = [fit(image, self.side, self.settings.size) for image in images]
-        batch = torch.stack([picture for picture, _ in fitted]).to(self.encoder.mean.device)
+    def detect(self, image: Tensor) -> Found:
+        """What a picture, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
+        picture, factor = fit(image, self.side, self.settings.size)
         with torch.inference_mode():
-            every: list[Found] = self.network(batch.float() / 255)
-        return [
-            _on_picture(found, image, factor)
-            for found, image, (_, factor) in zip(every, images, fitted, strict=True)
-        ]
-
-
-def _on_picture(found: Found, image: Tensor, factor: float) -> Found:
-    """Detections in a square as detections on the picture that was scaled into it."""
-    limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=found["boxes"].device)
-    inside = (found["boxes"][:, :2] / factor < limit[:2]).all(1)  # not in the black strip
-    found = {name: values[inside] for name, values in found.items()}
-    boxes = (found["boxes"] / factor).clamp(min=0).minimum(limit)
-    boxes += boxes.new_tensor([1.0, 1.0, 0.0, 0.0])
-    boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2])  # thinner than a pixel
-    return {"boxes": boxes, "labels": found["labels"] - 1, "scores": found["scores"]}
+            (found,) = self.network((picture[None].float() / 255).to(self.encoder.mean.device))
+        limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=found["boxes"].device)
+        inside = (found["boxes"][:, :2] / factor < limit[:2]).all(1)  # not in the black strip
+        found = {name: values[inside] for name, values in found.items()}
+        boxes = (found["boxes"] / factor).clamp(min=0).minimum(limit)
+        boxes += boxes.new_tensor([1.0, 1.0, 0.0, 0.0])
+        boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2])  # thinner than a pixel
+        return {"boxes": boxes, "labels": found["labels"] - 1, "scores": found["scores"]}
 
 
 def fit(image: Tensor, side: int, longest: float) -> tuple[Tensor, float]:

@@ -108,14 +108,12 @@ def _detect(
     found: dict[str, list[Any]] = {name: [] for name in ("image", "label", "score", "box")}
     pictures: Pictures = split.pictures
     with context.reporter.stage(stage, len(places)) as bar:
-        for first in range(0, len(places), network.settings.batch):
-            batch = places[first : first + network.settings.batch]
-            images = [read(pictures.root / pictures.files[place]) for place in batch]
-            for number, shown in enumerate(network.detect(images), start=first):
-                found["image"] += [number] * len(shown["labels"])
-                for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
-                    found[name] += shown[key].cpu().tolist()
-            bar.advance(len(batch))
+        for number, place in enumerate(places):
+            shown = network.detect(read(pictures.root / pictures.files[place]))
+            found["image"] += [number] * len(shown["labels"])
+            for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
+                found[name] += shown[key].cpu().tolist()
+            bar.advance(1)
     things = [(n, thing) for n, place in enumerate(places) for thing in split.things[place]]
     return {
         "ids": np.array([split.ids[place] for place in places]),
