@@ -136,8 +136,8 @@ EXPLAINED = f"""## How to read this
   pictures are drawn {RESAMPLES:,} times, each half is scored, and the middle 95 % of the scores,
   moved until their mean is the value, are the interval. In simulated experiments 93 to 97 % of
   such intervals of mAP, one seed, held the expected value on other lists of as many pictures
-  (docs/design.md, "Intervals", has the table, and what the intervals do not hold). With several seeds their spread
-  is part of it.
+  (docs/design.md, "Intervals", has the table, and what the intervals do not hold). With several
+  seeds their spread is part of it.
 - **gap**: the value of `{CEILING}` less the row's. Smaller is better; below 0 beats `{CEILING}`.
   Like all differences it is paired: both rows on the same halves, so that what is hard for both
   cancels, and a difference can be surer than the two values.
