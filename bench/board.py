@@ -38,8 +38,8 @@ class Pair:
 
     Attributes:
         difference: in points, paired over test pictures.
-        above: probability that the first is the better one, 0..1: the share of resamples in which
-            the difference is above 0, those where it is 0 by half.
+        above: share of the resamples in which the difference is above 0, those where it is 0 by
+            half: 0..1. With one seed it says nothing of another run.
     """
 
     difference: Estimate
@@ -62,7 +62,7 @@ class Row:
             told from random_init, since the share can then be any number.
         rank: 1 + the number of rows that are better, by an interval of the difference without 0.
         last_rank: the number of rows less those that are worse, by the same measure.
-        above_next: probability that it is better than the next row of the table.
+        above_next: the share of resamples in which it is better than the table's next row.
         flags: what a reader must know first.
     """
 

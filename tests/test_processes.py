@@ -1,6 +1,7 @@
 """Two processes under torchrun do what one does."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -42,7 +43,11 @@ with torch.no_grad():
 
 def torchrun(*arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    # A thread each, as torchrun itself sets where nothing is said: other counts round otherwise.
+    surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, *map(str, arguments)], capture_output=True, text=True, env=surroundings
+    )
     assert done.returncode == 0, done.stderr[:3000]
     return done
 
