@@ -13,7 +13,7 @@ import numpy as np
 
 from bench import audit, comparable, record, stats
 from bench.audit import Audit
-from bench.drawn import EXACT, SEED, drawn, prepare
+from bench.drawn import EXACT, SEED, all_drawn
 from bench.drawn import RESAMPLES as RESAMPLES
 from bench.errors import UserError
 from bench.flags import flags
@@ -155,8 +155,6 @@ def load(folder: Path, cache: Path | None = None) -> Board:
     if not records:
         raise UserError(f"{folder}: holds no records; make some with bench run")
     comparable.check_suite(records, folder)
-    if cache:
-        prepare(records, cache)
     for path, found in records.items():
         for kind, file in (("samples", found.samples), ("shown", found.shown)):
             if file and not path.with_name(file).exists():  # terms may forbid copies
@@ -164,25 +162,29 @@ def load(folder: Path, cache: Path | None = None) -> Board:
     by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
     for path, found in records.items():
         by_task[found.task][path] = found
+    for task, group in by_task.items():
+        comparable.check_table(group, task)
     first = next(iter(records.values()))
-    audited = audit.read(folder)
-    tables = tuple(_table(task, group, cache, audited) for task, group in sorted(by_task.items()))
+    audited, samples = audit.read(folder), all_drawn(records, cache)
+    tables = tuple(_table(task, group, samples, audited) for task, group in sorted(by_task.items()))
     return Board(first.suite, first.suite_sha256, first.suite_settings, tables, audited)
 
 
 def _table(
-    task: str, records: Mapping[Path, Record], cache: Path | None, audited: Audit | None
+    task: str,
+    records: Mapping[Path, Record],
+    drawn: Mapping[Path, tuple[int, Floats]],
+    audited: Audit | None,
 ) -> Table:
-    comparable.check_table(records, task)
     groups: dict[str, list[Record]] = defaultdict(list)
     values_of: dict[str, list[Floats]] = defaultdict(list)
     sizes: dict[int, Path] = {}
     for path, found in records.items():
         groups[found.method].append(found)
         if found.status == "ok":
-            pictures, drawn_values = drawn(path, found, cache)
+            pictures, values = drawn[path]
             sizes.setdefault(pictures, path)
-            values_of[found.method].append(drawn_values)
+            values_of[found.method].append(values)
     comparable.check_sizes(sizes)
     samples = {
         method: stats.over_seeds(
@@ -192,11 +194,11 @@ def _table(
         )
         for method, seeds in values_of.items()
     }
-    values = {method: float(np.mean([v[0] for v in seeds])) for method, seeds in values_of.items()}
-    ranked = sorted(groups, key=lambda m: (m not in values, -values.get(m, 0.0)))
-    pairs = _pairs(values, samples)
-    nexts = dict(pairwise(method for method in ranked if method in values))
-    rows = tuple(_row(method, groups, values, samples, pairs, nexts, audited) for method in ranked)
+    means = {method: float(np.mean([v[0] for v in seeds])) for method, seeds in values_of.items()}
+    ranked = sorted(groups, key=lambda m: (m not in means, -means.get(m, 0.0)))
+    pairs = _pairs(means, samples)
+    nexts = dict(pairwise(method for method in ranked if method in means))
+    rows = tuple(_row(method, groups, means, samples, pairs, nexts, audited) for method in ranked)
     return Table(task, rows, next(iter(sizes), 0), pairs)
 
 

@@ -20,6 +20,7 @@ from bench.metrics import Difficult, Floats, Kind, checked
 Predictions = Mapping[str, NDArray[Any]]
 Weights = NDArray[np.float32]
 OVERLAP = 0.5  # VOC devkit, VOCinit.m: minoverlap
+NONE = np.zeros(0, dtype=np.int64)
 READS = (
     *("ids", "kind", "counted", "scores", "truth", "confusion"),
     *("box", "label", "score", "image"),
@@ -122,64 +123,61 @@ def ranked_precisions(
     # Thresholds that gain no positive lower precision and add no recall: no kind sees them.
     ends = np.unique(np.searchsorted(falling, falling[hit], side="right"))
     hits = _sums(pictures[hit], np.searchsorted(hit, ends), weights)
-    precision, found = _sums(pictures[: ends[-1]], ends, weights), hits.copy()
-    _accumulate(np.add, precision)
+    seen, found = _sums(pictures[: ends[-1]], ends, weights), hits.copy()
+    _accumulate(np.add, seen)
     _accumulate(np.add, found)
     every = found[-1] if total is None else total
-    np.maximum(precision, 1, out=precision)
-    np.divide(found, precision, out=precision)
+    precision = np.divide(found, np.maximum(seen, 1, out=seen), dtype=np.float64)
     if kind != "step":
         _accumulate(np.maximum, precision[::-1])
-    if kind == "11-point":
-        value = _at_eleven_recalls(precision, found, every)
-    else:
-        value = np.einsum("tb,tb->b", precision, hits) / np.maximum(every, 1)
+    gained, of = (_recalls_reached(found, every), 11) if kind == "11-point" else (hits, every)
+    value = np.einsum("tb,tb->b", precision, gained) / np.maximum(of, 1)
     return np.where(every > 0, value, np.nan)
 
 
-def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Floats:
+def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Weights:
     """Weights summed over pictures[0:ends[0]], pictures[ends[0]:ends[1]] ...: (T, B)."""
     where = (np.ones(ends[-1], np.float32), pictures, np.concatenate([[0], ends]))
     sums: Weights = csr_array(where, shape=(len(ends), len(weights))) @ weights
-    return sums.astype(np.float64)
+    return sums
 
 
-def _accumulate(operation: np.ufunc, rows: Floats) -> None:
+def _accumulate(operation: np.ufunc, rows: NDArray[np.floating]) -> None:
     """`operation.accumulate` down the rows in place, three times as fast: whole rows at a time."""
     for above, row in pairwise(rows):
         operation(above, row, out=row)
 
 
-def _at_eleven_recalls(envelope: Floats, found: Floats, total: Floats) -> Floats:
-    """Mean precision at recall 0, .1, ... 1, (B,); past the last threshold it counts as 0."""
-    thresholds, drawn = found.shape
-    wanted = np.ceil(np.arange(11)[:, None] * total / 10)
-    place, columns = np.zeros(wanted.shape, dtype=np.int64), np.arange(drawn)
-    # How many thresholds found fewer than wanted: a binary search in every column at once.
-    for step in 2 ** np.arange(thresholds.bit_length())[::-1]:
-        probe = place + step
-        fewer = found[np.minimum(probe, thresholds) - 1, columns] < wanted
-        place = np.where((probe <= thresholds) & fewer, probe, place)
-    best = np.take_along_axis(envelope, np.minimum(place, thresholds - 1), axis=0)
-    value: Floats = np.where(place < thresholds, best, 0).mean(axis=0)
-    return value
+def _recalls_reached(found: Weights, total: Floats) -> NDArray[np.int8]:
+    """How many of the recalls 0, .1, ... 1 each threshold is the first to reach, (T, B)."""
+    tenths = np.divide(10 * found, np.maximum(total, 1), dtype=np.float64).astype(np.int8)
+    return np.diff(tenths, axis=0, prepend=np.int8(-1))
 
 
 def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:
     """Of every class that counts, (C, B); see `metrics.detection_average_precision`."""
     values = []
+    mine, true = (_by_label(predictions[name]) for name in ("label", "true_class"))
     for label in predictions["counted"]:
-        mine, true = predictions["label"] == label, predictions["true_class"] == label
-        scores, pictures = predictions["score"][mine], predictions["image"][mine]
-        places, hard = predictions["true_image"][true], predictions["true_difficult"][true]
-        boxes = predictions["box"][mine], predictions["true_box"][true]
+        found, objects = mine.get(label, NONE), true.get(label, NONE)
+        scores, pictures = predictions["score"][found], predictions["image"][found]
+        places = predictions["true_image"][objects]
+        hard = predictions["true_difficult"][objects]
+        boxes = predictions["box"][found], predictions["true_box"][objects]
         verdicts = match(boxes[0], scores, pictures, boxes[1], places, hard, OVERLAP)
         kept = verdicts != IGNORED
         counted = places[~hard]
-        objects = _sums(counted, np.array([len(counted)]), weights)[0]
+        total = _sums(counted, np.array([len(counted)]), weights)[0]
         ranked = scores[kept], verdicts[kept] > 0, pictures[kept]
-        values.append(ranked_precisions(*ranked, weights, _kind(predictions, "11-point"), objects))
+        values.append(ranked_precisions(*ranked, weights, _kind(predictions, "11-point"), total))
     return np.array(values)
+
+
+def _by_label(labels: NDArray[np.integer]) -> dict[int, NDArray[np.int64]]:
+    """Where each label stands, in order."""
+    order = np.argsort(labels, kind="stable")
+    found, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
 
 
 def _ious(predictions: Predictions, weights: Weights) -> Floats:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 
 from bench import plan, plugins, processes, record
@@ -59,6 +60,8 @@ def compute(
     plan.check_data(cells, request, data.fingerprints())
     for (method, seed), group in itertools.groupby(cells, key=lambda c: (c.method, c.seed)):
         reporter.cell = f"{method} seed {seed}: "
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)  # what earlier encoders took
         context = Context(request.suite, method, seed, device, data, request.cache, reporter)
         _compute_encoder(list(group), context, request)
     reporter.cell = ""

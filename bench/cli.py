@@ -126,7 +126,7 @@ def board(
             leaderboard.write(found, folder)
             typer.echo(folder / "LEADERBOARD.md")
         elif files := leaderboard.stale(found, folder):
-            raise UserError(f"{folder}: {', '.join(files)} is stale; run bench board --out {out}")
+            raise UserError(f"{folder}: stale: {', '.join(files)}; run bench board --out {out}")
 
 
 @app.command()

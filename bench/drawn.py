@@ -12,6 +12,7 @@ from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from bench import bootstrap, boxes, metrics, record, stats
 from bench.digest import code_digest, digest
@@ -56,21 +57,22 @@ def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
     return pictures, values
 
 
-def prepare(records: Mapping[Path, Record], cache: Path) -> None:
-    """Fill the cache for many records at once, on all processors; `drawn` then finds it filled.
+def all_drawn(records: Mapping[Path, Record], cache: Path | None) -> dict[Path, tuple[int, Floats]]:
+    """`drawn` of every scored record, on all processors where there is much to resample.
 
     Raises:
         UserError: as `drawn`.
     """
     scored = {path: found for path, found in records.items() if found.status == "ok"}
-    missing = [path for path, found in scored.items() if not _place(found, cache).exists()]
+    missing = [r for r in scored.values() if not cache or not _place(r, cache).exists()]
     if len(missing) < WORTHWHILE:
-        return
-    # Fresh processes: a forked one inherits locks and threads, torch's among them.
+        return {path: drawn(path, found, cache) for path, found in scored.items()}
+    # Fresh processes: a forked one inherits locks and threads, torch's among them. Of a thread
+    # each: numpy's own would wait for the other processes.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count() or 1, context) as pool:
-        found = [scored[path] for path in missing]
-        list(pool.map(drawn, missing, found, repeat(cache), chunksize=4))
+    with ProcessPoolExecutor(os.cpu_count() or 1, context, threadpool_limits, (1,)) as pool:
+        found = pool.map(drawn, scored, scored.values(), repeat(cache), chunksize=4)
+        return dict(zip(scored, found, strict=True))
 
 
 @lru_cache(maxsize=2)
@@ -104,8 +106,10 @@ def _load(kept: Path) -> tuple[int, Floats]:
 def _keep(kept: Path, pictures: int, values: Floats) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, pictures=np.array(pictures), values=values)
+    partial = kept.with_suffix(f".{os.getpid()}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        record.write(kept, buffer.getvalue())
+        partial.write_bytes(buffer.getvalue())  # not flushed: what a crash leaves is not read
+        partial.replace(kept)
     except OSError:
         return  # a full or read-only cache only costs time

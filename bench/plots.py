@@ -221,7 +221,8 @@ def _names(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
     apart = step * np.arange(len(ordered))
     free = isotonic_regression([y for _, _, y in ordered] - apart).x
     free = np.clip(free, low, high - apart[-1]) if len(apart) else free
-    lead = {"arrowstyle": "-", "color": RULE, "lw": 0.8, "relpos": (0, 0.5), "shrinkA": 1}
+    lead = {"arrowstyle": "-", "color": RULE, "lw": 0.8, "relpos": (0, 0.5)}
+    lead |= {"patchA": None, "shrinkA": 0, "shrinkB": 0}  # searching where to cut lines is slow
     for (name, x, y), place in zip(ordered, free + apart, strict=True):
         axes.annotate(
             name,
@@ -294,6 +295,7 @@ def _files(
     for form in forms:
         buffer = io.BytesIO()
         figure.savefig(buffer, format=form, metadata=about[form], dpi=150)
+        figure.set_layout_engine("none")  # it is laid out now
         content = buffer.getvalue()
         if form == "svg":
             text = content.decode()

@@ -83,6 +83,7 @@ class Record(Table):
     pretraining: PretrainingFacts | None = None
     timings: dict[str, float] = {}
     peak_memory_mb: float = 0.0
+    """The most held, MiB: on a GPU since this encoder's work began, else by the process so far."""
     data: dict[str, str] = {}
     """Fingerprint of each image set used."""
     pictures: dict[str, int] = {}

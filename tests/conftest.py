@@ -3,9 +3,11 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from made_up import save
 from support import SMOKE
 
-from bench import cli, suite
+from bench import check, cli, plan, suite
+from bench.cell import compute, opened
 from bench.data import open_data
 from bench.method import Context
 from bench.progress import Reporter
@@ -82,3 +84,38 @@ def bench_run(bench, cache, tmp_path):
         )
 
     return call
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Records of three methods, made up."""
+    for method, quality in {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}.items():
+        save(tmp_path, method, quality)
+    return tmp_path
+
+
+# `mini`, shrunk until the probe of two untrained-here encoders takes two seconds.
+SMALL = [
+    "name='small'",
+    "scenes.size=64",
+    "scenes.corpus=10",
+    "scenes.train=200",
+    "scenes.test=300",
+    "voc.size=48",
+    "voc.min_positives=5",
+    "probe.dimensions=256",
+    "probe.costs=[0.1, 1.0]",
+]
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory):
+    """Records of two methods, the cache with their scenes, and what their task reads."""
+    folder, cache = tmp_path_factory.mktemp("reference"), tmp_path_factory.mktemp("scenes")
+    methods, settings = ("imagenet", "random_init"), suite.load("mini", SMALL)
+    request = plan.Request(settings, methods, ("voc_cls",), 1, None, folder, cache, "cpu")
+    cells = [plan.Cell(method, "voc_cls", 0) for method in methods]
+    data = opened(cells, request, Reporter())
+    compute(cells, request, Reporter(), data)
+    (folder / check.ORDER).write_text('[small]\nvoc_cls = ["imagenet", "random_init"]\n')
+    return folder, cache, data

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from made_up import save
 from PIL import Image, ImageOps
 from support import SMOKE
-from test_board import save
 
 from bench import audit, board, duplicates, leaderboard, suite
 from bench.data import open_data

@@ -6,51 +6,21 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from made_up import save
 from support import forge
-from test_board import save
 
 from bench import check as checks
-from bench import metrics, plan, probe, record, suite
-from bench.cell import compute, opened
+from bench import metrics, probe, record
 from bench.encoder import Encoder
-from bench.plan import Cell
-from bench.progress import Reporter
-
-# `mini`, shrunk until the probe of two untrained-here encoders takes two seconds.
-SMALL = [
-    "name='small'",
-    "scenes.size=64",
-    "scenes.corpus=10",
-    "scenes.train=200",
-    "scenes.test=300",
-    "voc.size=48",
-    "voc.min_positives=5",
-    "probe.dimensions=256",
-    "probe.costs=[0.1, 1.0]",
-]
-METHODS = ("imagenet", "random_init")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A reference, the cache with its scenes, and what its tasks read."""
-    folder, cache = tmp_path_factory.mktemp("reference"), tmp_path_factory.mktemp("scenes")
-    settings = suite.load("mini", SMALL)
-    request = plan.Request(settings, METHODS, ("voc_cls",), 1, None, folder, cache, "cpu")
-    cells = [Cell(method, "voc_cls", 0) for method in METHODS]
-    data = opened(cells, request, Reporter())
-    compute(cells, request, Reporter(), data)
-    (folder / checks.ORDER).write_text('[small]\nvoc_cls = ["imagenet", "random_init"]\n')
-    return folder, cache, data
 
 
 @pytest.fixture
-def check(made, bench, tmp_path):
+def check(reference, bench, tmp_path):
     """`bench check` in this process, with nothing but the rendered scenes cached."""
-    reference, cache, _ = made
+    folder, cache, _ = reference
     shutil.copytree(cache / "scenes", tmp_path / "cache" / "scenes")
 
-    def call(*arguments, against=reference):
+    def call(*arguments, against=folder):
         where = ["--reference", against, "--cache", tmp_path / "cache", "--device", "cpu"]
         return bench("check", *where, *arguments)
 
@@ -58,16 +28,17 @@ def check(made, bench, tmp_path):
 
 
 @pytest.fixture
-def copy(made, tmp_path):
+def copy(reference, tmp_path):
     """The reference's folder again, to be changed."""
-    shutil.copytree(made[0], tmp_path / "copy")
+    shutil.copytree(reference[0], tmp_path / "copy")
     return tmp_path / "copy"
 
 
 def verdicts(done):
     """What is said of each cell."""
     lines = done.out.splitlines()
-    return {m: "\n".join(x for x in lines if f"small: {m} x" in x) for m in METHODS}
+    methods = ("imagenet", "random_init")
+    return {m: "\n".join(x for x in lines if f"small: {m} x" in x) for m in methods}
 
 
 def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_path):
@@ -114,8 +85,8 @@ def test_an_unnormalised_input_is_caught(check, monkeypatch):
         assert "MOVED: the same weights give other scores: correlation 0." in line
 
 
-def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, made):
-    voc, fit = made[2].voc, probe.fit
+def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference):
+    voc, fit = reference[2].voc, probe.fit
 
     def on_both_lists(train, labels, test, costs, folds, **rest):
         enough = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0)) >= 5
@@ -142,23 +113,23 @@ def test_a_cell_that_fails_has_moved(check, monkeypatch):
     assert "imagenet less random_init: -, NOT as declared" in done.out
 
 
-def test_another_order_than_declared_is_caught(check, copy, made):
+def test_another_order_than_declared_is_caught(check, copy, reference):
     (copy / checks.ORDER).write_text('[small]\nvoc_cls = ["random_init", "imagenet"]\n')
-    done = check("--out", made[0], against=copy)
+    done = check("--out", reference[0], against=copy)
     assert done.status == 1
     assert "NOT as declared" in done.out
     assert "0 of 2 cells moved; 1 of 1 declared pairs in another order" in done.out
 
 
-def test_without_a_declared_order_none_is_asked_for(check, copy, made):
+def test_without_a_declared_order_none_is_asked_for(check, copy, reference):
     (copy / checks.ORDER).unlink()
-    done = check("--out", made[0], against=copy)
+    done = check("--out", reference[0], against=copy)
     assert (done.status, "declared" in done.out) == (0, False)
 
 
-def test_a_raised_task_version_asks_for_a_new_reference(check, copy, made):
+def test_a_raised_task_version_asks_for_a_new_reference(check, copy, reference):
     forge(copy / "small/voc_cls/imagenet/seed0.json", task_version=0)
-    done = check("--out", made[0], against=copy)
+    done = check("--out", reference[0], against=copy)
     assert done.status == 1
     assert "version 0 to 1 of the task: make a new reference" in verdicts(done)["imagenet"]
 

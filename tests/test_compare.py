@@ -5,21 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
+from made_up import OTHER_RECIPE, save
 from support import forge
-from test_board import OTHER_RECIPE, save
 
 from bench import board, compare, record
 from bench.drawn import RESAMPLES, SEED
 from bench.errors import UserError
 from bench.metrics import mean_average_precision
 from bench.stats import resamples
-
-
-@pytest.fixture
-def folder(tmp_path):
-    for method, quality in {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}.items():
-        save(tmp_path, method, quality)
-    return tmp_path
 
 
 def seeds(folder, method, suite="made"):

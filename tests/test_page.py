@@ -5,25 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from test_board import SETTINGS, save
+from made_up import SETTINGS, TUNING, save
 
 from bench import board, leaderboard, plugins
 from bench.record import EncoderFacts, PretrainingFacts
 
 EVIL = "<img src=x onerror=alert(1)>&\"' [click](evil.html)"
-TUNED = SETTINGS | {
-    "voc_det": {
-        "images": 640,
-        "size": 64,
-        "batch": 8,
-        "optimiser": "sgd",
-        "schedule": "step",
-        "learning_rates": [0.01, 0.1],
-        "held_out": 0.2,
-        "trial": 0.25,
-        "frozen": False,
-    }
-}
+TUNED = SETTINGS | {"voc_det": TUNING}
 QUALITIES = {"imagenet": 2.0, "rotation": 0.8, "jig_saw": 0.7, "random_init": 0.2}
 
 

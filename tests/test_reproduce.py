@@ -5,16 +5,15 @@ import shutil
 
 import pytest
 from support import forge
-from test_check import made  # noqa: F401 - a fixture: a small reference, made once
 
 from bench import metrics, record
 
 
 @pytest.fixture
-def place(made, tmp_path):  # noqa: F811
+def place(reference, tmp_path):
     """A record of random_init to be reproduced, with its predictions, in a folder of its own."""
-    shutil.copytree(made[0] / "small", tmp_path / "records" / "small")
-    shutil.copytree(made[1] / "scenes", tmp_path / "cache" / "scenes")
+    shutil.copytree(reference[0] / "small", tmp_path / "records" / "small")
+    shutil.copytree(reference[1] / "scenes", tmp_path / "cache" / "scenes")
     return tmp_path / "records/small/voc_cls/random_init/seed0.json"
 
 

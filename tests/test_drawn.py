@@ -1,0 +1,44 @@
+"""The resamples of a record: the value they start from, the cache that keeps them."""
+
+import numpy as np
+import pytest
+from support import forge
+
+from bench import board, leaderboard
+from bench.errors import UserError
+
+
+def test_a_value_that_its_predictions_do_not_give_is_refused(folder):
+    for value in (99.9, float("nan")):
+        forge(folder / "made/voc_cls/rotation/seed0.json", value=value)
+        with pytest.raises(UserError, match=rf"says {value}, but its predictions give"):
+            board.load(folder / "made")
+
+
+def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, bench, tmp_path):
+    cache, made = tmp_path / "cache", folder / "made"
+    fresh = leaderboard.texts(board.load(made))
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    kept = sorted((cache / "resampled").iterdir())
+    assert len(kept) == 3
+    assert leaderboard.texts(board.load(made, cache)) == fresh
+    rng = np.random.default_rng(0)
+    content = kept[0].read_bytes()
+    for place in [*range(60), *rng.integers(len(content), size=40), *range(-120, 0)]:
+        spoilt = bytearray(content)
+        spoilt[place] ^= 1 << rng.integers(8)
+        kept[0].write_bytes(spoilt)
+        assert leaderboard.texts(board.load(made, cache)) == fresh
+    arrays = made / "voc_cls/rotation/seed0.npz"
+    arrays.write_bytes(arrays.read_bytes() + b" ")
+    with pytest.raises(UserError, match=r"seed0\.npz: is not the file"):
+        board.load(made, cache)
+
+
+def test_many_records_are_resampled_in_processes_to_the_same_board(folder, tmp_path, monkeypatch):
+    fresh = leaderboard.texts(board.load(folder / "made"))
+    monkeypatch.setattr("bench.drawn.WORTHWHILE", 1)
+    seen = []
+    monkeypatch.setattr("bench.bootstrap.drawn_values", lambda *_: seen.append(1))  # not here
+    assert leaderboard.texts(board.load(folder / "made", tmp_path / "cache")) == fresh
+    assert not seen
