@@ -137,6 +137,8 @@ def ranked_precisions(
 
 def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Weights:
     """Weights summed over pictures[0:ends[0]], pictures[ends[0]:ends[1]] ...: (T, B)."""
+    if pictures.size and not 0 <= pictures.min() <= pictures.max() < len(weights):
+        raise ValueError(f"a picture's number is not in 0..{len(weights) - 1}")
     where = (np.ones(ends[-1], np.float32), pictures, np.concatenate([[0], ends]))
     sums: Weights = csr_array(where, shape=(len(ends), len(weights))) @ weights
     return sums
@@ -150,8 +152,9 @@ def _accumulate(operation: np.ufunc, rows: NDArray[np.floating]) -> None:
 
 def _recalls_reached(found: Weights, total: Floats) -> NDArray[np.int8]:
     """How many of the recalls 0, .1, ... 1 each threshold is the first to reach, (T, B)."""
-    tenths = np.divide(10 * found, np.maximum(total, 1), dtype=np.float64).astype(np.int8)
-    return np.diff(tenths, axis=0, prepend=np.int8(-1))
+    tenths = np.multiply(found, 10, dtype=np.float64)
+    tenths /= np.maximum(total, 1)
+    return np.diff(tenths.astype(np.int8), axis=0, prepend=np.int8(-1))
 
 
 def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:
@@ -177,7 +180,7 @@ def _by_label(labels: NDArray[np.integer]) -> dict[int, NDArray[np.int64]]:
     """Where each label stands, in order."""
     order = np.argsort(labels, kind="stable")
     found, starts = np.unique(labels[order], return_index=True)
-    return dict(zip(found.tolist(), np.split(order, starts[1:]), strict=True))
+    return dict(zip(found.tolist(), np.split(order, starts)[1:], strict=True))
 
 
 def _ious(predictions: Predictions, weights: Weights) -> Floats:

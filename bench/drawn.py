@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
@@ -43,13 +44,17 @@ def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
     file = record.predictions_file(path, found)
     kept = cache and _place(found, cache)
     pictures, values = _load(kept) if kept else (0, np.empty(0))
-    if not pictures:
+    if values.shape != (1 + RESAMPLES,) or not _near(found.value, values[0]):
         arrays = record.load_arrays(file, bootstrap.READS)
-        pictures = len(arrays["ids"])
-        values = bootstrap.drawn_values(arrays, weights(pictures))
+        try:
+            pictures = len(arrays["ids"])
+            values = bootstrap.drawn_values(arrays, weights(pictures))
+        except (KeyError, ValueError) as error:
+            fault = f"cannot be scored ({error}); delete it and run again"
+            raise UserError(f"{file}: {fault}") from error
         if kept:
             _keep(kept, pictures, values)
-    if found.value is None or not abs(found.value - values[0]) <= EXACT:
+    if not _near(found.value, values[0]):
         raise UserError(
             f"{path}: says {found.value}, but its predictions give {values[0]:.4f}; "
             "delete it and run again"
@@ -73,6 +78,10 @@ def all_drawn(records: Mapping[Path, Record], cache: Path | None) -> dict[Path, 
     with ProcessPoolExecutor(os.cpu_count() or 1, context, threadpool_limits, (1,)) as pool:
         found = pool.map(drawn, scored, scored.values(), repeat(cache), chunksize=4)
         return dict(zip(scored, found, strict=True))
+
+
+def _near(value: float | None, again: float) -> bool:
+    return value is not None and abs(value - again) <= EXACT
 
 
 @lru_cache(maxsize=2)
@@ -111,5 +120,6 @@ def _keep(kept: Path, pictures: int, values: Floats) -> None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(buffer.getvalue())  # not flushed: what a crash leaves is not read
         partial.replace(kept)
-    except OSError:
-        return  # a full or read-only cache only costs time
+    except OSError:  # a full or read-only cache only costs time
+        with suppress(OSError):
+            partial.unlink()

@@ -76,6 +76,22 @@ def test_detections_score_as_the_metric_says(kind, seed):
     np.testing.assert_allclose(values, rescore.bootstrap(found, counts), rtol=0, atol=1e-9)
 
 
+def test_a_detector_that_finds_nothing_scores_nothing():
+    found = detection()
+    empty = found | {name: found[name][:0] for name in ("box", "label", "score", "image")}
+    assert (drawn_values(empty, counts_of(40)) == 0).all()
+    nowhere = {name: found[name][:0] for name in found if name.startswith("true_")}
+    assert np.isnan(drawn_values(found | nowhere, counts_of(40))).all()
+
+
+@pytest.mark.parametrize("place", [-1, 40])
+def test_a_detection_in_a_picture_that_is_not_there_is_refused(place):
+    found = detection()
+    image = np.where(np.arange(len(found["image"])) == 3, place, found["image"])
+    with pytest.raises(ValueError, match=r"number is not in 0\.\.39"):
+        drawn_values(found | {"image": image}, counts_of(40))
+
+
 def test_masks_score_as_the_metric_says():
     rng = np.random.default_rng(0)
     each = rng.integers(0, 50, size=(30, 5, 5))
@@ -104,6 +120,13 @@ def test_the_eleven_recalls_are_compared_exactly():
         -np.arange(110.0), positive, np.arange(110), weights, "11-point"
     )
     assert value == pytest.approx((4 + 7 * 10 / 110) / 11)
+
+
+def test_recalls_of_millions_are_compared_exactly():
+    weights = np.array([[3_355_451], [3_728_279], [372_828]], dtype=np.float32)
+    found = np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), np.arange(3)
+    value = bootstrap.ranked_precisions(*found, weights, "11-point")
+    assert value == pytest.approx((9 + 2 * 0.5) / 11)  # one more found would reach recall .9
 
 
 def test_as_many_pictures_as_sums_count_exactly():

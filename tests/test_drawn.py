@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support import forge
 
-from bench import board, leaderboard
+from bench import board, leaderboard, record
 from bench.errors import UserError
 
 
@@ -33,6 +33,27 @@ def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, bench,
     arrays.write_bytes(arrays.read_bytes() + b" ")
     with pytest.raises(UserError, match=r"seed0\.npz: is not the file"):
         board.load(made, cache)
+
+
+def test_a_kept_file_of_another_form_or_value_is_made_again(folder, tmp_path):
+    cache, made = tmp_path / "cache", folder / "made"
+    fresh = leaderboard.texts(board.load(made, cache))
+    for kept in (cache / "resampled").iterdir():
+        with np.load(kept) as archive:
+            values = archive["values"]
+        for other in (values[:0], values[:1], values + 1):
+            np.savez(kept, pictures=np.array(120), values=other)
+            assert leaderboard.texts(board.load(made, cache)) == fresh
+
+
+def test_predictions_that_are_none_are_named(folder):
+    path = folder / "made/voc_cls/rotation/seed0.json"
+    found = record.read(path)
+    arrays = record.read_predictions(path, found)
+    for change in ({"scores": arrays["scores"][:-1]}, {"scores": arrays["scores"] * np.nan}):
+        record.save(found, path, arrays | change)
+        with pytest.raises(UserError, match=r"rotation/seed0\.npz: cannot be scored \("):
+            board.load(folder / "made")
 
 
 def test_many_records_are_resampled_in_processes_to_the_same_board(folder, tmp_path, monkeypatch):
