@@ -154,7 +154,10 @@ def _recalls_reached(found: Weights, total: Floats) -> NDArray[np.int8]:
     """How many of the recalls 0, .1, ... 1 each threshold is the first to reach, (T, B)."""
     tenths = np.multiply(found, 10, dtype=np.float64)
     tenths /= np.maximum(total, 1)
-    return np.diff(tenths.astype(np.int8), axis=0, prepend=np.int8(-1))
+    reached: NDArray[np.int8] = tenths.astype(np.int8)
+    reached[1:] -= reached[:-1].copy()
+    reached[0] += 1  # the recall 0
+    return reached
 
 
 def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:

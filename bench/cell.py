@@ -77,6 +77,7 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
             _save_failure(cell, context, request, error)
         return
     for cell in cells:
+        context.reporter.cell = f"{cell}: "
         path = cell.path(request)
         if processes.is_main():
             path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions

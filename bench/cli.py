@@ -119,7 +119,9 @@ def board(
 
     folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
     if not folders:
-        raise UserError(f"--out {out}: holds no records; make some with bench run")
+        inside = any(out.glob("*/*/seed*.json"))
+        hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
+        raise UserError(f"--out {out}: holds no records of suites; {hint}")
     for folder in folders:
         found = boards.load(folder, cache)
         if not check:
@@ -266,6 +268,7 @@ def main() -> None:
             raise
         print(f"bench: {error.filename or 'the file system'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("bench: stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # what typer makes of Ctrl-C
+            print("bench: stopped; the same command goes on from here", file=sys.stderr)
+        raise

@@ -86,7 +86,8 @@ def plots(table: Table) -> list[Plot]:
         found.append(Plot("stages", f"{metric} of every stage", _stages_caption(table)))
     if class_gaps(table):
         caption = (
-            f"Points of the class's {metric} below `{CEILING}`; below 0 beats it. Single classes "
+            f"Points of the class's own score, of which {metric} is the mean, below `{CEILING}`; "
+            "below 0 beats it. Single classes "
             "rest on few pictures and have no interval here: read them as hints."
         )
         found.append(Plot("classes", f"Gap to {CEILING} by class", caption))

@@ -69,7 +69,7 @@ def all_drawn(records: Mapping[Path, Record], cache: Path | None) -> dict[Path, 
         UserError: as `drawn`.
     """
     scored = {path: found for path, found in records.items() if found.status == "ok"}
-    missing = [r for r in scored.values() if not cache or not _place(r, cache).exists()]
+    missing = [r for r in scored.values() if not cache or not os.access(_place(r, cache), os.R_OK)]
     if len(missing) < WORTHWHILE:
         return {path: drawn(path, found, cache) for path, found in scored.items()}
     # Fresh processes: a forked one inherits locks and threads, torch's among them. Of a thread

@@ -195,10 +195,11 @@ def _short(table: Table) -> list[str]:
         nearest = others[0]
         below = nearest.gap is not None and nearest.gap.value >= 0
         where = "points behind" if below else "points behind, so ahead of it"
-        parts.insert(0, f"next is `{nearest.method}`, {estimate(nearest.gap)} {where}")
+        said = f"the best pretrained here is `{nearest.method}`, {estimate(nearest.gap)} {where}"
+        parts.insert(0, said)
         beyond = sum(row.over_floor is not None and row.over_floor.low > 0 for row in others)
         parts.append(f"{beyond} of the {len(others)} rows pretrained here are above that by an")
-        parts[-1] += " interval that excludes 0"
+        parts[-1] += " interval that excludes 0 before rounding"
     top = rows[CEILING].value
     return [f"In short: `{CEILING}` reaches {estimate(top)}; {'; '.join(parts)}.", ""]
 
@@ -290,7 +291,7 @@ def _links(table: Table) -> list[str]:
     lines = []
     for title, read in (
         ("What was learnt, to look at", lambda r: r.samples),
-        ("Predictions beside the truth", lambda r: r.shown),
+        ("Predictions, each left of the truth", lambda r: r.shown),
     ):
         links = _linked(table, read)
         lines += ["", f"{title}: {', '.join(links)}."] if links else []

@@ -196,7 +196,7 @@ def _row(
             for found in row.scored
             for title, file in (
                 ("What was learnt", found.samples),
-                ("Predictions beside the truth", found.shown),
+                ("Predictions, each left of the truth", found.shown),
             )
             if file
         ],

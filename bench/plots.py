@@ -261,7 +261,7 @@ def classes(table: Table) -> dict[str, bytes]:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         bar = figure.colorbar(mesh, ax=axes, fraction=0.04, pad=0.02, aspect=30)
-        bar.set_label(f"gap to {CEILING}, points of {table.example.metric}", fontsize=8)
+        bar.set_label(f"points below {CEILING}", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
         _title(figure, table)

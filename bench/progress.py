@@ -76,7 +76,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
-        self.cell = ""  # method and seed, in front of every stage's name
+        self.cell = ""  # of which cell, in front of every stage's name
 
     def say(self, text: str) -> None:
         """Print one line."""

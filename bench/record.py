@@ -201,8 +201,9 @@ def read(path: Path) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        where = f"key '{key}': " if key else ""
         raise UserError(
-            f"{path}: not a record (key '{key}': {first['msg']}); delete it and run again"
+            f"{path}: not a record ({where}{first['msg']}); delete it and run again"
         ) from None
     if found.seal != _seal(json.loads(content)):
         fault = "has no seal, or was changed since it was written"

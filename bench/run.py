@@ -41,7 +41,8 @@ def _announce(
     suite = request.suite
     done = len(cells) - len(todo)
     reporter.say(f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}")
-    reporter.say(f"{len(cells)} cells, {done} recorded already, {len(todo)} to run")
+    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    reporter.say(f"{count}, {done} recorded already, {len(todo)} to run")
 
 
 def _check_writable(folder: Path) -> None:

@@ -288,7 +288,11 @@ def _spread(
     spawn = multiprocessing.get_context("spawn")  # forking a process with torch's threads may hang
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
         tasks = [pool.submit(_pictures, root, seed, size, chunk) for chunk in chunks]
-        yield from (task.result() for task in as_completed(tasks))
+        try:
+            yield from (task.result() for task in as_completed(tasks))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # else Ctrl-C would wait for them all
+            raise
 
 
 def _write_lists(voc: Path, split: str, labels: dict[str, dict[str, int]]) -> None:

@@ -19,11 +19,12 @@ KINDS = {
 def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
     """What a recipe says, or in what it differs from `base`, in words."""
     said = {key: value for key, value in recipe.items() if base.get(key, ...) != value}
+    crops = "" if "crop" in said else "crops "
     words: dict[str, Any] = {
         "images": lambda v: f"{v:,} inputs",
         "batch": lambda v: f"batch {v}",
         "crop": lambda v: f"crops of {v} px",
-        "crop_scale": lambda v: f"that cover {v[0]:g} to {v[1]:g} of a picture",
+        "crop_scale": lambda v: f"{crops}that cover {v[0]:g} to {v[1]:g} of a picture",
         "optimiser": str,
         "learning_rate": lambda v: f"learning rate {v:g}",
         "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
@@ -150,8 +151,10 @@ EXPLAINED = f"""## How to read this
   (`{FLOOR}_halves`).
 - **rank**: the places that a row may have. 4-9 of 17 says: three rows are better and eight
   worse, each by a difference whose interval excludes 0; from the other five it cannot be told.
-  Each pair is judged by itself at 95 %: among many pairs a few are judged wrongly. Whether bars
-  or intervals of two rows overlap decides nothing; `bench compare` shows any pair.
+  Rows stand in the order of their values; a lower one may have the better range, where its
+  differences are surer. Each pair is judged by itself at 95 %: among many pairs a few are judged
+  wrongly. Whether bars or intervals of two rows overlap decides nothing; `bench compare` shows
+  any pair.
 - **above next**: the share of the halves in which the row beats the one below it. 50 % is a
   toss-up; from about 97.5 % on the two can be told apart. With one seed it is no probability that
   the method is the better one.
@@ -212,6 +215,8 @@ def provenance(board: Board) -> str:
         "- Each record names all settings, the commit, packages and machine of its run, and the"
         " fingerprints of its pictures."
     )
+    if dirty := sum(bool(r.environment.get("dirty")) for r in records):
+        lines[-1] += f" {dirty} of them were made with changes that were not committed."
     if board.audit is None:
         lines.append(
             "- Near-duplicates of test pictures among the pretraining pictures were not searched"

@@ -17,7 +17,7 @@ from bench import record
         (["run", "--methods", "all", "--tasks", "all", "--suite", "huge"], "unknown suite 'huge'"),
         (["run", "--methods", "all", "--tasks", "all", "--set", "a.b=1"], "unknown key 'a'"),
         (["run", "--methods", "all", "--tasks", "all", "--suite", "tiny"], "--data-root DIR"),
-        (["board", "--out", "/nonexistent"], "holds no records"),
+        (["board", "--out", "/nonexistent"], "holds no records of suites; make some"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp_path):
@@ -28,6 +28,20 @@ def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp
     assert message in done.error
     assert done.error.startswith("bench: ")
     assert done.out == ""
+
+
+def test_the_folder_of_a_suite_is_not_that_of_the_records(bench, folder):
+    done = bench("board", "--out", folder / "made")
+    assert (done.status, f"name the folder above, {folder}" in done.error) == (2, True)
+
+
+def test_an_interrupted_command_says_that_it_goes_on(bench, monkeypatch, folder):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.board.load", interrupted)
+    done = bench("board", "--out", folder)
+    assert (done.status, done.error) == (130, "bench: stopped; the same command goes on from here")
 
 
 def test_missing_and_empty_data_roots(bench, tmp_path):
