@@ -45,7 +45,7 @@ def match(
 
     Args:
         boxes: (D, 4).
-        scores: (D,); among equal ones the earlier goes first, which changes no count.
+        scores: (D,), signed; among equal ones the earlier goes first, which changes no count.
         images: (D,) integers.
         true_boxes: (T, 4).
         true_images: (T,) integers.

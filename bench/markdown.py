@@ -198,8 +198,10 @@ def _short(table: Table) -> list[str]:
         said = f"the best pretrained here is `{nearest.method}`, {estimate(nearest.gap)} {where}"
         parts.insert(0, said)
         beyond = sum(row.over_floor is not None and row.over_floor.low > 0 for row in others)
-        parts.append(f"{beyond} of the {len(others)} rows pretrained here are above that by an")
-        parts[-1] += " interval that excludes 0 before rounding"
+        these = f"{beyond} of the {len(others)} rows pretrained here are"
+        if len(others) == 1:
+            these = f"`{nearest.method}` is" if beyond else f"`{nearest.method}` is not"
+        parts.append(f"{these} above that by an interval that excludes 0 before rounding")
     top = rows[CEILING].value
     return [f"In short: `{CEILING}` reaches {estimate(top)}; {'; '.join(parts)}.", ""]
 

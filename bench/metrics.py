@@ -37,7 +37,7 @@ def weighted_average_precision(
     area without an envelope (scikit-learn's `average_precision_score`).
 
     Args:
-        scores: (N,) finite, higher is more positive.
+        scores: (N,) finite, higher is more positive; of a signed type.
         positive: (N,) true where the picture shows the class.
         weights: (B, N) integers >= 0. Fortran order is the fast one.
         kind: how the curve becomes a number.
@@ -114,7 +114,7 @@ def class_average_precisions(
     """Average precision of every class, (C,), each in 0..1 or nan for a class with no positive.
 
     Args:
-        scores: (N, C) finite.
+        scores: (N, C) finite, of a signed type.
         truth: (N, C) of 1, -1, 0; see `labels`.
         kind: see `weighted_average_precision`.
         difficult: see `labels`.
@@ -173,7 +173,7 @@ def detection_average_precision(
 
     Args:
         boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin.
-        scores: (D,) finite, higher is more certain.
+        scores: (D,) finite, higher is more certain; of any type.
         images: (D,) integers, the picture of each.
         true_boxes: (T, 4) objects, in the same convention.
         true_images: (T,) integers.
