@@ -108,7 +108,7 @@ SMALL = [
 ]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """Records of two methods, the cache with their scenes, and what their task reads."""
     folder, cache = tmp_path_factory.mktemp("reference"), tmp_path_factory.mktemp("scenes")

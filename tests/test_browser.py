@@ -126,7 +126,7 @@ def test_a_row_opens_its_details_and_pictures_come_when_asked_for(visit, folder)
     text = dialog.inner_text()
     assert all(word in text for word in ("rotation", "sofa", "learning rate", "JSON"))
     assert page.requests == [page.url], "opening the page and a row asks for nothing"
-    dialog.get_by_text("Predictions beside the truth").click()
+    dialog.get_by_text("Predictions, each left of the truth").click()
     image = dialog.locator("img")
     image.wait_for()
     page.page.wait_for_function("document.querySelector('dialog[open] img').naturalWidth > 0")
