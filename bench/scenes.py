@@ -291,7 +291,7 @@ def _spread(
         try:
             yield from (task.result() for task in as_completed(tasks))
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # else Ctrl-C would wait for them all
+            pool.shutdown(cancel_futures=True)  # else Ctrl-C would wait for them all
             raise
 
 
