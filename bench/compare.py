@@ -39,7 +39,7 @@ class Comparison:
         methods: A's and B's.
         values: the headlines in points, each the mean over its seeds.
         difference: A less B, with its 95 % interval; None where they cannot be compared.
-        above: probability that A is above B.
+        above: share of the resamples in which A is above B, those where they are equal by half.
         paired: whether both were tested on the same pictures.
         classes: A less B by class, best for A first.
         settings: in what they differ.
@@ -182,7 +182,7 @@ def contrast(
     On the same test pictures both are recomputed on the same resamples; on others each on its own.
 
     Returns:
-        The difference of the means over seeds with its 95 % interval, the probability that the
+        The difference of the means over seeds with its 95 % interval, the share of resamples in which the
         first is above, and whether the two were paired.
 
     Raises:

@@ -20,6 +20,7 @@ def synchronise(network: nn.Module) -> None:
     if processes.count() > 1:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
+                # One module's own forward, not its class's: mypy allows no method to be assigned.
                 module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
 
 
