@@ -182,8 +182,8 @@ def contrast(
     On the same test pictures both are recomputed on the same resamples; on others each on its own.
 
     Returns:
-        The difference of the means over seeds with its 95 % interval, the share of resamples in which the
-        first is above, and whether the two were paired.
+        The difference of the means over seeds with its 95 % interval, the share of resamples in
+        which the first is above, and whether the two were paired.
 
     Raises:
         UserError: predictions are missing or were changed.
