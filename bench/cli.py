@@ -11,9 +11,11 @@ import platformdirs
 import typer
 from rich.console import Console
 
-from bench import plugins, processes, suite
+from bench import plugins
+from bench.config import loader
 from bench.errors import UserError
-from bench.progress import Reporter
+from bench.runtime import distributed
+from bench.runtime.progress import Reporter
 
 app = typer.Typer(
     help="How far is self-supervised pretraining from ImageNet labels, and how sure are we.",
@@ -56,11 +58,12 @@ def run(
     verbose: Verbose = False,
 ) -> None:
     """Plan the cells, skip those recorded, run the rest, render the board."""
-    from bench import leaderboard, plan
-    from bench.run import run as run_request
+    from bench.commands.request import Request
+    from bench.commands.run import run as run_request
+    from bench.reporting import publish
 
-    chosen = suite.load(suite_, set_)
-    request = plan.Request(
+    chosen = loader.load(suite_, set_)
+    request = Request(
         suite=chosen,
         methods=tuple(plugins.select("methods", methods)),
         tasks=tuple(plugins.select("tasks", tasks)),
@@ -72,17 +75,17 @@ def run(
         verbose=verbose,
     )
     reporter = Reporter()
-    reporter.console.quiet = not processes.is_main()
+    reporter.console.quiet = not distributed.is_main()
     board = run_request(request, reporter)
     stdout = _stdout()
     for table in board.tables:
-        stdout.print(leaderboard.terminal(table))
+        stdout.print(publish.terminal(table))
     raise typer.Exit(1 if board.failed(request.methods, request.tasks) else 0)
 
 
 def _stdout() -> Console:
     """Where results go: as wide as the terminal, or 140 columns."""
-    return Console(width=None if sys.stdout.isatty() else 140, quiet=not processes.is_main())
+    return Console(width=None if sys.stdout.isatty() else 140, quiet=not distributed.is_main())
 
 
 @app.command("list")
@@ -101,7 +104,7 @@ def list_(
 
 def _described(kind: Kind) -> list[tuple[str, str]]:
     if kind == "suites":
-        return [(name, suite.load(name).summary) for name in suite.names()]
+        return [(name, loader.load(name).summary) for name in loader.names()]
     found = [plugins.describe(kind, name) for name in plugins.names(kind)]
     return [(d.name, f"{d.summary} [{d.constants.get('reference', '')}]") for d in found]
 
@@ -114,8 +117,7 @@ def board(
     verbose: Verbose = False,
 ) -> None:
     """Render the boards of every suite below --out from their records, in place."""
-    from bench import board as boards
-    from bench import leaderboard
+    from bench.reporting import leaderboard, publish
 
     folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
     if not folders:
@@ -123,11 +125,11 @@ def board(
         hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
         raise UserError(f"--out {out}: holds no records of suites; {hint}")
     for folder in folders:
-        found = boards.load(folder, cache)
+        found = leaderboard.load(folder, cache)
         if not check:
-            leaderboard.write(found, folder)
+            publish.write(found, folder)
             typer.echo(folder / "LEADERBOARD.md")
-        elif files := leaderboard.stale(found, folder):
+        elif files := publish.stale(found, folder):
             raise UserError(f"{folder}: stale: {', '.join(files)}; run bench board --out {out}")
 
 
@@ -139,10 +141,10 @@ def compare(
     verbose: Verbose = False,
 ) -> None:
     """Compare two rows: difference, interval, classes, and every setting in which they differ."""
-    from bench import compare as rows
+    from bench.commands import compare
 
     stdout = _stdout()
-    for part in rows.render(rows.compare(one, other, out), one, other):
+    for part in compare.render(compare.compare(one, other, out), one, other):
         stdout.print(part, highlight=False, markup=False)
 
 
@@ -161,16 +163,16 @@ def check(
     verbose: Verbose = False,
 ) -> None:
     """Run the cells of a reference and say what moved; status 1 if anything did."""
-    from bench import check as checks
-    from bench.plan import Places
+    from bench.commands import check
+    from bench.commands.request import Places
 
     with tempfile.TemporaryDirectory() as temporary:
         places = Places(out or Path(temporary), cache, data_root, device)
-        verdicts, pairs = checks.check(reference, places, Reporter())
+        verdicts, pairs = check.check(reference, places, Reporter())
     stdout = _stdout()
-    for part in checks.render(verdicts, pairs):
+    for part in check.render(verdicts, pairs):
         stdout.print(part, highlight=False, markup=False)
-    raise typer.Exit(1 if checks.failed(verdicts, pairs) else 0)
+    raise typer.Exit(1 if check.failed(verdicts, pairs) else 0)
 
 
 @app.command()
@@ -187,28 +189,27 @@ def reproduce(
     verbose: Verbose = False,
 ) -> None:
     """Make a record again from what it says; status 1 if its value moves beyond its tolerance."""
-    from bench import check as checks
-    from bench import reproduce as again
-    from bench.plan import Places
-    from bench.settings import table
+    from bench.commands import check, reproduce
+    from bench.commands.request import Places
+    from bench.results.differences import table
 
     stdout = _stdout()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         places = Places(out or folder / "out", cache or folder / "cache", data_root, device)
-        what = again.prepare(path, places)
+        what = reproduce.prepare(path, places)
         reporter = Reporter()
-        differ, data = again.present(what, reporter)
+        differ, data = reproduce.present(what, reporter)
         title = "what differs from the record"
         stdout.print(table(title, ("setting", "then", "now"), differ) if differ else ALIKE)
-        new = again.run(what, data, reporter)
-        moved = again.numbers(what.found, new[1])
+        new = reproduce.run(what, data, reporter)
+        moved = reproduce.numbers(what.found, new[1])
         title = "what came out otherwise"
         stdout.print(table(title, ("number", "then", "now"), moved) if moved else SAME)
-        verdict = again.verdict(what, new)
-    for part in checks.render([verdict], []):
+        verdict = reproduce.verdict(what, new)
+    for part in check.render([verdict], []):
         stdout.print(part, highlight=False, markup=False)
-    raise typer.Exit(1 if checks.failed([verdict], []) else 0)
+    raise typer.Exit(1 if check.failed([verdict], []) else 0)
 
 
 @app.command()
@@ -218,7 +219,7 @@ def reported(
     verbose: Verbose = False,
 ) -> None:
     """Render the literature's numbers, which are never ranked with measured ones."""
-    from bench import reported as literature
+    from bench.reporting import literature
 
     if not check:
         literature.write(out)
@@ -238,13 +239,13 @@ def audit(
     verbose: Verbose = False,
 ) -> None:
     """Search the pretraining corpus for near-duplicates of test pictures; the board counts them."""
-    from bench import audit as audits
+    from bench.results import audit
 
-    chosen = suite.load(suite_, set_)
+    chosen = loader.load(suite_, set_)
     selected = [plugins.describe("tasks", name) for name in plugins.select("tasks", tasks)]
     reads = {name for task in selected for name in task.constants["reads"]}
-    found = audits.search(chosen, reads, data_root, cache, Reporter())
-    path = audits.save(found, out / chosen.name)
+    found = audit.search(chosen, reads, data_root, cache, Reporter())
+    path = audit.save(found, out / chosen.name)
     for name, searched in found.tests.items():
         count = found.contaminated({name})
         typer.echo(

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from bench.digest import deciding_code
 from bench.errors import UserError, unknown
+from bench.runtime.fingerprint import code_digest, digest, harness_digest
 
 Kind = Literal["methods", "tasks"]
 
@@ -113,4 +113,4 @@ def code(kind: Kind, name: str) -> str:
 
     Comments, docstrings and layout do not count.
     """
-    return deciding_code(source(kind, name))
+    return digest([code_digest([source(kind, name)]), harness_digest()])

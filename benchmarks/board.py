@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import plugins, record, suite
-from bench.bootstrap import drawn_values, weights_of
-from bench.record import EncoderFacts, PretrainingFacts, Record
+from bench import plugins
+from bench.config import loader, schema
+from bench.metrics.resampled import drawn_values, weights_of
+from bench.results import storage
+from bench.results.record import EncoderFacts, PretrainingFacts, Record
 
 METHODS = ("imagenet", "random_init", "supervised", "rotation", "colorization", "split_brain",
            "autoencoder", "bigan", "pix2pix", "cyclegan", "jigsaw", "context_encoder")  # fmt: skip
@@ -79,7 +81,7 @@ def segmentation(quality: float, rng: np.random.Generator) -> Arrays:
 
 def make(out: Path) -> None:
     """Write all records below OUT."""
-    settings = suite.load("tiny")
+    settings = loader.load("tiny")
     kinds = {"voc_det": detection, "voc_seg": segmentation}
     for task in TASKS:
         for rank, method in enumerate(METHODS):
@@ -91,7 +93,7 @@ def make(out: Path) -> None:
 
 
 def save(
-    settings: suite.Suite, out: Path, cell: tuple[str, str, int], arrays: Mapping[str, Any]
+    settings: schema.Suite, out: Path, cell: tuple[str, str, int], arrays: Mapping[str, Any]
 ) -> None:
     """One record with its predictions."""
     method, task, seed = cell
@@ -116,9 +118,9 @@ def save(
             images_seen=1, seconds=1.0, images_per_second=1.0, monitors={}
         ),
         data={"voc_test": "made up"},
-        created=record.now(),
+        created=storage.now(),
     )
-    record.save(found, record.path_of(out, settings.name, task, method, seed), dict(arrays))
+    storage.save(found, storage.path_of(out, settings.name, task, method, seed), dict(arrays))
 
 
 def main() -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from bench import stats
+from bench.statistics import intervals, resampling
 
 PICTURES, CLASSES, RESAMPLES = 4952, 20, 1000
 MAX_SECONDS, MIN_RATIO, MAX_DIFFERENCE = 5.0, 50.0, 1e-9
@@ -55,8 +55,8 @@ def main() -> int:
     options = parser.parse_args()
     scores, truth = rows()
     start = time.perf_counter()
-    counts = stats.resamples(PICTURES, RESAMPLES, seed=0)
-    ours = [stats.bootstrap_map(each, truth, counts, "step") for each in scores]
+    counts = resampling.resamples(PICTURES, RESAMPLES, seed=0)
+    ours = [intervals.bootstrap_map(each, truth, counts, "step") for each in scores]
     seconds = time.perf_counter() - start
     start = time.perf_counter()
     theirs = [peer(each, truth, counts[: options.peer]) for each in scores]
@@ -65,7 +65,7 @@ def main() -> int:
         float(np.abs(one[: options.peer] - two).max())
         for one, two in zip(ours, theirs, strict=True)
     )
-    low, high = stats.interval(ours[0] - ours[1], 0)
+    low, high = intervals.interval(ours[0] - ours[1], 0)
     print(f"work           2 rows x {RESAMPLES:,} resamples of {PICTURES:,} x {CLASSES}")
     print(f"ours           {seconds:.2f} s, drawing included (claim: under {MAX_SECONDS:g} s)")
     print(f"scikit-learn   {scaled:.1f} s (measured: {options.peer} resamples, scaled)")

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from bench import stats
-from bench.bootstrap import drawn_values, weights_of
+from bench.metrics.resampled import drawn_values, weights_of
+from bench.statistics import intervals, resampling
 
 STRENGTHS = (2.0, 1.2)
 SHARED, OWN = 0.5, 0.3  # of the noise's variance: of all methods, of all seeds of one; the rest 0.2
@@ -101,14 +101,14 @@ def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
     found = values(scenario, counts, rng)
     means = found[..., 0].mean(axis=1)
     one, two = (
-        stats.over_seeds(each[:, 0], each[:, 1:], [number, place])
+        intervals.over_seeds(each[:, 0], each[:, 1:], [number, place])
         for place, each in enumerate(found)
     )
     return np.array(
         [
-            stats.interval(one, means[0]),
-            stats.interval(two, means[1]),
-            stats.interval(one - two, means[0] - means[1]),
+            intervals.interval(one, means[0]),
+            intervals.interval(two, means[1]),
+            intervals.interval(one - two, means[0] - means[1]),
         ]
     )
 
@@ -157,7 +157,7 @@ def main() -> int:
     parser.add_argument("--draws", choices=("halves", "bootstrap"), default="halves")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
-    draws = stats.resamples if options.draws == "halves" else with_replacement
+    draws = resampling.resamples if options.draws == "halves" else with_replacement
     headers = ["pictures", "classes", "seeds", "their spread", "experiments"]
     headers += ["mAP 1", "mAP 2", "gap", "endless: mAP 1", "mAP 2", "gap", "width of the gap"]
     print(line(headers), line(["---:"] * len(headers)), sep="\n", flush=True)

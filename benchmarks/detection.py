@@ -15,8 +15,8 @@ import time
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from bench.coco import load
-from bench.rescore import detection_precisions
+from bench.metrics.coco import load
+from bench.metrics.rescore import detection_precisions
 
 PICTURES, CLASSES, DETECTIONS, OBJECTS, CLAIM = 5000, 20, 100, 3, 3.0
 

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import torch
 
-from bench import scenes, suite
-from bench.encoder import Encoder
-from bench.features import BATCH, extract, loader
-from bench.images import scan
-from bench.progress import Reporter
+from bench.config.loader import load
+from bench.data import synthetic_scenes
+from bench.data.image_files import scan
+from bench.encoders.encoder import Encoder
+from bench.evaluation.features import BATCH, extract, loader
+from bench.runtime.progress import Reporter
 
 PICTURES, ROUNDS, LEAST = 512, 5, 0.85
 
@@ -35,14 +36,14 @@ def rate(work) -> float:
 
 def main() -> int:
     """Measure, print, judge."""
-    settings = suite.load("tiny")
+    settings = load("tiny")
     size, dimensions = settings.voc.size, settings.probe.dimensions
     encoder = Encoder(settings.backbone.name).eval()
     quiet = Reporter()
     quiet.console.quiet = True
     with tempfile.TemporaryDirectory() as name, quiet.stage("", PICTURES) as bar:
         root = Path(name)
-        scenes.render(root, seed=0, size=192, corpus=PICTURES, train=1, test=1)
+        synthetic_scenes.render(root, seed=0, size=192, corpus=PICTURES, train=1, test=1)
         files = sorted(p.relative_to(root).as_posix() for p in root.glob("corpus/*/*.jpg"))
         pictures = scan(root, files, "stop", lambda _: None)
         decoded = list(loader(pictures, size))

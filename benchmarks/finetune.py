@@ -17,23 +17,24 @@ from pathlib import Path
 import torch
 from torch.utils.data import default_collate
 
-from bench import suite
-from bench.corpus import Corpus
-from bench.data import open_data
-from bench.detector import Detector
-from bench.device import seed_everything, select_device
-from bench.encoder import Encoder
-from bench.finetune import Job
-from bench.images import read
-from bench.progress import Reporter
-from bench.training import Training, make_optimiser
+from bench.config import loader
+from bench.data.datasets import open_data
+from bench.data.image_files import read
+from bench.data.image_folder import Corpus
+from bench.encoders.encoder import Encoder
+from bench.evaluation.faster_rcnn import Detector
+from bench.runtime.device import seed_everything, select_device
+from bench.runtime.progress import Reporter
+from bench.training.finetuning import Job
+from bench.training.optimizer import make_optimiser
+from bench.training.trainer import Training
 
 STEPS, WARM, CLAIM = 100, 5, 0.9
 
 
 def main() -> int:
     """Time both, three times in turn, and compare the best."""
-    settings = suite.load("mini", ["scenes.corpus=1", "scenes.test=1", "scenes.train=400"])
+    settings = loader.load("mini", ["scenes.corpus=1", "scenes.test=1", "scenes.train=400"])
     tuning = settings.voc_det
     assert tuning is not None
     quiet = Reporter()

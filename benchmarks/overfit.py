@@ -12,13 +12,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import plugins, suite
-from bench.data import open_data
-from bench.device import seed_everything, select_device
-from bench.encoder import Pretraining
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.progress import Reporter
+from bench import plugins
+from bench.config import loader
+from bench.data.datasets import open_data
+from bench.encoders.encoder import Pretraining
+from bench.runtime.device import seed_everything, select_device
+from bench.runtime.progress import Reporter
+from bench.training.context import Context
+from bench.training.pretext import Pretext
 
 PICTURES, STEPS, MOST = 64, 400, 0.75
 PADDING = 2  # pixels between the pictures of a grid
@@ -42,8 +43,8 @@ def main() -> int:
 
 def measure(name: str, steps: int, cache: Path) -> tuple[str, float]:
     """Train for some steps; the method's measure by name."""
-    recipe = suite.load("mini").recipe(name)
-    settings = suite.load(
+    recipe = loader.load("mini").recipe(name)
+    settings = loader.load(
         "mini",
         [
             *SCENES,

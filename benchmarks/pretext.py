@@ -16,12 +16,13 @@ from pathlib import Path
 
 import torch
 
-from bench import plugins, suite
-from bench.data import open_data
-from bench.device import select_device
-from bench.method import Context
-from bench.progress import Reporter
-from bench.training import make_optimiser
+from bench import plugins
+from bench.config import loader
+from bench.data.datasets import open_data
+from bench.runtime.device import select_device
+from bench.runtime.progress import Reporter
+from bench.training.context import Context
+from bench.training.optimizer import make_optimiser
 
 ROUNDS, LEAST = 5, 0.85
 SETTINGS = ["scenes.corpus=1000", "scenes.train=1", "scenes.test=1", "recipes.rotation.images=6400"]
@@ -29,7 +30,7 @@ SETTINGS = ["scenes.corpus=1000", "scenes.train=1", "scenes.test=1", "recipes.ro
 
 def main() -> int:
     """Measure, print, judge."""
-    settings = suite.load("mini", SETTINGS)
+    settings = loader.load("mini", SETTINGS)
     recipe = settings.recipe("rotation")
     quiet = Reporter()
     quiet.console.quiet = True

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from bench import metrics, probe
+from bench.evaluation import linear_svm
+from bench.metrics import average_precision
 
 COSTS = (0.01, 0.1, 1, 2, 5, 10, 15, 20, 50, 100, 1000)  # VISSL's VOC07 linear SVM configuration
 FOLDS = 3
@@ -54,7 +55,7 @@ def synthetic(classes: int, n_train: int = 5011, n_test: int = 4952, dim: int = 
     latent += strength * (truth @ directions)
     noise = 0.5 * rng.normal(size=(n, dim))
     raw = np.maximum(latent @ rng.normal(size=(rank, dim)) - 0.5 + noise, 0)
-    features = probe.normalise(torch.from_numpy(raw.astype(np.float32))).numpy()
+    features = linear_svm.normalise(torch.from_numpy(raw.astype(np.float32))).numpy()
     labels = np.where(truth, 1, -1).astype(np.int8)[:, :classes]
     return Data(features[:n_train], labels[:n_train], features[n_train:], labels[n_train:])
 
@@ -69,10 +70,10 @@ def ours(data: Data, device: str) -> NDArray[np.float64]:
         count += solved
         note(f"ours: {count} SVMs")
 
-    result = probe.fit(train, data.train_labels, test, COSTS, FOLDS, advance=advance)
+    result = linear_svm.fit(train, data.train_labels, test, COSTS, FOLDS, advance=advance)
     note(f"ours: {result.unconverged} of {result.problems} not converged")
     scores = [result.scores[c, k] for c, k in enumerate(result.chosen)]
-    return metrics.class_average_precisions(np.array(scores).T, data.test_labels)
+    return average_precision.class_average_precisions(np.array(scores).T, data.test_labels)
 
 
 def peer(data: Data, classes: int) -> NDArray[np.float64]:
@@ -83,10 +84,10 @@ def peer(data: Data, classes: int) -> NDArray[np.float64]:
         for k, cost in enumerate(COSTS):
             for rows, held in StratifiedKFold(FOLDS).split(y, y):
                 scores = svc(cost, data.train[rows], y[rows]).decision_function(data.train[held])
-                cv[k] += metrics.average_precision(scores, y[held] == 1) / FOLDS
+                cv[k] += average_precision.average_precision(scores, y[held] == 1) / FOLDS
             note(f"peer: class {c + 1} of {classes}, cost {cost}, validation AP {cv[k]:.4f}")
         finals = [svc(cost, data.train, y).decision_function(data.test) for cost in COSTS]
-        test = metrics.average_precision(finals[int(cv.argmax())], data.test_labels[:, c] == 1)
+        test = average_precision.average_precision(finals[int(cv.argmax())], data.test_labels[:, c] == 1)
         values.append(test)
     return np.array(values)
 

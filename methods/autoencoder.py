@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.heads import Decoder
-from bench.lab import lab_to_rgb, rgb_to_lab
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.data.transforms import unit
+from bench.training.context import Context
+from bench.training.heads import Decoder
+from bench.training.pretext import Pretext
 
 MASKED = 0.5  # probability of a cell to lose its L, and again to lose its ab
 CELL = 8  # pixels a side; ours, see docs/design.md

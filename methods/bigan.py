@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.data.transforms import unit
 from bench.errors import UserError
-from bench.gan import SLOPE, Conditioned, diversity, judged
-from bench.heads import Classifier
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.training.adversarial import SLOPE, Conditioned, diversity, judged
+from bench.training.context import Context
+from bench.training.heads import Classifier
+from bench.training.pretext import Pretext
 
 LATENT = 200  # released train_imagenet.sh
 SIZE, STRIDE, PADDING = 5, 2, 2  # of every convolution, released net.py

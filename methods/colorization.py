@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.bins import ab_centres, annealed_mean, colour_loss, corpus_weights
-from bench.heads import Decoder
-from bench.lab import lab_to_rgb, rgb_to_lab
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.data.transforms import unit
+from bench.training.color_bins import ab_centres, annealed_mean, colour_loss, corpus_weights
+from bench.training.context import Context
+from bench.training.heads import Decoder
+from bench.training.pretext import Pretext
 
 STRIDE = 4  # of the predicted colours, in pixels; released VGG net
 

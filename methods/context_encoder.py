@@ -16,11 +16,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.gan import PatchDiscriminator, diversity, judged
-from bench.heads import Decoder
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import cut, random_crop, unit
+from bench.data.transforms import cut, random_crop, unit
+from bench.training.adversarial import PatchDiscriminator, diversity, judged
+from bench.training.context import Context
+from bench.training.heads import Decoder
+from bench.training.pretext import Pretext
 
 ADVERSARY = 0.001  # of the generator's loss; the error is the rest
 BORDER_WEIGHT = 10.0  # released train.lua

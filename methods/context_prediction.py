@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import gray, patches, random_crop, unit
+from bench.data.transforms import gray, patches, random_crop, unit
+from bench.training.context import Context
+from bench.training.pretext import Pretext
 
 GRAYED = 0.66  # share of patches without colour
 SHRUNK, SMALLEST = 0.33, 10 / 96  # share of patches with less detail, and how much is left at least

@@ -17,12 +17,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.gan import ImagePool, PatchDiscriminator, diversity
-from bench.heads import Decoder
-from bench.lab import lab_to_rgb, rgb_to_lab
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.data.transforms import unit
+from bench.training.adversarial import ImagePool, PatchDiscriminator, diversity
+from bench.training.context import Context
+from bench.training.heads import Decoder
+from bench.training.pretext import Pretext
 
 CYCLE = 10.0  # lambda, section 5.1 (released: lambda_A, lambda_B)
 

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import gray, mosaic, patches, random_crop, unit
+from bench.data.transforms import gray, mosaic, patches, random_crop, unit
+from bench.training.context import Context
+from bench.training.pretext import Pretext
 
 ORDERS = 701
 TILE = 64 / 85  # of a cell's side

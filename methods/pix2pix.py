@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.gan import PatchDiscriminator, diversity, judged
-from bench.heads import Decoder
-from bench.lab import lab_to_rgb, rgb_to_lab
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.data.transforms import unit
+from bench.training.adversarial import PatchDiscriminator, diversity, judged
+from bench.training.context import Context
+from bench.training.heads import Decoder
+from bench.training.pretext import Pretext
 
 L1_WEIGHT = 100.0  # lambda, section 3.1
 DROPOUT = 0.5  # section 6.1.1

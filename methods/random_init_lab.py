@@ -2,8 +2,8 @@
 
 from typing import ClassVar
 
-from bench.encoder import Encoder
-from bench.method import Context
+from bench.encoders.encoder import Encoder
+from bench.training.context import Context
 
 
 class RandomInitLab:

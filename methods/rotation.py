@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.heads import Classifier
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.data.transforms import unit
+from bench.training.context import Context
+from bench.training.heads import Classifier
+from bench.training.pretext import Pretext
 
 
 class Rotation(Pretext):

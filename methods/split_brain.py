@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import bins
-from bench.heads import Decoder
-from bench.lab import lab_to_rgb, rgb_to_lab
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.data.transforms import unit
+from bench.training import color_bins
+from bench.training.context import Context
+from bench.training.heads import Decoder
+from bench.training.pretext import Pretext
 
 STRIDE = 4  # of the predictions, in pixels; as colorization
 
@@ -34,19 +34,19 @@ class SplitBrain(Pretext):
         """Add a decoder to each half, and estimate how rare each colour is."""
         super().build(context)
         channels, strides = self.encoder.part_channels, self.encoder.strides
-        self.colour = Decoder(channels, strides, len(bins.ab_centres()), STRIDE)
-        self.lightness = Decoder(channels, strides, bins.LIGHTNESSES, STRIDE)
+        self.colour = Decoder(channels, strides, len(color_bins.ab_centres()), STRIDE)
+        self.lightness = Decoder(channels, strides, color_bins.LIGHTNESSES, STRIDE)
         self.weights: Tensor
-        self.register_buffer("weights", bins.corpus_weights(context.corpus, self.recipe))
+        self.register_buffer("weights", color_bins.corpus_weights(context.corpus, self.recipe))
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Sum of both cross-entropies; `batch` holds crops, uint8 (B, 3, H, H)."""
         rgb = unit(batch)
         lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
         colour, lightness = self._predict(rgb)
-        truth = bins.lightness_bins(lab)
+        truth = color_bins.lightness_bins(lab)
         losses = {
-            "loss_colour": bins.colour_loss(colour, lab[:, 1:], self.weights),
+            "loss_colour": color_bins.colour_loss(colour, lab[:, 1:], self.weights),
             "loss_lightness": F.cross_entropy(lightness.float(), truth),
         }
         self.monitors.update({name: loss.detach() for name, loss in losses.items()})
@@ -63,7 +63,7 @@ class SplitBrain(Pretext):
         lab, (colour, lightness) = rgb_to_lab(rgb), self._predict(rgb)
         ab, dim = (
             F.interpolate(x, size=rgb.shape[2:], mode="bilinear")
-            for x in (bins.annealed_mean(colour), bins.mean_lightness(lightness))
+            for x in (color_bins.annealed_mean(colour), color_bins.mean_lightness(lightness))
         )
         coloured, lit = torch.cat([lab[:, :1], ab], 1), torch.cat([dim, lab[:, 1:]], 1)
         return torch.stack([lab_to_rgb(coloured), lab_to_rgb(lit), rgb])

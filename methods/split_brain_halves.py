@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import bins
-from bench.encoder import side_mask
-from bench.heads import Decoder
-from bench.lab import lab_to_rgb, rgb_to_lab
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import unit
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.data.transforms import unit
+from bench.encoders.encoder import side_mask
+from bench.training import color_bins
+from bench.training.context import Context
+from bench.training.heads import Decoder
+from bench.training.pretext import Pretext
 
 # All ours; docs/design.md says what was tried.
 REACH = 4.0  # pixels along a row from the diagonal over which a prediction's weight falls to 1 / e
@@ -40,11 +40,11 @@ class SplitBrainHalves(Pretext):
         """Add a decoder and a classifier to each half, and estimate how rare each colour is."""
         super().build(context)
         channels, strides = self.encoder.part_channels, self.encoder.strides
-        self.split = [bins.LIGHTNESSES, len(bins.ab_centres())]
+        self.split = [color_bins.LIGHTNESSES, len(color_bins.ab_centres())]
         self.decoders = nn.ModuleList(Decoder(channels, strides, WIDTH, STRIDE) for _ in OTHER)
         self.classifiers = nn.ModuleList(nn.Conv2d(WIDTH, sum(self.split), 1) for _ in OTHER)
         self.weights: Tensor
-        self.register_buffer("weights", bins.corpus_weights(context.corpus, self.recipe))
+        self.register_buffer("weights", color_bins.corpus_weights(context.corpus, self.recipe))
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Sum of the cross-entropies on both sides; `batch` holds crops, uint8 (B, 3, H, H)."""
@@ -55,10 +55,10 @@ class SplitBrainHalves(Pretext):
             rows, columns, weight = near_the_cut(side, rgb)
             lightness, colour = classify(features[:, :, rows, columns, None]).split(self.split, 1)
             there = lab[:, :, rows, columns, None]
-            truth = bins.lightness_bins(there)
+            truth = color_bins.lightness_bins(there)
             entropy = F.cross_entropy(lightness.float(), truth, reduction="none")
             total = total + (entropy * weight).sum() / (weight.sum() * len(rgb))
-            total = total + bins.colour_loss(colour, there[:, 1:], self.weights, weight)
+            total = total + color_bins.colour_loss(colour, there[:, 1:], self.weights, weight)
         return total
 
     def _decode(self, rgb: Tensor) -> list[tuple[str, Tensor, nn.Module]]:
@@ -72,7 +72,7 @@ class SplitBrainHalves(Pretext):
         rgb, rows = unit(batch), []
         for side, features, classify in self._decode(rgb):
             lightness, colour = classify(features).split(self.split, 1)
-            lab = torch.cat([bins.mean_lightness(lightness), bins.annealed_mean(colour)], 1)
+            lab = torch.cat([color_bins.mean_lightness(lightness), color_bins.annealed_mean(colour)], 1)
             painted = lab_to_rgb(F.interpolate(lab, size=rgb.shape[2:], mode="bilinear"))
             rows.append(torch.where(side_mask(side, rgb) > 0, painted, rgb))
         return torch.stack([*rows, rgb])

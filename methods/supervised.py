@@ -5,10 +5,10 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.heads import Classifier
-from bench.method import Context
-from bench.pretext import Pretext
-from bench.views import random_crop, unit
+from bench.data.transforms import random_crop, unit
+from bench.training.context import Context
+from bench.training.heads import Classifier
+from bench.training.pretext import Pretext
 
 
 class Supervised(Pretext):

@@ -19,13 +19,18 @@ from typing import Any, ClassVar, get_args
 import numpy as np
 import torch
 
-from bench import probe
-from bench.encoder import Encoder
-from bench.features import features
-from bench.method import Context
-from bench.metrics import Difficult, Kind, class_average_precisions, mean_average_precision
-from bench.task import Scores
-from bench.voc import usable_classes
+from bench.data.voc import usable_classes
+from bench.encoders.encoder import Encoder
+from bench.evaluation import linear_svm
+from bench.evaluation.features import features
+from bench.evaluation.task import Scores
+from bench.metrics.average_precision import (
+    Difficult,
+    Kind,
+    class_average_precisions,
+    mean_average_precision,
+)
+from bench.training.context import Context
 
 
 class VocCls:
@@ -47,20 +52,20 @@ class VocCls:
         train = features(encoder, voc.train.pictures, context, "train")
         test = features(encoder, voc.test.pictures, context, "test")
         extracted = time.monotonic()
-        fits: list[probe.Probe] = []
+        fits: list[linear_svm.Probe] = []
         ranks: list[float] = []
         problems = len(classes) * len(settings.costs) * (settings.folds + 1)
         with context.reporter.stage("probing", problems * len(train), "fit") as bar:
             for stage_train, stage_test in zip(train, test, strict=True):
                 a, b = (
-                    probe.normalise(torch.from_numpy(np.array(f)).to(context.device))
+                    linear_svm.normalise(torch.from_numpy(np.array(f)).to(context.device))
                     for f in (stage_train, stage_test)
                 )
                 if not (a.isfinite().all() and b.isfinite().all()):
                     raise ValueError(f"the features of stage {len(ranks)} are not all finite")
                 ranks.append(effective_rank(a))
                 fits.append(
-                    probe.fit(a, labels, b, settings.costs, settings.folds, advance=bar.advance)
+                    linear_svm.fit(a, labels, b, settings.costs, settings.folds, advance=bar.advance)
                 )
         names = [context.suite.voc.classes[c] for c in classes]
         scores, selection, predictions = _summary(fits, truth, names, settings.costs)
@@ -102,7 +107,7 @@ def effective_rank(features: torch.Tensor) -> float:
 
 
 def _summary(
-    fits: list[probe.Probe], truth: np.ndarray, names: list[str], costs: tuple[float, ...]
+    fits: list[linear_svm.Probe], truth: np.ndarray, names: list[str], costs: tuple[float, ...]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
     """Scores, selection and predictions from the probes of all stages."""
     index = np.arange(len(names))
@@ -130,7 +135,7 @@ def _summary(
     return scores, selection, predictions | {"stage_scores": by_stage, "best_scores": best}
 
 
-def _best_on_test(fits: list[probe.Probe], truth: np.ndarray) -> np.ndarray:
+def _best_on_test(fits: list[linear_svm.Probe], truth: np.ndarray) -> np.ndarray:
     """Scores (N, C) had stage and costs been chosen on the test list: reported, never used."""
     candidates = []
     for fit in fits:

@@ -21,16 +21,21 @@ import numpy as np
 import torch
 
 from bench import plugins
-from bench.classifier import MultiLabel
-from bench.device import seed_everything
-from bench.encoder import Encoder
-from bench.finetune import finite, tune
-from bench.images import read
-from bench.method import Context
-from bench.metrics import Difficult, Kind, class_average_precisions, mean_average_precision
-from bench.rescore import headline
-from bench.task import Scores
-from bench.voc import Split, usable_classes
+from bench.data.image_files import read
+from bench.data.voc import Split, usable_classes
+from bench.encoders.encoder import Encoder
+from bench.evaluation.multilabel import MultiLabel
+from bench.evaluation.task import Scores
+from bench.metrics.average_precision import (
+    Difficult,
+    Kind,
+    class_average_precisions,
+    mean_average_precision,
+)
+from bench.metrics.rescore import headline
+from bench.runtime.device import seed_everything
+from bench.training.context import Context
+from bench.training.finetuning import finite, tune
 
 KIND: Kind = "step"  # scikit-learn's average_precision_score, in the released train_cls.py
 

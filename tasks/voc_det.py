@@ -21,17 +21,17 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench import plugins
-from bench.coco import coco_scores
-from bench.detector import Detector
-from bench.encoder import Encoder
-from bench.finetune import tune
-from bench.images import Pictures, read
-from bench.method import Context
-from bench.metrics import Kind
-from bench.rescore import detection_precisions, headline
-from bench.showing import SHOWN, SURE, grid, with_boxes
-from bench.task import Scores
-from bench.voc import Split, usable_classes
+from bench.data.image_files import Pictures, read
+from bench.data.voc import Split, usable_classes
+from bench.encoders.encoder import Encoder
+from bench.evaluation.faster_rcnn import Detector
+from bench.evaluation.task import Scores
+from bench.evaluation.visualize import SHOWN, SURE, grid, with_boxes
+from bench.metrics.average_precision import Kind
+from bench.metrics.coco import coco_scores
+from bench.metrics.rescore import detection_precisions, headline
+from bench.training.context import Context
+from bench.training.finetuning import tune
 
 
 class VocDet:

@@ -19,17 +19,17 @@ import numpy as np
 import torch
 
 from bench import plugins
-from bench.encoder import Encoder
+from bench.data.image_files import read
+from bench.data.voc_masks import Masked, read_mask
+from bench.encoders.encoder import Encoder
 from bench.errors import UserError
-from bench.finetune import tune
-from bench.images import read
-from bench.masks import Masked, read_mask
-from bench.method import Context
-from bench.metrics import class_ious, confusion_matrix
-from bench.rescore import headline
-from bench.segmenter import Segmenter
-from bench.showing import SHOWN, grid, with_mask
-from bench.task import Scores
+from bench.evaluation.fcn import Segmenter
+from bench.evaluation.task import Scores
+from bench.evaluation.visualize import SHOWN, grid, with_mask
+from bench.metrics.rescore import headline
+from bench.metrics.segmentation import class_ious, confusion_matrix
+from bench.training.context import Context
+from bench.training.finetuning import tune
 
 
 class VocSeg:

@@ -6,11 +6,13 @@ import torch
 from made_up import save
 from support import SMOKE
 
-from bench import check, cli, plan, suite
-from bench.cell import compute, opened
-from bench.data import open_data
-from bench.method import Context
-from bench.progress import Reporter
+from bench import cli
+from bench.commands import check, request
+from bench.commands.execute import compute, opened
+from bench.config import loader
+from bench.data.datasets import open_data
+from bench.runtime.progress import Reporter
+from bench.training.context import Context
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +22,7 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def smoke():
-    return suite.load("mini", SMOKE)
+    return loader.load("mini", SMOKE)
 
 
 @pytest.fixture(scope="session")
@@ -112,10 +114,10 @@ SMALL = [
 def reference(tmp_path_factory):
     """Records of two methods, the cache with their scenes, and what their task reads."""
     folder, cache = tmp_path_factory.mktemp("reference"), tmp_path_factory.mktemp("scenes")
-    methods, settings = ("imagenet", "random_init"), suite.load("mini", SMALL)
-    request = plan.Request(settings, methods, ("voc_cls",), 1, None, folder, cache, "cpu")
-    cells = [plan.Cell(method, "voc_cls", 0) for method in methods]
-    data = opened(cells, request, Reporter())
-    compute(cells, request, Reporter(), data)
+    methods, settings = ("imagenet", "random_init"), loader.load("mini", SMALL)
+    asked = request.Request(settings, methods, ("voc_cls",), 1, None, folder, cache, "cpu")
+    cells = [request.Cell(method, "voc_cls", 0) for method in methods]
+    data = opened(cells, asked, Reporter())
+    compute(cells, asked, Reporter(), data)
     (folder / check.ORDER).write_text('[small]\nvoc_cls = ["imagenet", "random_init"]\n')
     return folder, cache, data

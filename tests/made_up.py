@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from bench import record
-from bench.metrics import mean_average_precision
-from bench.record import EncoderFacts, PretrainingFacts, Record
+from bench.metrics.average_precision import mean_average_precision
+from bench.results import storage
+from bench.results.record import EncoderFacts, PretrainingFacts, Record
 
 SETTINGS = {
     "summary": "made up",
@@ -66,7 +66,7 @@ def save(folder, method, quality, seed=0, **changes):
         data={"voc_test": "d" * 64},
         created="2020-01-01T00:00:00+00:00",
     ).model_copy(update=changes)
-    path = record.path_of(folder, "made", entry.task, method, seed)
+    path = storage.path_of(folder, "made", entry.task, method, seed)
     ids = np.arange(len(truth)).astype(str)
     arrays = {"scores": scores, "truth": truth, "ids": ids} if entry.status == "ok" else None
-    return record.save(entry, path, arrays)
+    return storage.save(entry, path, arrays)

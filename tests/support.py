@@ -5,8 +5,10 @@ import json
 import torch
 from torch import nn
 
-from bench import plugins, record, suite
-from bench.corpus import Stream
+from bench import plugins
+from bench.config import loader, schema
+from bench.data.stream import Stream
+from bench.results import storage
 
 BUDGETS = {"context_prediction": (72, 18), "jigsaw": (72, 18)}  # nine tiles of each picture
 
@@ -19,8 +21,8 @@ SMOKE = [
     "pretraining.images=64",
     "pretraining.batch=16",
     "pretraining.crop=32",
-    *(f"recipes.{m}.images={BUDGETS.get(m, (64, 16))[0]}" for m in suite.load("mini").recipes),
-    *(f"recipes.{m}.batch={BUDGETS.get(m, (64, 16))[1]}" for m in suite.load("mini").recipes),
+    *(f"recipes.{m}.images={BUDGETS.get(m, (64, 16))[0]}" for m in loader.load("mini").recipes),
+    *(f"recipes.{m}.batch={BUDGETS.get(m, (64, 16))[1]}" for m in loader.load("mini").recipes),
     "recipes.context_prediction.crop=48",
     "voc.size=32",
     "voc.min_positives=3",
@@ -28,7 +30,7 @@ SMOKE = [
     "probe.costs=[0.1, 1.0]",
     *(
         f"{task}.{key}"
-        for task in suite.TUNED
+        for task in schema.TUNED
         for key in ("images=16", "batch=8", "size=32", "learning_rates=[0.001, 0.003]")
     ),
     "voc_det.channels=16",
@@ -61,8 +63,8 @@ def board(folder, clock=True):
 
 def forge(path, **changes):
     """Change a record as its maker could have, seal and all."""
-    found = record.read(path)
-    return record.save(found.model_copy(update=changes), path)
+    found = storage.read(path)
+    return storage.save(found.model_copy(update=changes), path)
 
 
 def values(folder):

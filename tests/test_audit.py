@@ -10,10 +10,13 @@ from made_up import save
 from PIL import Image, ImageOps
 from support import SMOKE
 
-from bench import audit, board, duplicates, leaderboard, suite
-from bench.data import open_data
+from bench.config import loader, schema
+from bench.data import near_duplicates
+from bench.data.datasets import open_data
 from bench.errors import UserError
-from bench.progress import Reporter
+from bench.reporting import publish
+from bench.results import audit
+from bench.runtime.progress import Reporter
 
 FINGERPRINTS = {"corpus": "1" * 64, "voc_test": "d" * 64}
 
@@ -37,7 +40,7 @@ def planted(devkit, tmp_path_factory):
     small.resize((33, 29), Image.Resampling.BICUBIC).save(folder / "small.png")
     ImageOps.mirror(mirrored).save(folder / "mirrored.jpg", quality=85)
     brighter.point(lambda value: min(255, value + 12)).save(folder / "brighter.jpg")
-    text = (Path(suite.__file__).parent / "suites/mini.toml").read_text()
+    text = (Path(schema.__file__).parent / "suites/mini.toml").read_text()
     start, end = text.index("[scenes]"), text.index("[corpus]")
     own = root.parent / "own.toml"
     own.write_text(text[:start] + text[end:])
@@ -58,7 +61,7 @@ def test_planted_duplicates_are_found_and_nothing_else(planted, bench, tmp_path)
         (f"JPEGImages/{name}.jpg", f"{folder}/{file}", file == "mirrored.jpg")
         for name, file in zip(names, disguises, strict=True)
     ]
-    settings = suite.load(str(own), [key for key in SMOKE if not key.startswith("scenes")])
+    settings = loader.load(str(own), [key for key in SMOKE if not key.startswith("scenes")])
     data = open_data(settings, root, {"corpus", "voc"}, tmp_path, Reporter())
     assert found.corpus.fingerprint == data.corpus.fingerprint
     assert found.tests["voc_test"].fingerprint == data.voc.test.fingerprint
@@ -72,7 +75,7 @@ def test_scenes_of_the_suite_itself_are_no_duplicates(smoke, cache):
 
 
 def test_near_hashes_are_those_that_counting_bits_finds(monkeypatch):
-    monkeypatch.setattr(duplicates, "CHUNK", 7)
+    monkeypatch.setattr(near_duplicates, "CHUNK", 7)
     rng = np.random.default_rng(0)
     one, other = rng.random((40, 64)) < 0.5, rng.random((30, 64)) < 0.5
     for row, bits in enumerate((0, 3, 10, 11)):
@@ -81,12 +84,12 @@ def test_near_hashes_are_those_that_counting_bits_finds(monkeypatch):
         (i, j, int((a != b).sum()))
         for i, a in enumerate(one)
         for j, b in enumerate(other)
-        if (a != b).sum() <= duplicates.DISTANCE
+        if (a != b).sum() <= near_duplicates.DISTANCE
     }
     assert {bits for *_, bits in expected} >= {0, 3, 10}
     signs = [np.where(x, 1, -1).astype(np.float32) for x in (one, other)]
     done = []
-    assert {*duplicates.near(*signs, done.append)} == expected
+    assert {*near_duplicates.near(*signs, done.append)} == expected
     assert sum(done) == 40
 
 
@@ -97,12 +100,12 @@ def test_the_pixels_tell_likeness_from_a_likely_hash(tmp_path):
     gray = Image.open(tmp_path / "one.png")
     Image.merge("RGB", gray.split()[::-1]).save(tmp_path / "recoloured.png")
     ImageOps.mirror(gray).save(tmp_path / "mirrored.png")
-    same = duplicates.difference(tmp_path / "one.png", tmp_path / "one.png")
+    same = near_duplicates.difference(tmp_path / "one.png", tmp_path / "one.png")
     assert same == 0
     for name in ("recoloured", "mirrored"):
-        unlike = duplicates.difference(tmp_path / "one.png", tmp_path / f"{name}.png")
-        assert unlike > duplicates.DIFFERENCE
-    turned = duplicates.difference(tmp_path / "one.png", tmp_path / "mirrored.png", mirrored=True)
+        unlike = near_duplicates.difference(tmp_path / "one.png", tmp_path / f"{name}.png")
+        assert unlike > near_duplicates.DIFFERENCE
+    turned = near_duplicates.difference(tmp_path / "one.png", tmp_path / "mirrored.png", mirrored=True)
     assert turned < 0.01
 
 
@@ -126,7 +129,7 @@ def written(folder, **changes):
 
 
 def flags(folder):
-    return {row.method: row.flags for row in board.load(folder / "made").tables[0].rows}
+    return {row.method: row.flags for row in publish.load(folder / "made").tables[0].rows}
 
 
 @pytest.fixture
@@ -137,16 +140,16 @@ def folder(tmp_path):
 
 
 def test_the_board_counts_test_pictures_of_rows_trained_on_that_corpus(folder):
-    assert "were not searched for (`bench audit` does)" in leaderboard.markdown(
-        board.load(folder / "made")
+    assert "were not searched for (`bench audit` does)" in publish.markdown(
+        publish.load(folder / "made")
     )
     written(folder / "made", duplicates=[])
     assert flags(folder) == {"imagenet": (), "rotation": ()}
-    text = leaderboard.markdown(board.load(folder / "made"))
+    text = publish.markdown(publish.load(folder / "made"))
     assert "- 0 test pictures have a near-duplicate among the pretraining pictures" in text
     written(folder / "made")
     assert flags(folder) == {"imagenet": (), "rotation": ("contaminated: 2 test pictures",)}
-    text = leaderboard.markdown(board.load(folder / "made"))
+    text = publish.markdown(publish.load(folder / "made"))
     assert "contaminated: 2 test pictures |" in text
     assert "audit.json beside this file" in text
 
@@ -167,4 +170,4 @@ def test_a_list_that_was_not_searched_is_named_so(folder):
 def test_a_file_that_is_no_audit_is_named(folder):
     written(folder / "made", colour="red")
     with pytest.raises(UserError, match=r"audit\.json: not an audit \(key 'colour'"):
-        board.load(folder / "made")
+        publish.load(folder / "made")

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from bench.backbone import make_backbone
-from bench.encoder import Encoder, load_encoder, side_mask
+from bench.encoders.backbone import make_backbone
+from bench.encoders.encoder import Encoder, load_encoder, side_mask
 from bench.errors import UserError
 
 BACKBONES = ["tf_efficientnet_lite0", "efficientnet_b0", "resnet18", "resnet50"]

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from bench import bootstrap, metrics, rescore, stats
+from bench.metrics import average_precision, resampled, rescore, segmentation
+from bench.statistics import resampling
 
 
 def counts_of(pictures, resamples=70, seed=0):
@@ -12,7 +13,7 @@ def counts_of(pictures, resamples=70, seed=0):
 
 
 def drawn_values(predictions, counts):
-    return bootstrap.drawn_values(predictions, bootstrap.weights_of(counts))
+    return resampled.drawn_values(predictions, resampled.weights_of(counts))
 
 
 def classification(seed=0, n=60, classes=3):
@@ -54,7 +55,7 @@ def test_pictures_score_as_if_they_were_repeated(kind):
     counts = counts_of(60)
     expected = [
         100
-        * metrics.mean_average_precision(
+        * average_precision.mean_average_precision(
             np.repeat(found["scores"], copies, axis=0),
             np.repeat(found["truth"], copies, axis=0),
             kind,
@@ -99,7 +100,7 @@ def test_masks_score_as_the_metric_says():
     found = {"ids": np.arange(30), "confusion": each, "counted": np.arange(5)}
     counts = counts_of(30)
     expected = [
-        100 * metrics.mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts
+        100 * segmentation.mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts
     ]
     np.testing.assert_allclose(drawn_values(found, counts), expected, rtol=0, atol=1e-9)
 
@@ -116,7 +117,7 @@ def test_the_eleven_recalls_are_compared_exactly():
     positive = np.zeros(110, dtype=bool)
     positive[:3] = positive[-7:] = True
     weights = np.ones((110, 2), dtype=np.float32)
-    value = bootstrap.ranked_precisions(
+    value = resampled.ranked_precisions(
         -np.arange(110.0), positive, np.arange(110), weights, "11-point"
     )
     assert value == pytest.approx((4 + 7 * 10 / 110) / 11)
@@ -125,11 +126,11 @@ def test_the_eleven_recalls_are_compared_exactly():
 def test_recalls_of_millions_are_compared_exactly():
     weights = np.array([[3_355_451], [3_728_279], [372_828]], dtype=np.float32)
     found = np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), np.arange(3)
-    value = bootstrap.ranked_precisions(*found, weights, "11-point")
+    value = resampled.ranked_precisions(*found, weights, "11-point")
     assert value == pytest.approx((9 + 2 * 0.5) / 11)  # one more found would reach recall .9
 
 
 def test_as_many_pictures_as_sums_count_exactly():
-    assert stats.resamples(70_000, 1, seed=0).sum() == 35_000
+    assert resampling.resamples(70_000, 1, seed=0).sum() == 35_000
     with pytest.raises(ValueError, match="16777217 images"):
-        stats.resamples(2**24 + 1, 2, seed=0)
+        resampling.resamples(2**24 + 1, 2, seed=0)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.boxes import FALSE, FOUND, IGNORED, match, overlaps
+from bench.metrics.detection import FALSE, FOUND, IGNORED, match, overlaps
 
 
 def test_overlap_counts_inclusive_pixels():

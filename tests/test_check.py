@@ -9,9 +9,11 @@ import torch
 from made_up import save
 from support import forge
 
-from bench import check as checks
-from bench import metrics, probe, record
-from bench.encoder import Encoder
+from bench.commands import check
+from bench.encoders.encoder import Encoder
+from bench.evaluation import linear_svm
+from bench.metrics import average_precision
+from bench.results import storage
 
 
 @pytest.fixture
@@ -54,12 +56,12 @@ def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_pa
 
 
 def test_a_wrong_metric_is_caught_by_the_references_own_predictions(check, monkeypatch):
-    true = metrics.weighted_average_precision
+    true = average_precision.weighted_average_precision
 
     def without_envelope(scores, positive, weights, kind="area", total=None):
         return true(scores, positive, weights, "step", total)
 
-    monkeypatch.setattr(metrics, "weighted_average_precision", without_envelope)
+    monkeypatch.setattr(average_precision, "weighted_average_precision", without_envelope)
     done = check()
     assert done.status == 1
     for line in verdicts(done).values():
@@ -68,7 +70,7 @@ def test_a_wrong_metric_is_caught_by_the_references_own_predictions(check, monke
 
 def test_a_wrong_metric_of_the_task_alone_is_caught_by_the_new_predictions(check, monkeypatch):
     def eleven_points(scores, truth, kind="11-point", difficult="ignore"):
-        return metrics.mean_average_precision(scores, truth, kind, difficult)
+        return average_precision.mean_average_precision(scores, truth, kind, difficult)
 
     monkeypatch.setattr("bench.tasks.voc_cls.mean_average_precision", eleven_points)
     done = check()
@@ -86,14 +88,14 @@ def test_an_unnormalised_input_is_caught(check, monkeypatch):
 
 
 def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference):
-    voc, fit = reference[2].voc, probe.fit
+    voc, fit = reference[2].voc, linear_svm.fit
 
     def on_both_lists(train, labels, test, costs, folds, **rest):
         enough = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0)) >= 5
         leaked = np.concatenate([labels, voc.test.truth[:, enough]])
         return fit(torch.cat([train, test]), leaked, test, costs, folds, **rest)
 
-    monkeypatch.setattr(probe, "fit", on_both_lists)
+    monkeypatch.setattr(linear_svm, "fit", on_both_lists)
     done = check()
     assert done.status == 1
     for line in verdicts(done).values():
@@ -114,7 +116,7 @@ def test_a_cell_that_fails_has_moved(check, monkeypatch):
 
 
 def test_another_order_than_declared_is_caught(check, copy, reference):
-    (copy / checks.ORDER).write_text('[small]\nvoc_cls = ["random_init", "imagenet"]\n')
+    (copy / check.ORDER).write_text('[small]\nvoc_cls = ["random_init", "imagenet"]\n')
     done = check("--out", reference[0], against=copy)
     assert done.status == 1
     assert "NOT as declared" in done.out
@@ -122,7 +124,7 @@ def test_another_order_than_declared_is_caught(check, copy, reference):
 
 
 def test_without_a_declared_order_none_is_asked_for(check, copy, reference):
-    (copy / checks.ORDER).unlink()
+    (copy / check.ORDER).unlink()
     done = check("--out", reference[0], against=copy)
     assert (done.status, "declared" in done.out) == (0, False)
 
@@ -145,7 +147,7 @@ def test_a_raised_task_version_asks_for_a_new_reference(check, copy, reference):
     ],
 )
 def test_a_bad_order_is_one_line(check, copy, order, message):
-    (copy / checks.ORDER).write_text(order)
+    (copy / check.ORDER).write_text(order)
     done = check(against=copy)
     assert (done.status, message in done.error) == (2, True)
 
@@ -170,12 +172,12 @@ def judged(tmp_path, change, quality=0.8, **changes):
     """The verdict on a made-up record whose scores were changed."""
     old = save(tmp_path / "old", "rotation", quality)
     new = save(tmp_path / "new", "rotation", quality, **changes)
-    paths = [record.path_of(tmp_path / n, "made", "voc_cls", "rotation", 0) for n in ("old", "new")]
-    arrays = record.read_predictions(paths[1], new)
+    paths = [storage.path_of(tmp_path / n, "made", "voc_cls", "rotation", 0) for n in ("old", "new")]
+    arrays = storage.read_predictions(paths[1], new)
     arrays |= change(arrays)
-    value = 100 * metrics.mean_average_precision(arrays["scores"], arrays["truth"])
-    new = record.save(new.model_copy(update={"value": value}), paths[1], arrays)
-    return checks.judge((paths[0], old), (paths[1], new))
+    value = 100 * average_precision.mean_average_precision(arrays["scores"], arrays["truth"])
+    new = storage.save(new.model_copy(update={"value": value}), paths[1], arrays)
+    return check.judge((paths[0], old), (paths[1], new))
 
 
 def test_rounding_is_within_and_a_lasting_loss_is_not(tmp_path):
@@ -198,9 +200,9 @@ def test_a_class_whose_scores_are_constant_hides_no_other(tmp_path):
     old, new = ({"scores": np.random.default_rng(1).normal(size=(50, 3))} for _ in range(2))
     old["scores"][:, 0] = new["scores"][:, 0] = 0
     entry = save(tmp_path, "rotation", 0.8)
-    assert checks._likeness(entry, old, entry, new) == 1
+    assert check._likeness(entry, old, entry, new) == 1
     new["scores"][:, 1:] = np.random.default_rng(2).normal(size=(50, 2))
-    assert checks._likeness(entry, old, entry, new) < checks.ALIKE
+    assert check._likeness(entry, old, entry, new) < check.ALIKE
 
 
 def test_other_test_pictures_are_no_reference(tmp_path):

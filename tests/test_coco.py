@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from bench.coco import coco_scores
-from bench.rescore import headline
+from bench.metrics.coco import coco_scores
+from bench.metrics.rescore import headline
 
 A, B, BETWEEN = (1, 1, 10, 10), (1, 4, 10, 13), (1, 2, 10, 11)
 

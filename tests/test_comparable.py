@@ -5,10 +5,11 @@ import shutil
 import pytest
 from made_up import OTHER_RECIPE, SETTINGS, save
 
-from bench import board, record
 from bench.errors import UserError
-from bench.metrics import mean_average_precision
-from bench.record import EncoderFacts
+from bench.metrics.average_precision import mean_average_precision
+from bench.reporting import leaderboard
+from bench.results import storage
+from bench.results.record import EncoderFacts
 
 OTHER_BACKBONE = EncoderFacts(backbone="web", weights_sha256="c" * 64, parameters=1)
 
@@ -29,23 +30,23 @@ OTHER_BACKBONE = EncoderFacts(backbone="web", weights_sha256="c" * 64, parameter
 def test_what_cannot_be_compared_is_refused(folder, change, message):
     save(folder, **{"method": "other", "quality": 1.0} | change)
     with pytest.raises(UserError, match=message):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")
 
 
 def test_a_copied_record_is_refused_not_counted_as_a_seed(folder):
     place = folder / "made/voc_cls/rotation"
     shutil.copytree(place, place.with_name("rotation_backup"))
     with pytest.raises(UserError, match=r"rotation_backup/seed0\.json: is a copy of the record"):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")
 
 
 def test_predictions_of_another_number_of_pictures_are_refused(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
-    found = record.read(path)
-    arrays = {name: array[:-1] for name, array in record.read_predictions(path, found).items()}
+    found = storage.read(path)
+    arrays = {name: array[:-1] for name, array in storage.read_predictions(path, found).items()}
     value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
-    record.save(found.model_copy(update={"value": value}), path, arrays)
+    storage.save(found.model_copy(update={"value": value}), path, arrays)
     with pytest.raises(
         UserError, match=r"predictions of 1(19|20) pictures, .* of 1(19|20): never in"
     ):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")

@@ -8,32 +8,34 @@ import pytest
 from made_up import OTHER_RECIPE, save
 from support import forge
 
-from bench import board, compare, record
-from bench.drawn import RESAMPLES, SEED
+from bench.commands import compare
 from bench.errors import UserError
-from bench.metrics import mean_average_precision
-from bench.stats import resamples
+from bench.metrics.average_precision import mean_average_precision
+from bench.reporting import leaderboard
+from bench.results import storage
+from bench.statistics.cache import RESAMPLES, SEED
+from bench.statistics.resampling import resamples
 
 
 def seeds(folder, method, suite="made"):
     paths = sorted((folder / suite / "voc_cls" / method).glob("seed*.json"))
-    return [(path, record.read(path)) for path in paths]
+    return [(path, storage.read(path)) for path in paths]
 
 
 def elsewhere(folder, method, quality, ids):
     """The same record on pictures of other names and other truth."""
     entry = save(folder, method, quality)
     ((path, _),) = seeds(folder, method)
-    arrays = record.read_predictions(path, entry)
+    arrays = storage.read_predictions(path, entry)
     arrays = {"scores": arrays["scores"][::-1], "truth": arrays["truth"][::-1], "ids": ids}
     value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
     other = entry.model_copy(update={"value": value, "data": {"voc_test": "e" * 64}})
-    return record.save(other, path, arrays)
+    return storage.save(other, path, arrays)
 
 
 def test_two_rows_differ_as_their_board_says(folder):
     (found,) = compare.compare("rotation", "random_init", folder)
-    row = next(r for r in board.load(folder / "made").tables[0].rows if r.method == "rotation")
+    row = next(r for r in leaderboard.load(folder / "made").tables[0].rows if r.method == "rotation")
     assert found.paired
     ours, theirs = (dataclasses.astuple(e) for e in (found.difference, row.over_floor))
     assert ours == pytest.approx(theirs, abs=1e-9)
@@ -51,7 +53,7 @@ def test_seeds_are_independent_whatever_the_rows_are_called(tmp_path):
     (same,) = compare.compare(
         f"{tmp_path}/one/made/rotation", f"{tmp_path}/other/made/rotation", tmp_path
     )
-    row = board.load(tmp_path / "one/made").tables[0].rows[0]
+    row = leaderboard.load(tmp_path / "one/made").tables[0].rows[0]
     width = row.value.high - row.value.low
     assert same.difference.high - same.difference.low > width
     assert 0.05 < same.above < 0.95
@@ -74,7 +76,7 @@ def test_records_that_no_board_would_show_are_not_compared(folder):
 def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):
     one, other = (save(tmp_path, name, quality) for name, quality in (("a", 0.4), ("b", 0.5)))
     (found,) = compare.compare("a", "b", tmp_path)
-    arrays = [record.read_predictions(*seeds(tmp_path, name)[0]) for name in "ab"]
+    arrays = [storage.read_predictions(*seeds(tmp_path, name)[0]) for name in "ab"]
     drawn = []
     for counts in resamples(120, RESAMPLES, SEED):
         picked = np.repeat(np.arange(120), counts)
@@ -100,7 +102,7 @@ def test_other_pictures_are_not_paired(tmp_path):
     )
     widths = []
     for name in ("one", "two"):
-        value = board.load(tmp_path / name / "made").tables[0].rows[0].value
+        value = leaderboard.load(tmp_path / name / "made").tables[0].rows[0].value
         widths.append(value.high - value.low)
     assert not found[2]
     assert found[0].high - found[0].low == pytest.approx(np.hypot(*widths), rel=0.15)

@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from bench.corpus import Stream, open_corpus
+from bench.data.image_files import read
+from bench.data.image_folder import open_corpus
+from bench.data.stream import Stream
 from bench.errors import UserError
-from bench.images import read
-from bench.progress import Reporter
+from bench.runtime.progress import Reporter
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from bench.detector import Detector, fit
-from bench.encoder import Encoder
-from bench.voc import Thing
+from bench.data.voc import Thing
+from bench.encoders.encoder import Encoder
+from bench.evaluation.faster_rcnn import Detector, fit
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.encoder import Encoder, Pretraining, imagenet_encoder, load_encoder
+from bench.encoders.encoder import Encoder, Pretraining, imagenet_encoder, load_encoder
 from bench.errors import UserError
 
 LITE = "tf_efficientnet_lite0"

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench import features as module
-from bench.encoder import Encoder
-from bench.features import features, grid
-from bench.images import read, scan, squash
+from bench.data.image_files import read, scan, squash
+from bench.encoders.encoder import Encoder
+from bench.evaluation import features as module
+from bench.evaluation.features import features, grid
 
 
 @pytest.fixture

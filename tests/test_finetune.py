@@ -6,13 +6,16 @@ import dataclasses
 import pytest
 import torch
 
-from bench import plugins, suite, training
-from bench.data import open_data
+from bench import plugins
+from bench.config import loader, schema
+from bench.data.datasets import open_data
+from bench.data.voc import Voc
+from bench.data.voc_masks import Masks
 from bench.errors import UserError
-from bench.masks import Masks
-from bench.method import Context, obtain
-from bench.progress import Reporter
-from bench.voc import Voc
+from bench.runtime.progress import Reporter
+from bench.training import trainer
+from bench.training.context import Context
+from bench.training.method import obtain
 
 
 def evaluate(task, context):
@@ -34,15 +37,15 @@ def stop_training(monkeypatch):
     def stopped(self, bar):
         raise Stopped
 
-    monkeypatch.setattr(training.Training, "run", stopped)
+    monkeypatch.setattr(trainer.Training, "run", stopped)
 
 
-@pytest.mark.parametrize("task", suite.TUNED)
+@pytest.mark.parametrize("task", schema.TUNED)
 def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, monkeypatch):
     whole = evaluate(task, at(context, task, tmp_path / "a"))
-    update = training.Training._update
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e9)
-    monkeypatch.setattr(training, "FIRST_CHECKPOINT", 0.0)
+    update = trainer.Training._update
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(trainer, "FIRST_CHECKPOINT", 0.0)
     for stop in range(1, 4):  # trials of one step each, then two steps on the whole list
         calls = []
 
@@ -54,7 +57,7 @@ def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, mon
 
         killed = at(context, task, tmp_path / f"b{stop}")
         with monkeypatch.context() as patch, pytest.raises(Stopped):
-            patch.setattr(training.Training, "_update", stopping)
+            patch.setattr(trainer.Training, "_update", stopping)
             evaluate(task, killed)
         again = evaluate(task, killed)
         assert again.scores == whole.scores
@@ -64,7 +67,7 @@ def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, mon
 def test_what_is_finished_is_not_done_again(context, tmp_path, monkeypatch):
     made = at(context, "voc_seg", tmp_path)
     first = evaluate("voc_seg", made)
-    monkeypatch.setattr(training.Training, "run", None)  # would raise if called
+    monkeypatch.setattr(trainer.Training, "run", None)  # would raise if called
     assert evaluate("voc_seg", made).scores == first.scores
 
 
@@ -87,7 +90,7 @@ def test_other_settings_are_trained_anew(task, changes, context, tmp_path, monke
         evaluate(task, at(context, task, tmp_path, learning_rates=(1e-3,), **changes))
 
 
-@pytest.mark.parametrize("task", suite.TUNED)
+@pytest.mark.parametrize("task", schema.TUNED)
 def test_another_truth_is_trained_anew(task, context, tmp_path, monkeypatch):
     made = at(context, task, tmp_path, learning_rates=(1e-3,))
     evaluate(task, made)
@@ -124,19 +127,19 @@ def test_held_out_pictures_that_show_nothing_are_named(context, tmp_path):
 
 
 def test_weights_that_diverged_at_the_last_step_are_not_scored(context, tmp_path, monkeypatch):
-    run = training.Training.run
+    run = trainer.Training.run
 
     def ruined(self, bar):
         run(self, bar)
         with torch.no_grad():
             next(self.trainee.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr(training.Training, "run", ruined)
-    with pytest.raises(training.NonFiniteLossError, match="diverged at every rate"):
+    monkeypatch.setattr(trainer.Training, "run", ruined)
+    with pytest.raises(trainer.NonFiniteLossError, match="diverged at every rate"):
         evaluate("voc_det", at(context, "voc_det", tmp_path))
 
 
-@pytest.mark.parametrize("task", suite.TUNED)
+@pytest.mark.parametrize("task", schema.TUNED)
 def test_nothing_is_chosen_on_the_test_list(task, context, tmp_path):
     """Other test pictures change neither the rate nor what it was chosen by."""
     made = at(context, task, tmp_path)
@@ -166,15 +169,15 @@ def test_a_rate_that_diverges_is_passed_over(context, tmp_path):
     found = evaluate("voc_seg", at(context, "voc_seg", tmp_path, learning_rates=(1e-3, 1e30)))
     assert found.selection["learning_rate"] == 1e-3
     assert found.selection["held_out_scores"][1] is None
-    with pytest.raises(training.NonFiniteLossError, match="diverged at every rate"):
+    with pytest.raises(trainer.NonFiniteLossError, match="diverged at every rate"):
         evaluate("voc_seg", at(context, "voc_seg", tmp_path, learning_rates=(1e30,)))
 
 
-@pytest.mark.parametrize("task", suite.TUNED)
+@pytest.mark.parametrize("task", schema.TUNED)
 def test_a_frozen_encoder_stays_as_it_is(task, context, tmp_path, monkeypatch):
     made = at(context, task, tmp_path, frozen=True)
     kept = {}
-    run = training.Training.run
+    run = trainer.Training.run
 
     def watched(self, bar):
         before = copy.deepcopy(self.trainee.encoder.state_dict())
@@ -185,7 +188,7 @@ def test_a_frozen_encoder_stays_as_it_is(task, context, tmp_path, monkeypatch):
         moved = [p for p in self.trainee.parameters() if p.requires_grad]
         assert any(not torch.equal(a, b) for a, b in zip(head, moved, strict=True))
 
-    monkeypatch.setattr(training.Training, "run", watched)
+    monkeypatch.setattr(trainer.Training, "run", watched)
     assert evaluate(task, made).selection["frozen"] is True
     assert kept and all(kept.values())
 
@@ -201,7 +204,7 @@ def test_fcn32s_runs(context, tmp_path):
 
 
 def test_a_suite_without_settings_for_a_task_says_so(bench, tmp_path):
-    text = (suite.resources.files("bench") / "suites/mini.toml").read_text()
+    text = (schema.resources.files("bench") / "suites/mini.toml").read_text()
     path = tmp_path / "bare.toml"
     path.write_text(text[: text.index("[voc_det]")])
     done = bench("run", "--methods", "random_init", "--tasks", "voc_det", "--suite", path)
@@ -225,7 +228,7 @@ def test_a_task_learns_eight_pictures_by_heart(task, settings, least, cache):
     rate = 0.003 if task == "voc_seg" else 0.001
     each = (*settings, "batch=8", f"learning_rates=[{rate}]", "trial=0.01")
     size = [LARGE] if task == "voc_seg" else []
-    chosen = suite.load("mini", [*EIGHT, *size, *(f"{task}.{key}" for key in each)])
+    chosen = loader.load("mini", [*EIGHT, *size, *(f"{task}.{key}" for key in each)])
     data = open_data(chosen, None, {"voc", "masks"}, cache, Reporter())
     same = dataclasses.replace(
         data,

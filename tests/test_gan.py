@@ -9,9 +9,9 @@ from support import Says, batch_of, built
 from torch import nn
 
 from bench import plugins
-from bench.gan import ImagePool, diversity, judged
-from bench.lab import rgb_to_lab
-from bench.views import unit
+from bench.data.color import rgb_to_lab
+from bench.data.transforms import unit
+from bench.training.adversarial import ImagePool, diversity, judged
 
 
 class Verdict(nn.Module):

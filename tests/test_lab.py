@@ -3,8 +3,8 @@ import pytest
 import torch
 from skimage import color
 
-from bench import bins
-from bench.lab import lab_to_rgb, rgb_to_lab
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.training import color_bins
 
 # The 313 bins, written down again from their source: a -> every b from the first to the second.
 RANGES = """
@@ -30,13 +30,13 @@ def test_the_bins_are_those_of_the_table():
         a, low, high = map(int, line.split())
         expected += [[a, b] for b in range(low, high + 10, 10)]
     assert len(expected) == 313
-    assert bins.ab_centres().tolist() == expected
+    assert color_bins.ab_centres().tolist() == expected
 
 
 def test_soft_codes_against_numpy():
     ab = np.random.default_rng(1).uniform(-80, 80, (40, 2)).astype(np.float32)
-    found, shares = bins.soft_encode(torch.from_numpy(ab))
-    centres = bins.ab_centres().numpy()
+    found, shares = color_bins.soft_encode(torch.from_numpy(ab))
+    centres = color_bins.ab_centres().numpy()
     for point, ours, weights in zip(ab, found.numpy(), shares.numpy(), strict=True):
         squared = ((centres - point) ** 2).sum(1)
         nearest = np.argsort(squared)[:5]
@@ -52,7 +52,7 @@ def test_rebalancing_against_numpy():
     mixed = 0.5 * prior + 0.5 * (prior > 0) / (prior > 0).sum()
     expected = np.divide(1, mixed, out=np.zeros_like(mixed), where=prior > 0)
     expected /= (expected * prior).sum()
-    weights = bins.rebalancing(torch.from_numpy(prior)).numpy()
+    weights = color_bins.rebalancing(torch.from_numpy(prior)).numpy()
     np.testing.assert_allclose(weights, expected, rtol=1e-4)
     assert (weights * prior).sum() == pytest.approx(1, rel=1e-4)
 
@@ -66,19 +66,19 @@ def test_the_loss_of_colours_against_numpy():
     total = norm = 0.0
     for y in range(3):
         for x in range(3):
-            found, shares = bins.soft_encode(ab[0, :, y, x].float())
+            found, shares = color_bins.soft_encode(ab[0, :, y, x].float())
             entropy = -(log[0, found, y, x] * shares).sum()
             total, norm = total + weights[found[0]] * entropy, norm + weights[found[0]]
-    assert bins.colour_loss(logits, ab.float(), weights).item() == pytest.approx(
+    assert color_bins.colour_loss(logits, ab.float(), weights).item() == pytest.approx(
         (total / norm).item(), rel=1e-5
     )
-    assert bins.colour_loss(logits[1:], ab[1:].float(), weights) == 0
+    assert color_bins.colour_loss(logits[1:], ab[1:].float(), weights) == 0
 
 
 def test_a_certain_prediction_decodes_to_its_colour():
     logits = torch.zeros(1, 313, 1, 1)
     logits[0, 200] = 50
-    assert torch.allclose(bins.annealed_mean(logits)[0, :, 0, 0], bins.ab_centres()[200])
+    assert torch.allclose(color_bins.annealed_mean(logits)[0, :, 0, 0], color_bins.ab_centres()[200])
     lightness = torch.zeros(1, 100, 1, 1)
     lightness[0, 30] = 50
-    assert bins.mean_lightness(lightness).item() == pytest.approx(30.5)
+    assert color_bins.mean_lightness(lightness).item() == pytest.approx(30.5)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.data.voc_masks import open_masks, read_mask
 from bench.errors import UserError
-from bench.masks import open_masks, read_mask
-from bench.progress import Reporter
+from bench.runtime.progress import Reporter
 
 
 @pytest.fixture

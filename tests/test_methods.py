@@ -7,9 +7,9 @@ import torch
 from support import BUDGETS, batch_of, built
 
 from bench import plugins
-from bench.encoder import Encoder
-from bench.method import obtain
-from bench.pretext import Pretext
+from bench.encoders.encoder import Encoder
+from bench.training.method import obtain
+from bench.training.pretext import Pretext
 
 METHODS = plugins.names("methods")
 PRETEXTS = [name for name in METHODS if issubclass(plugins.load("methods", name), Pretext)]

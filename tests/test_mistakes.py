@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from support import SMOKE
 
-from bench import record
+from bench.results import record, storage
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_an_interrupted_command_says_that_it_goes_on(bench, monkeypatch, folder)
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.board.load", interrupted)
+    monkeypatch.setattr("bench.reporting.leaderboard.load", interrupted)
     done = bench("board", "--out", folder)
     assert (done.status, done.error) == (130, "bench: stopped; the same command goes on from here")
 
@@ -73,7 +73,7 @@ def test_a_truncated_picture_stops_before_training(bench, devkit, tmp_path, cach
     assert "pretraining:" not in done.err
     done = bench(*what, "--set", "corpus.damaged='skip'")
     assert done.status == 0
-    entry = record.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
+    entry = storage.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
     assert entry.flags == ["1 damaged corpus pictures skipped"]
     assert "1 damaged corpus pictures skipped" in (tmp_path / "out/mini/LEADERBOARD.md").read_text()
 
@@ -113,10 +113,10 @@ def test_no_network_for_hub_weights_fails_that_cell_with_one_line(bench_run, mon
     done = bench_run("imagenet,random_init", sets=hub)
     assert done.status == 1
     message = "are not in the Hugging Face cache and cannot be downloaded"
-    entry = record.read(tmp_path / "out/mini/voc_cls/imagenet/seed0.json")
+    entry = storage.read(tmp_path / "out/mini/voc_cls/imagenet/seed0.json")
     assert message in entry.error
     assert "\n" not in entry.error
-    assert record.read(tmp_path / "out/mini/voc_cls/random_init/seed0.json").status == "ok"
+    assert storage.read(tmp_path / "out/mini/voc_cls/random_init/seed0.json").status == "ok"
 
 
 def test_an_output_folder_that_cannot_be_written(bench_run, tmp_path):

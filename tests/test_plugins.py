@@ -36,7 +36,7 @@ def test_what_the_source_says_is_what_the_class_says():
 
 
 def test_the_code_digest_sees_code_and_not_comments(tmp_path):
-    from bench.digest import code_digest
+    from bench.runtime.fingerprint import code_digest
 
     path = tmp_path / "m.py"
 

@@ -7,11 +7,13 @@ from typing import ClassVar
 import pytest
 import torch
 
-from bench import plugins, training
+from bench import plugins
 from bench.errors import UserError
-from bench.method import obtain
-from bench.pretext import Pretext
-from bench.training import NonFiniteLossError, rate_factor
+from bench.training import checkpoint, trainer
+from bench.training.method import obtain
+from bench.training.optimizer import rate_factor
+from bench.training.pretext import Pretext
+from bench.training.trainer import NonFiniteLossError
 
 
 def with_recipe(context, method="rotation", **changes):
@@ -29,9 +31,9 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
     made = with_recipe(context, images=320)
     whole = obtain(replace(made, cache=tmp_path / "a"))
     interrupted = replace(made, cache=tmp_path / "b")
-    monkeypatch.setattr(training, "CHECKPOINT_SHARE", 1e9)
-    monkeypatch.setattr(training, "FIRST_CHECKPOINT", 0.0)
-    save, saves = training.Training._save, []
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(trainer, "FIRST_CHECKPOINT", 0.0)
+    save, saves = trainer.Training._save, []
 
     def save_then_stop(run):
         save(run)
@@ -40,7 +42,7 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
             raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(training.Training, "_save", save_then_stop)
+        patch.setattr(trainer.Training, "_save", save_then_stop)
         obtain(interrupted)
     assert saves[-1] == 19
     again = obtain(interrupted)
@@ -123,7 +125,7 @@ def test_a_foreign_checkpoint_is_refused(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(b"\x80\x04junk")
     with pytest.raises(UserError, match=r"x\.pt: not a checkpoint .* delete it and run again"):
-        training.read_checkpoint(path, "key", torch.device("cpu"))
+        checkpoint.read_checkpoint(path, "key", torch.device("cpu"))
     torch.save({"key": "other"}, path)
     with pytest.raises(UserError, match="the checkpoint of another run"):
-        training.read_checkpoint(path, "key", torch.device("cpu"))
+        checkpoint.read_checkpoint(path, "key", torch.device("cpu"))

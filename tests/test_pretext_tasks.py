@@ -7,11 +7,11 @@ import torch
 from support import Says, batch_of, built, seen_by
 from torch.nn import functional as F
 
-from bench import bins
-from bench.encoder import side_mask
-from bench.lab import lab_to_rgb, rgb_to_lab
-from bench.method import obtain
-from bench.views import patches, unit
+from bench.data.color import lab_to_rgb, rgb_to_lab
+from bench.data.transforms import patches, unit
+from bench.encoders.encoder import side_mask
+from bench.training import color_bins
+from bench.training.method import obtain
 
 
 def module(name):
@@ -210,9 +210,9 @@ def test_colorization_is_told_the_colours_of_its_own_picture(context):
     ab = rgb_to_lab(unit(batch))[:, 1:, ::4, ::4]
     logits = torch.randn(4, 313, *ab.shape[2:])
     pretext.head = Says(lambda maps, size: logits)
-    expected = bins.colour_loss(logits, ab, pretext.weights)
+    expected = color_bins.colour_loss(logits, ab, pretext.weights)
     assert torch.allclose(pretext.loss(batch, "encoder"), expected)
-    assert not torch.allclose(bins.colour_loss(logits, ab.flip(0), pretext.weights), expected)
+    assert not torch.allclose(color_bins.colour_loss(logits, ab.flip(0), pretext.weights), expected)
 
 
 def test_each_half_of_the_split_brain_predicts_from_the_others_channels(context):

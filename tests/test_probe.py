@@ -7,7 +7,8 @@ from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from bench import metrics, probe
+from bench.evaluation import linear_svm
+from bench.metrics import average_precision
 
 COSTS = [0.01, 1.0, 100.0]
 SHAPES = [(300, 20), (60, 200), (500, 120)]  # N > D, N < D, and one in between
@@ -18,7 +19,7 @@ def problem(n, d, classes=3, seed=0):
     rng = np.random.default_rng(seed)
     truth = rng.choice([1, -1, 0], p=[0.3, 0.65, 0.05], size=(2 * n, classes)).astype(np.int8)
     raw = rng.normal(size=(2 * n, d)) + 1.0 * (truth == 1) @ rng.normal(size=(classes, d)) + 1
-    features = probe.normalise(torch.from_numpy(np.maximum(raw, 0).astype(np.float32)))
+    features = linear_svm.normalise(torch.from_numpy(np.maximum(raw, 0).astype(np.float32)))
     return features[:n], truth[:n], features[n:]
 
 
@@ -37,7 +38,7 @@ def objective(w, x, y, weight):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_decision_values_are_those_of_scikit_learn(shape):
     train, labels, test = problem(*shape)
-    result = probe.fit(train, labels, test, COSTS, 3)
+    result = linear_svm.fit(train, labels, test, COSTS, 3)
     assert result.unconverged == 0 and result.problems == 3 * len(COSTS) * 4
     assert result.scores.shape == (3, len(COSTS), len(test))
     for c, label in enumerate(labels.T):
@@ -46,13 +47,13 @@ def test_decision_values_are_those_of_scikit_learn(shape):
             expected = svm.decision_function(test.double().numpy())
             scale = np.linalg.norm([*svm.coef_[0], *svm.intercept_])
             # |w - w*| <= ACCURACY |w| and |(x, 1)| = sqrt(2) bound the difference.
-            bound = 1.5 * probe.ACCURACY * scale
+            bound = 1.5 * linear_svm.ACCURACY * scale
             np.testing.assert_allclose(result.scores[c, k], expected, atol=bound, rtol=0)
 
 
 def test_cross_validation_is_scikit_learns():
     train, labels, test = problem(300, 20)
-    result = probe.fit(train, labels, test, COSTS, 3)
+    result = linear_svm.fit(train, labels, test, COSTS, 3)
     x = train.numpy()
     for c, label in enumerate(labels.T):
         y = label == 1
@@ -60,7 +61,7 @@ def test_cross_validation_is_scikit_learns():
             values = []
             for rows, held in StratifiedKFold(3).split(x, y):
                 scores = reference(train[rows], label[rows], cost).decision_function(x[held])
-                values.append(metrics.average_precision(scores, y[held]))
+                values.append(average_precision.average_precision(scores, y[held]))
             assert result.cv[c, k] == pytest.approx(np.mean(values), abs=0.005)
 
 
@@ -71,11 +72,11 @@ def test_the_objective_is_least(shape, cost):
     x = np.hstack([train.double().numpy(), np.ones((len(train), 1))])
     y = np.where(labels[:, 0] == 1, 1.0, -1.0)
     weight = cost * np.where(y > 0, 2.0, 1.0)
-    span = probe._Span(train)
+    span = linear_svm._Span(train)
     theta = torch.zeros(span.z.shape[1], 1, dtype=torch.float64)
     columns = torch.from_numpy(np.stack([y, weight], axis=1))
     decisions = span.z @ theta
-    assert probe._solve(span, columns[:, :1], columns[:, 1:], theta, decisions) == 0
+    assert linear_svm._solve(span, columns[:, :1], columns[:, 1:], theta, decisions) == 0
     ours = objective(span.weights(theta)[:, 0].numpy(), x, y, weight)[0]
     options = {"maxiter": 20_000, "maxfun": 40_000, "ftol": 1e-14, "gtol": 1e-10}
     best = minimize(
@@ -88,41 +89,41 @@ def test_iterative_and_direct_directions_agree(monkeypatch):
     train, labels, test = problem(500, 120)
     scores = []
     for direct_cost in (0, 1e9):  # always direct; never direct
-        monkeypatch.setattr(probe, "DIRECT_COST", direct_cost)
-        scores.append(probe.fit(train, labels, test, COSTS, 2).scores)
+        monkeypatch.setattr(linear_svm, "DIRECT_COST", direct_cost)
+        scores.append(linear_svm.fit(train, labels, test, COSTS, 2).scores)
     assert np.abs(scores[0] - scores[1]).max() < 2e-2 * np.abs(scores[0]).max()
 
 
 def test_the_chosen_cost_has_the_highest_validation_score_and_is_the_smallest_of_equals():
     train, labels, test = problem(200, 20)
-    result = probe.fit(train, labels, test, [100.0, 0.01, 1.0], 3)
+    result = linear_svm.fit(train, labels, test, [100.0, 0.01, 1.0], 3)
     assert (result.cv[range(3), result.chosen] == result.cv.max(axis=1)).all()
     # One feature that separates perfectly: every cost ranks alike.
     line = torch.linspace(-1, 1, 40)[:, None]
     label = np.where(line.numpy() > 0, 1, -1).astype(np.int8)
-    tied = probe.fit(line, label, line, [10.0, 0.1, 1.0], 2)
+    tied = linear_svm.fit(line, label, line, [10.0, 0.1, 1.0], 2)
     assert (tied.cv == 1).all() and tied.chosen.tolist() == [1]
 
 
 def test_costs_in_any_order_give_the_same_columns():
     train, labels, test = problem(100, 10)
-    forward, backward = (probe.fit(train, labels, test, costs, 2) for costs in (COSTS, COSTS[::-1]))
+    forward, backward = (linear_svm.fit(train, labels, test, costs, 2) for costs in (COSTS, COSTS[::-1]))
     np.testing.assert_allclose(forward.scores, backward.scores[:, ::-1], atol=1e-5)
     np.testing.assert_array_equal(forward.cv, backward.cv[:, ::-1])
 
 
 def test_a_class_does_not_depend_on_the_classes_beside_it():
     train, labels, test = problem(200, 20)
-    together = probe.fit(train, labels, test, COSTS, 3)
-    turned = probe.fit(train, labels[:, [2, 0, 1]], test, COSTS, 3)
-    alone = probe.fit(train, labels[:, :1], test, COSTS, 3)
+    together = linear_svm.fit(train, labels, test, COSTS, 3)
+    turned = linear_svm.fit(train, labels[:, [2, 0, 1]], test, COSTS, 3)
+    alone = linear_svm.fit(train, labels[:, :1], test, COSTS, 3)
     np.testing.assert_allclose(turned.scores[[1, 2, 0]], together.scores, atol=1e-4)
     np.testing.assert_allclose(alone.scores, together.scores[:1], atol=1e-4)
 
 
 def test_the_same_inputs_give_the_same_bits():
     train, labels, test = problem(200, 50)
-    one, two = (probe.fit(train, labels, test, COSTS, 3) for _ in range(2))
+    one, two = (linear_svm.fit(train, labels, test, COSTS, 3) for _ in range(2))
     np.testing.assert_array_equal(one.scores, two.scores)
     np.testing.assert_array_equal(one.cv, two.cv)
 
@@ -130,48 +131,48 @@ def test_the_same_inputs_give_the_same_bits():
 def test_difficult_pictures_are_negatives_in_training():
     train, labels, test = problem(100, 10)
     negative = np.where(labels == 0, -1, labels).astype(np.int8)
-    one, two = (probe.fit(train, y, test, COSTS, 2) for y in (labels, negative))
+    one, two = (linear_svm.fit(train, y, test, COSTS, 2) for y in (labels, negative))
     np.testing.assert_array_equal(one.scores, two.scores)
     np.testing.assert_array_equal(one.cv, two.cv)
 
 
 def test_folds_are_stratified_and_leave_the_refit_whole():
     _, labels, _ = problem(90, 2)
-    held = probe._held_out(labels == 1, 3).reshape(90, 3, 4)
+    held = linear_svm._held_out(labels == 1, 3).reshape(90, 3, 4)
     assert (held[:, :, :3].sum(axis=2) == 1).all() and not held[:, :, 3].any()
     positives = (held & (labels == 1)[:, :, None]).sum(axis=0)[:, :3]
     assert (np.ptp(positives, axis=1) <= 1).all()
 
 
 def test_it_cannot_see_test_labels():
-    assert list(inspect.signature(probe.fit).parameters)[:3] == ["train", "labels", "test"]
+    assert list(inspect.signature(linear_svm.fit).parameters)[:3] == ["train", "labels", "test"]
     train, labels, test = problem(100, 10)
-    one, two = (probe.fit(train, labels, other, COSTS, 2) for other in (test, -test))
+    one, two = (linear_svm.fit(train, labels, other, COSTS, 2) for other in (test, -test))
     np.testing.assert_array_equal(one.cv, two.cv)
     np.testing.assert_array_equal(one.chosen, two.chosen)
 
 
 def test_unconverged_problems_are_counted(monkeypatch):
-    monkeypatch.setattr(probe, "NEWTON_STEPS", 0)
-    result = probe.fit(*problem(100, 10), COSTS, 2)
+    monkeypatch.setattr(linear_svm, "NEWTON_STEPS", 0)
+    result = linear_svm.fit(*problem(100, 10), COSTS, 2)
     assert result.unconverged == result.problems == 3 * len(COSTS) * 3
 
 
 def test_progress_adds_up_to_the_problems():
     solved = []
-    result = probe.fit(*problem(100, 10), COSTS, 2, advance=solved.append)
+    result = linear_svm.fit(*problem(100, 10), COSTS, 2, advance=solved.append)
     assert len(solved) == len(COSTS) and sum(solved) == result.problems
 
 
 def test_features_that_are_all_alike_give_a_constant_score():
     _, labels, _ = problem(100, 1)
-    result = probe.fit(torch.zeros(100, 8), labels, torch.zeros(5, 8), COSTS, 2)
+    result = linear_svm.fit(torch.zeros(100, 8), labels, torch.zeros(5, 8), COSTS, 2)
     assert result.unconverged == 0 and np.isfinite(result.scores).all()
     assert (np.ptp(result.scores, axis=2) == 0).all()
 
 
 def test_normalise_gives_rows_of_length_one_and_leaves_zeros():
-    rows = probe.normalise(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    rows = linear_svm.normalise(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0.0, 0.0]]), atol=1e-5, rtol=0)
 
 
@@ -192,4 +193,4 @@ def test_what_cannot_be_solved_is_refused(change, message):
     train, labels, test = problem(100, 10)
     inputs = {"train": train, "labels": labels, "test": test, "costs": COSTS, "folds": 2}
     with pytest.raises(ValueError, match=message):
-        probe.fit(**{**inputs, **change})
+        linear_svm.fit(**{**inputs, **change})

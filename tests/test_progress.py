@@ -1,10 +1,10 @@
 import time
 
-from bench.progress import Reporter
+from bench.runtime.progress import Reporter
 
 
 def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
-    monkeypatch.setattr("bench.progress.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("bench.runtime.progress.PLAIN_SECONDS", 0.0)
     reporter = Reporter()
     reporter.cell = "rotation seed 0: "
     with reporter.stage("pretraining", 100) as bar:

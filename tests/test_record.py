@@ -5,20 +5,22 @@ import json
 import numpy as np
 import pytest
 
-from bench import board, record
 from bench.errors import UserError
+from bench.reporting import leaderboard
+from bench.results import record
+from bench.runtime.files import atomic_write
 
 
 def test_a_record_appears_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
-    record.write(path, b"old")
+    atomic_write(path, b"old")
 
     def crash(descriptor):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(record.os, "fsync", crash)
     with pytest.raises(OSError, match="No space"):
-        record.write(path, b"new")
+        atomic_write(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
 
@@ -34,12 +36,12 @@ def test_a_change_to_any_field_of_a_record_is_noticed(folder):
         if entry[key] != other:
             changed += 1
             with pytest.raises(UserError, match=r"seed0\.json|differ in"):
-                board.load(folder / "made")
+                leaderboard.load(folder / "made")
     assert changed > 20
     entry["suite_settings"]["pretraining"]["crop"] += 1
     path.write_text(json.dumps(entry))
     with pytest.raises(UserError, match=r"rotation/seed0\.json: has no seal, or was changed"):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")
 
 
 def test_any_byte_of_a_record_or_its_predictions_is_noticed(folder):
@@ -52,14 +54,14 @@ def test_any_byte_of_a_record_or_its_predictions_is_noticed(folder):
             spoilt[place] ^= 1 << rng.integers(7)
             path.write_bytes(spoilt)
             try:
-                board.load(folder / "made")
+                leaderboard.load(folder / "made")
             except UserError:
                 continue
             # Not noticed, so it says the same: white space, or another way to write it.
             assert name == "seed0.json"
             assert json.loads(spoilt) == json.loads(content)
         path.write_bytes(content)
-    board.load(folder / "made")
+    leaderboard.load(folder / "made")
 
 
 def test_a_record_whose_seal_was_taken_off_is_refused(folder):
@@ -68,7 +70,7 @@ def test_a_record_whose_seal_was_taken_off_is_refused(folder):
     del entry["seal"]
     path.write_text(json.dumps(entry))
     with pytest.raises(UserError, match=r"seed0\.json: has no seal, or was changed"):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")
 
 
 @pytest.mark.parametrize("change", [{"value": None}, {"encoder": None}, {"suite_settings": {}}])
@@ -76,7 +78,7 @@ def test_an_incomplete_record_is_named(folder, change):
     path = folder / "made/voc_cls/rotation/seed0.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(UserError, match=r"seed0\.json: not a record .*without"):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")
 
 
 def test_changed_predictions_are_refused(folder):
@@ -85,7 +87,7 @@ def test_changed_predictions_are_refused(folder):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"seed0\.npz: is not the file"):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")
 
 
 def test_a_file_that_is_no_record_is_named(folder):
@@ -93,4 +95,4 @@ def test_a_file_that_is_no_record_is_named(folder):
     entry = json.loads(path.read_text())
     path.write_text(json.dumps(entry | {"colour": "red"}))
     with pytest.raises(UserError, match=r"rotation/seed0\.json: not a record \(key 'colour'"):
-        board.load(folder / "made")
+        leaderboard.load(folder / "made")

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import board as boards
-from bench import plugins, suite
+from bench import plugins
+from bench.config import loader, schema
+from bench.reporting import leaderboard
 
 REFERENCE = Path(__file__).parents[1] / "results/reference"
 SUITES = ("mini", "tiny")
@@ -26,7 +27,7 @@ def tables():
     return {
         (name, table.task): {row.method: row for row in table.rows}
         for name in SUITES
-        for table in boards.load(REFERENCE / name).tables
+        for table in leaderboard.load(REFERENCE / name).tables
     }
 
 
@@ -36,14 +37,14 @@ def reference(tables):
 
 
 @pytest.mark.parametrize("name", SUITES)
-@pytest.mark.parametrize("task", suite.TUNED)
+@pytest.mark.parametrize("task", schema.TUNED)
 def test_imagenet_beats_random_init_when_fine_tuned(name, task, tables):
     rows = tables[name, task]
     assert {*rows} == {"imagenet", "random_init", "rotation"}
     assert rows["imagenet"].over_floor.low > 0
     for row in rows.values():
         (found,) = row.records
-        assert found.tuning == suite.load(name).tuning(task)
+        assert found.tuning == loader.load(name).tuning(task)
         assert found.task_code == plugins.code("tasks", task)
 
 
@@ -60,7 +61,7 @@ def test_the_reference_boards_show_that_a_method_learns(name, method, reference)
 # Not of tiny, which takes hours: its records say what code they are of.
 @pytest.mark.parametrize("method", METHODS)
 def test_the_reference_record_of_mini_is_of_the_code_and_suite_as_they_stand(method, reference):
-    settings = suite.load("mini")
+    settings = loader.load("mini")
     (found,) = reference["mini", method].records
     mend = "run `bench run --methods all --tasks voc_cls --out results/reference` and commit"
     assert found.suite_sha256 == settings.sha256, mend

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import reported
 from bench.errors import UserError
+from bench.reporting import literature
 
 SHIPPED = Path(__file__).parents[1] / "results/reported"
 GOOD = {
@@ -34,9 +34,9 @@ def save(folder, *rows, name="made.csv"):
 
 
 def test_what_ships_is_of_the_schema_and_its_page_is_current():
-    found = reported.read_all(SHIPPED)
+    found = literature.read_all(SHIPPED)
     assert {*found} == {"resnet50", "rotnet_voc"}
-    assert not reported.stale(SHIPPED)
+    assert not literature.stale(SHIPPED)
     for name, numbers in found.items():
         assert {"verified", "unverified"} <= {n.status for n in numbers}
         assert (SHIPPED / f"{name}.svg").is_file()
@@ -52,7 +52,7 @@ def test_numbers_stand_on_the_page_as_printed_with_status_and_source(tmp_path):
         doubt | {"value": "52.5", "source": "a README", "note": "of the paper"},
         GOOD | {"method": "Jigsaw", "pretraining": "ImageNet-22k", "value": "60"},
     )
-    page = reported.markdown(reported.read_all(tmp_path))
+    page = literature.markdown(literature.read_all(tmp_path))
     assert "| RotNet | 54.40 [1] |" in page
     assert "| Jigsaw | 53.2? [1] |" in page
     assert "| BiGAN | 52.3! [1], 52.5! [2] |" in page
@@ -76,24 +76,24 @@ def test_numbers_stand_on_the_page_as_printed_with_status_and_source(tmp_path):
 def test_a_bad_row_is_refused(tmp_path, change, message):
     save(tmp_path, GOOD | change)
     with pytest.raises(UserError, match=message):
-        reported.read_all(tmp_path)
+        literature.read_all(tmp_path)
 
 
 def test_bad_files_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no CSV files"):
-        reported.read_all(tmp_path)
+        literature.read_all(tmp_path)
     with pytest.raises(UserError, match="line 3: stands there twice"):
-        reported.read(save(tmp_path, GOOD, GOOD))
+        literature.read(save(tmp_path, GOOD, GOOD))
     with pytest.raises(UserError, match="the first line must be method,task,metric,value"):
-        reported.read(save(tmp_path, GOOD | {"stars": "5"}))
+        literature.read(save(tmp_path, GOOD | {"stars": "5"}))
     path = save(tmp_path, GOOD)
     path.write_text(path.read_text() + "a,b\n")
     with pytest.raises(UserError, match="line 3: has 2 cells, must have 11"):
-        reported.read(path)
+        literature.read(path)
 
 
 def test_the_command_renders_and_sees_a_stale_page(bench, tmp_path):
-    methods = [f"method {n}" for n in range(reported.FEWEST)]
+    methods = [f"method {n}" for n in range(literature.FEWEST)]
     save(tmp_path, *(GOOD | {"method": method} for method in methods))
     assert bench("reported", "--out", tmp_path, "--check").status == 2
     assert bench("reported", "--out", tmp_path).status == 0

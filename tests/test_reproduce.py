@@ -6,7 +6,8 @@ import shutil
 import pytest
 from support import forge
 
-from bench import metrics, record
+from bench.metrics import average_precision
+from bench.results import storage
 
 
 @pytest.fixture
@@ -44,17 +45,17 @@ def test_a_record_is_reproduced_byte_for_byte_and_left_alone(reproduce, place, t
 
 
 def test_what_differs_is_said_and_a_moved_value_is_status_1(reproduce, place):
-    entry = record.read(place)
-    arrays = record.read_predictions(place, entry)
+    entry = storage.read(place)
+    arrays = storage.read_predictions(place, entry)
     arrays["scores"] = arrays["scores"] + 3 * arrays["truth"]
-    value = 100 * metrics.mean_average_precision(arrays["scores"], arrays["truth"])
+    value = 100 * average_precision.mean_average_precision(arrays["scores"], arrays["truth"])
     changes = {
         "value": value,
         "method_code": "9" * 64,
         "data": entry.data | {"voc_test": "8" * 64},
         "environment": entry.environment | {"torch": "1.0.0", "processor": "abacus"},
     }
-    record.save(entry.model_copy(update=changes), place, arrays)
+    storage.save(entry.model_copy(update=changes), place, arrays)
     done = reproduce()
     assert done.status == 1
     lines = [line.split() for line in done.out.splitlines()]

@@ -5,14 +5,14 @@ import json
 from PIL import Image
 from support import SMOKE, board, forge, values
 
-from bench import record
+from bench.results import storage
 
 
 def test_the_main_job_leaves_records_and_a_board(bench_run, tmp_path):
     done = bench_run("random_init,imagenet,rotation,supervised")
     assert done.status == 0, done.err
     folder = tmp_path / "out/mini"
-    found = record.read_all(folder)
+    found = storage.read_all(folder)
     assert [path.parent.name for path in found] == [
         "imagenet",
         "random_init",
@@ -22,7 +22,7 @@ def test_the_main_job_leaves_records_and_a_board(bench_run, tmp_path):
     for path, entry in found.items():
         assert entry.status == "ok"
         assert 0 <= entry.value <= 100
-        arrays = record.read_predictions(path, entry)
+        arrays = storage.read_predictions(path, entry)
         assert arrays["scores"].shape == arrays["truth"].shape
         assert len(arrays["ids"]) == len(arrays["scores"]) == 80
     trained = found[folder / "voc_cls/rotation/seed0.json"]
@@ -71,10 +71,10 @@ def test_a_failed_cell_fails_alone_and_is_run_again(bench_run, tmp_path):
     done = bench_run("rotation,random_init", sets=hot)
     assert done.status == 1
     folder = tmp_path / "out/mini"
-    failed = record.read(folder / "voc_cls/rotation/seed0.json")
+    failed = storage.read(folder / "voc_cls/rotation/seed0.json")
     assert failed.status == "failed"
     assert "the loss is not finite by step" in failed.error
-    assert record.read(folder / "voc_cls/random_init/seed0.json").status == "ok"
+    assert storage.read(folder / "voc_cls/random_init/seed0.json").status == "ok"
     assert "FAILED" in (folder / "LEADERBOARD.md").read_text()
     assert "not finite" in (folder / "LEADERBOARD.md").read_text()
     assert "Traceback" not in done.err
@@ -86,9 +86,9 @@ def test_a_workers_error_is_one_line_without_its_traceback(bench_run, tmp_path, 
     def spoilt(image, recipe):
         raise ValueError("cannot crop this")
 
-    monkeypatch.setattr("bench.pretext.random_crop", spoilt)  # workers are forked with it
+    monkeypatch.setattr("bench.training.pretext.random_crop", spoilt)  # workers are forked with it
     assert bench_run("rotation", cache=tmp_path / "cache").status == 1
-    failed = record.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
+    failed = storage.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
     assert failed.error == "ValueError: cannot crop this"
 
 
@@ -152,14 +152,14 @@ def test_list_names_everything(bench):
 def test_other_pictures_or_versions_are_refused_before_anything_is_computed(bench_run, tmp_path):
     assert bench_run("random_init").status == 0
     path = tmp_path / "out/mini/voc_cls/random_init/seed0.json"
-    entry = record.read(path)
+    entry = storage.read(path)
     for change, message in (
         ({"data": {"voc_test": "0" * 64}}, "was made on other pictures (voc_test)"),
         ({"task_version": 0}, "was scored by version 0 of voc_cls"),
         ({"task_code": "0" * 64}, "was scored by other code of voc_cls"),
         ({"suite_sha256": "0" * 64}, "was made by other settings of suite mini"),
     ):
-        record.save(entry.model_copy(update=change), path)
+        storage.save(entry.model_copy(update=change), path)
         done = bench_run("imagenet")
         assert (done.status, message in done.error) == (2, True)
         assert not list((tmp_path / "out").rglob("imagenet/*"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import scenes
+from bench.data import synthetic_scenes
 
 TRAIN, TEST, CORPUS, SIZE = 120, 120, 40, 64
 
@@ -17,7 +17,7 @@ TRAIN, TEST, CORPUS, SIZE = 120, 120, 40, 64
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("scenes")
-    scenes.render(root, seed=0, size=SIZE, corpus=CORPUS, train=TRAIN, test=TEST, workers=1)
+    synthetic_scenes.render(root, seed=0, size=SIZE, corpus=CORPUS, train=TRAIN, test=TEST, workers=1)
     return root
 
 
@@ -62,7 +62,7 @@ def test_bytes_depend_on_the_seed_and_not_on_the_workers(tmp_path: Path) -> None
     for name, seed, workers in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
         finished: list[int] = []
         folder = tmp_path / name
-        scenes.render(folder, seed=seed, workers=workers, advance=finished.append, **counts)
+        synthetic_scenes.render(folder, seed=seed, workers=workers, advance=finished.append, **counts)
         assert sum(finished) == 70
     one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
@@ -72,7 +72,7 @@ def test_bytes_depend_on_the_seed_and_not_on_the_workers(tmp_path: Path) -> None
 
 
 def test_a_picture_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
-    scenes.render(tmp_path, seed=0, size=SIZE, corpus=12, train=3, test=2, workers=1)
+    synthetic_scenes.render(tmp_path, seed=0, size=SIZE, corpus=12, train=3, test=2, workers=1)
     few, many = contents(tmp_path), contents(root)
     first = "VOCdevkit/VOC2007/JPEGImages"
     assert few[f"{first}/000003.jpg"] == many[f"{first}/000003.jpg"]
@@ -107,14 +107,14 @@ def test_boxes_lie_inside_pictures_of_the_stated_size(voc: Path) -> None:
         for entry in objects(voc, name):
             xmin, ymin, xmax, ymax = box(entry)
             assert 1 <= xmin < xmax <= width and 1 <= ymin < ymax <= height
-            assert field(entry, "name") in scenes.CLASSES and field(entry, "pose")
+            assert field(entry, "name") in synthetic_scenes.CLASSES and field(entry, "pose")
     assert all(max(shape) == SIZE and min(shape) >= 0.75 * SIZE for shape in shapes)
     assert len(shapes) > 10
 
 
 @pytest.mark.parametrize("split", ["trainval", "test"])
 def test_class_lists_agree_with_the_annotations(voc: Path, split: str) -> None:
-    for label in scenes.CLASSES:
+    for label in synthetic_scenes.CLASSES:
         lines = (voc / "ImageSets" / "Main" / f"{label}_{split}.txt").read_text().splitlines()
         assert [line.split()[0] for line in lines] == listed(voc, split)
         for name, value in (line.split() for line in lines):
@@ -137,7 +137,7 @@ def test_truncated_difficult_and_whole_objects_all_occur(voc: Path) -> None:
 
 
 def test_masks_use_the_palette_of_voc_and_known_classes_only(voc: Path) -> None:
-    known = {*range(len(scenes.CLASSES) + 1), 255}
+    known = {*range(len(synthetic_scenes.CLASSES) + 1), 255}
     first = {1: (128, 0, 0), 2: (0, 128, 0), 3: (128, 128, 0), 255: (224, 224, 192)}
     for name in everything(voc):
         mask = Image.open(voc / "SegmentationClass" / f"{name}.png")
@@ -150,13 +150,13 @@ def test_masks_use_the_palette_of_voc_and_known_classes_only(voc: Path) -> None:
 def test_mask_pixels_of_a_class_lie_in_its_boxes(voc: Path) -> None:
     for name in everything(voc):
         mask = read(voc / "SegmentationClass" / f"{name}.png")
-        boxed = np.zeros((len(scenes.CLASSES), *mask.shape), bool)
+        boxed = np.zeros((len(synthetic_scenes.CLASSES), *mask.shape), bool)
         for entry in objects(voc, name):
             xmin, ymin, xmax, ymax = box(entry)
-            boxed[scenes.CLASSES.index(field(entry, "name")), ymin - 1 : ymax, xmin - 1 : xmax] = (
+            boxed[synthetic_scenes.CLASSES.index(field(entry, "name")), ymin - 1 : ymax, xmin - 1 : xmax] = (
                 True
             )
-        for index in range(len(scenes.CLASSES)):
+        for index in range(len(synthetic_scenes.CLASSES)):
             assert not ((mask == index + 1) & ~boxed[index]).any(), name
 
 
@@ -179,7 +179,7 @@ def test_up_is_up(root: Path) -> None:
 
 def test_corpus_is_balanced_and_square(root: Path) -> None:
     folders = sorted((root / "corpus").iterdir())
-    assert [folder.name for folder in folders] == sorted(scenes.CLASSES)
+    assert [folder.name for folder in folders] == sorted(synthetic_scenes.CLASSES)
     counts = [len(list(folder.glob("*.jpg"))) for folder in folders]
     assert sum(counts) == CORPUS and max(counts) - min(counts) <= 1
     sizes = {Image.open(path).size for path in (root / "corpus").rglob("*.jpg")}
@@ -187,7 +187,7 @@ def test_corpus_is_balanced_and_square(root: Path) -> None:
 
 
 def test_mean_colour_does_not_give_the_class_away(tmp_path: Path) -> None:
-    scenes.render(tmp_path, seed=1, size=32, corpus=200, train=0, test=0, workers=1)
+    synthetic_scenes.render(tmp_path, seed=1, size=32, corpus=200, train=0, test=0, workers=1)
     paths = sorted((tmp_path / "corpus").rglob("*.jpg"), key=lambda path: path.stem)
     colours = np.stack([read(path).mean((0, 1)) for path in paths])
     labels = np.array([path.parent.name for path in paths])

@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.encoder import Encoder
-from bench.images import scan
-from bench.masks import Masked
-from bench.segmenter import Segmenter
+from bench.data.image_files import scan
+from bench.data.voc_masks import Masked
+from bench.encoders.encoder import Encoder
+from bench.evaluation.fcn import Segmenter
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from bench.encoder import Encoder
-from bench.stages import dilate_last_stage, split_last_stage
+from bench.encoders.encoder import Encoder
+from bench.encoders.surgery import dilate_last_stage, split_last_stage
 
 BACKBONES = ["tf_efficientnet_lite0", "resnet18"]
 SIGHTS = [("rgb",), ("above", "below")]

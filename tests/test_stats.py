@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from bench import metrics, stats
+from bench.metrics import average_precision
+from bench.statistics import intervals, resampling
 
 
 def problem(seed=0, n=60, classes=3):
@@ -14,17 +15,17 @@ def problem(seed=0, n=60, classes=3):
 
 @pytest.mark.parametrize("images", [50, 51])
 def test_resamples_are_halves_in_pairs_that_share_no_image(images):
-    counts = stats.resamples(images, 21, seed=3)
+    counts = resampling.resamples(images, 21, seed=3)
     assert counts.shape == (21, images) and counts.dtype == np.uint16
     assert (counts.sum(axis=1) == images // 2).all() and counts.max() == 1
     assert (counts[0:20:2] + counts[1:20:2]).max() == 1
-    np.testing.assert_array_equal(counts, stats.resamples(images, 21, seed=3))
-    assert (counts != stats.resamples(images, 21, seed=4)).any()
+    np.testing.assert_array_equal(counts, resampling.resamples(images, 21, seed=3))
+    assert (counts != resampling.resamples(images, 21, seed=4)).any()
 
 
 def test_halves_vary_as_samples_do():
     values = np.random.default_rng(0).normal(size=400)
-    counts = stats.resamples(400, 4000, seed=0)
+    counts = resampling.resamples(400, 4000, seed=0)
     expected = values.std(ddof=1) / np.sqrt(400)
     assert (counts @ values / 200).std() == pytest.approx(expected, rel=0.05)
 
@@ -34,9 +35,9 @@ def test_halves_vary_as_samples_do():
 def test_a_resample_scores_as_the_images_repeated(kind, difficult):
     scores, truth = problem()
     counts = np.random.default_rng(0).integers(0, 3, size=(40, len(scores))).astype(np.uint16)
-    values = stats.bootstrap_map(scores, truth, counts, kind, difficult)
+    values = intervals.bootstrap_map(scores, truth, counts, kind, difficult)
     expected = [
-        metrics.mean_average_precision(
+        average_precision.mean_average_precision(
             np.repeat(scores, copies, axis=0), np.repeat(truth, copies, axis=0), kind, difficult
         )
         for copies in counts
@@ -48,76 +49,76 @@ def test_a_class_absent_from_a_resample_is_left_out_of_its_mean():
     scores = np.array([[2.0, 1.0], [1.0, 2.0], [0.0, 3.0]])
     truth = np.array([[1, 1], [1, -1], [-1, -1]], dtype=np.int8)
     counts = np.array([[0, 1, 2], [1, 1, 1], [0, 0, 3]], dtype=np.uint16)
-    values = stats.bootstrap_map(scores, truth, counts)
+    values = intervals.bootstrap_map(scores, truth, counts)
     np.testing.assert_allclose(values, [1, (1 + 1 / 3) / 2, np.nan])
 
 
 def test_rows_alike_differ_by_exactly_nothing():
     scores, truth = problem()
-    counts = stats.resamples(len(scores), 100, seed=1)
-    one = stats.bootstrap_map(scores, truth, counts)
-    difference = one - stats.bootstrap_map(2 * scores + 1, truth, counts)
-    assert stats.interval(difference, 0) == (0, 0)
-    assert stats.chance_above(difference) == 0.5
+    counts = resampling.resamples(len(scores), 100, seed=1)
+    one = intervals.bootstrap_map(scores, truth, counts)
+    difference = one - intervals.bootstrap_map(2 * scores + 1, truth, counts)
+    assert intervals.interval(difference, 0) == (0, 0)
+    assert intervals.chance_above(difference) == 0.5
 
 
 def test_pairing_narrows_the_interval_of_a_difference():
     scores, truth = problem(n=300)
     other = scores + 0.1 * np.random.default_rng(1).normal(size=scores.shape)
-    counts, fresh = (stats.resamples(len(scores), 400, seed=seed) for seed in (0, 1))
-    one = stats.bootstrap_map(scores, truth, counts)
-    paired = one - stats.bootstrap_map(other, truth, counts)
-    unpaired = one - stats.bootstrap_map(other, truth, fresh)
-    assert np.ptp(stats.interval(paired, 0)) < np.ptp(stats.interval(unpaired, 0)) / 2
+    counts, fresh = (resampling.resamples(len(scores), 400, seed=seed) for seed in (0, 1))
+    one = intervals.bootstrap_map(scores, truth, counts)
+    paired = one - intervals.bootstrap_map(other, truth, counts)
+    unpaired = one - intervals.bootstrap_map(other, truth, fresh)
+    assert np.ptp(intervals.interval(paired, 0)) < np.ptp(intervals.interval(unpaired, 0)) / 2
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     scores, labels = problem(seed=7, n=20_000, classes=1)
-    truth = metrics.mean_average_precision(scores, labels)
+    truth = average_precision.mean_average_precision(scores, labels)
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(100):
         rows = rng.integers(len(labels), size=300)
-        counts = stats.resamples(300, 200, seed=trial)
-        samples = stats.bootstrap_map(scores[rows], labels[rows], counts)
-        value = metrics.mean_average_precision(scores[rows], labels[rows])
-        low, high = stats.interval(samples, value)
+        counts = resampling.resamples(300, 200, seed=trial)
+        samples = intervals.bootstrap_map(scores[rows], labels[rows], counts)
+        value = average_precision.mean_average_precision(scores[rows], labels[rows])
+        low, high = intervals.interval(samples, value)
         covered += low <= truth <= high
     assert 85 <= covered <= 100
 
 
 def test_interval_is_the_percentiles_of_what_is_finite_moved_onto_the_value():
     samples = [*range(101), np.nan]
-    assert stats.interval(samples, 50, level=0.9) == pytest.approx((5, 95))
-    assert stats.interval(samples, 40, level=0.9) == pytest.approx((-5, 85))
+    assert intervals.interval(samples, 50, level=0.9) == pytest.approx((5, 95))
+    assert intervals.interval(samples, 40, level=0.9) == pytest.approx((-5, 85))
 
 
 def test_one_seed_leaves_the_images_alone():
     drawn = np.random.default_rng(0).normal(size=(1, 500))
-    samples = stats.over_seeds([40.0], drawn, seed=0)
+    samples = intervals.over_seeds([40.0], drawn, seed=0)
     assert samples.mean() == pytest.approx(40)
     np.testing.assert_allclose(samples - samples.mean(), drawn[0] - drawn[0].mean())
 
 
 def test_seeds_alone_give_the_interval_of_students_t():
     values = np.array([40.0, 41.0, 43.5])
-    samples = stats.over_seeds(values, np.repeat(values[:, None], 4000, axis=1), seed=0)
+    samples = intervals.over_seeds(values, np.repeat(values[:, None], 4000, axis=1), seed=0)
     expected = reference.t.interval(0.95, 2, values.mean(), reference.sem(values))
-    assert stats.interval(samples, values.mean()) == pytest.approx(expected, rel=0.01)
+    assert intervals.interval(samples, values.mean()) == pytest.approx(expected, rel=0.01)
 
 
 def test_what_the_images_do_to_single_seeds_does_not_count_twice():
     """Here they do nothing else: the spread of the seeds holds all of it."""
     rng = np.random.default_rng(0)
     values, own = np.array([39.0, 40.0, 41.0]), rng.normal(0, 5, size=(3, 20_000))
-    samples = stats.over_seeds(values, values[:, None] + own, seed=0)
+    samples = intervals.over_seeds(values, values[:, None] + own, seed=0)
     expected = reference.t.interval(0.95, 2, 40, reference.sem(values))
-    assert stats.interval(samples, 40) == pytest.approx(expected, rel=0.02)
+    assert intervals.interval(samples, 40) == pytest.approx(expected, rel=0.02)
 
 
 def test_seeds_that_agree_leave_the_images():
     shared = np.random.default_rng(0).normal(0, 2, size=5000)
-    samples = stats.over_seeds([40.0, 40.0], np.stack([40 + shared] * 2), seed=0)
+    samples = intervals.over_seeds([40.0, 40.0], np.stack([40 + shared] * 2), seed=0)
     np.testing.assert_allclose(samples, 40 + shared - shared.mean())
 
 
@@ -131,8 +132,8 @@ def test_intervals_over_seeds_hold_what_is_true(count, spread):
         images, own = rng.normal(), 0.7 * rng.normal(size=count)
         drawn = rng.normal(size=600) + 0.7 * rng.normal(size=(count, 600))
         values = 40 + truth + images + own
-        samples = stats.over_seeds(values, values[:, None] + drawn, [number])
-        low, high = stats.interval(samples, values.mean())
+        samples = intervals.over_seeds(values, values[:, None] + drawn, [number])
+        low, high = intervals.interval(samples, values.mean())
         held.append(low <= 40 <= high)
     assert 0.92 <= np.mean(held) <= 0.999
 
@@ -140,7 +141,7 @@ def test_intervals_over_seeds_hold_what_is_true(count, spread):
 def test_images_and_seeds_add_up():
     rng = np.random.default_rng(0)
     values, shared = np.array([36.0, 40.0, 41.0, 44.0]), rng.normal(0, 2, size=5000)
-    samples = stats.over_seeds(values, values[:, None] + shared, seed=0)
+    samples = intervals.over_seeds(values, values[:, None] + shared, seed=0)
     spread = np.sqrt(2**2 + values.var(ddof=1) / 4 * 3)  # t with 3 degrees: variance 3
     assert samples.mean() == pytest.approx(40.25)
     assert samples.std() == pytest.approx(spread, rel=0.1)
@@ -149,7 +150,7 @@ def test_images_and_seeds_add_up():
 def test_seeds_of_two_rows_are_independent_and_repeatable():
     values = np.array([30.0, 40.0, 50.0])
     flat = np.repeat(values[:, None], 1000, axis=1)
-    one, again, other = (stats.over_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2]))
+    one, again, other = (intervals.over_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2]))
     np.testing.assert_array_equal(one, again)
     ranks = one.argsort().argsort(), other.argsort().argsort()
     assert abs(np.corrcoef(*ranks)[0, 1]) < 0.15
@@ -158,29 +159,29 @@ def test_seeds_of_two_rows_are_independent_and_repeatable():
 def test_a_ratio_has_no_interval_where_its_denominator_may_be_nothing():
     rng = np.random.default_rng(0)
     part, noise = np.full(1000, 2.0), rng.normal(size=1000)
-    assert stats.ratio_interval(part, 1 + noise) is None
-    assert stats.ratio_interval(part, -9 + noise) is None
-    assert stats.ratio_interval(part, np.full(1000, 8.0)) == (0.25, 0.25)
+    assert intervals.ratio_interval(part, 1 + noise) is None
+    assert intervals.ratio_interval(part, -9 + noise) is None
+    assert intervals.ratio_interval(part, np.full(1000, 8.0)) == (0.25, 0.25)
     whole = 10 + noise
-    low, high = stats.ratio_interval(3 * whole, whole)
+    low, high = intervals.ratio_interval(3 * whole, whole)
     assert (low, high) == pytest.approx((3, 3))
-    low, high = stats.ratio_interval(part, whole)
+    low, high = intervals.ratio_interval(part, whole)
     assert low < 0.2 < high
     assert (low, high) == pytest.approx((2 / 11.96, 2 / 8.04), rel=0.05)
 
 
 def test_a_chance_is_a_share_ties_by_half():
-    assert stats.chance_above([1.0, 2.0, 0.0, -1.0, np.nan]) == 0.625
-    assert stats.chance_above([1.0, 2.0]) == 1
+    assert intervals.chance_above([1.0, 2.0, 0.0, -1.0, np.nan]) == 0.625
+    assert intervals.chance_above([1.0, 2.0]) == 1
 
 
 def test_mistakes_are_named():
     scores, truth = problem(n=5)
     with pytest.raises(ValueError, match=r"counts \(2, 4\) must be \(B, 5\)"):
-        stats.bootstrap_map(scores, truth, np.ones((2, 4), dtype=np.uint16))
+        intervals.bootstrap_map(scores, truth, np.ones((2, 4), dtype=np.uint16))
     with pytest.raises(ValueError, match="3 resamples of 1 images"):
-        stats.resamples(1, 3, seed=0)
+        resampling.resamples(1, 3, seed=0)
     with pytest.raises(ValueError, match="of 0 finite samples"):
-        stats.interval([np.nan], 0)
+        intervals.interval([np.nan], 0)
     with pytest.raises(ValueError, match=r"cannot take a 95 interval"):
-        stats.interval([1.0], 1, level=95)
+        intervals.interval([1.0], 1, level=95)

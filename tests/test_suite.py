@@ -1,40 +1,40 @@
 import pytest
 
-from bench import suite
+from bench.config import loader, schema
 from bench.errors import UserError
 
 
-@pytest.mark.parametrize("name", suite.names())
+@pytest.mark.parametrize("name", loader.names())
 def test_every_shipped_suite_loads(name):
-    found = suite.load(name)
+    found = loader.load(name)
     assert found.name == name
     assert found.summary
 
 
 def test_three_suites_ship():
-    assert suite.names() == ["mini", "tiny", "voc"]
+    assert loader.names() == ["mini", "tiny", "voc"]
 
 
 def test_an_override_changes_the_hash_and_the_value():
-    plain, other = suite.load("mini"), suite.load("mini", ["pretraining.crop=32"])
+    plain, other = loader.load("mini"), loader.load("mini", ["pretraining.crop=32"])
     assert other.pretraining.crop == 32
     assert plain.sha256 != other.sha256
-    assert suite.load("mini", [f"pretraining.crop={plain.pretraining.crop}"]).sha256 == plain.sha256
+    assert loader.load("mini", [f"pretraining.crop={plain.pretraining.crop}"]).sha256 == plain.sha256
 
 
 def test_the_hash_leaves_out_what_cannot_change_a_number():
-    assert suite.load("mini", ["seeds=4", "summary='x'"]).sha256 == suite.load("mini").sha256
+    assert loader.load("mini", ["seeds=4", "summary='x'"]).sha256 == loader.load("mini").sha256
 
 
 def test_a_recipe_changes_its_own_method_alone():
-    plain, other = suite.load("mini"), suite.load("mini", ["recipes.rotation.crop=32"])
+    plain, other = loader.load("mini"), loader.load("mini", ["recipes.rotation.crop=32"])
     assert other.sha256 == plain.sha256
     assert other.recipe("rotation") != plain.recipe("rotation")
     assert other.recipe("jigsaw") == plain.recipe("jigsaw")
 
 
 def test_a_method_inherits_what_its_recipe_leaves_out():
-    found = suite.load("voc")
+    found = loader.load("voc")
     assert found.recipe("rotation").batch == 768
     assert found.recipe("rotation").crop == found.pretraining.crop
     assert found.recipe("supervised") == found.pretraining
@@ -62,32 +62,32 @@ def test_a_method_inherits_what_its_recipe_leaves_out():
 )
 def test_a_wrong_key_is_one_line_with_its_name(override, message):
     with pytest.raises(UserError) as error:
-        suite.load("mini", [override])
+        loader.load("mini", [override])
     assert message in str(error.value)
 
 
 def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "my.toml"
-    source = suite.resources.files("bench") / "suites" / "mini.toml"
+    source = schema.resources.files("bench") / "suites" / "mini.toml"
     path.write_text(source.read_text().replace('name = "mini"', 'name = "mine"'))
-    assert suite.load(str(path)).name == "mine"
+    assert loader.load(str(path)).name == "mine"
     path.write_text(source.read_text().replace("folds = 3", ""))
     with pytest.raises(UserError, match=r"my\.toml: key 'probe\.folds' is missing"):
-        suite.load(str(path))
+        loader.load(str(path))
     path.write_text("name = ")
     with pytest.raises(UserError, match=r"my\.toml: not TOML"):
-        suite.load(str(path))
+        loader.load(str(path))
     with pytest.raises(UserError, match="no such suite file"):
-        suite.load(str(tmp_path / "absent.toml"))
+        loader.load(str(tmp_path / "absent.toml"))
 
 
 def test_an_unknown_suite_names_the_near_ones():
     with pytest.raises(UserError, match="unknown suite 'tinny': did you mean tiny"):
-        suite.load("tinny")
+        loader.load("tinny")
 
 
 def test_a_suite_that_is_not_text_is_named(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_bytes(b"name = '\xff'")
     with pytest.raises(UserError, match=r"mine\.toml: is not UTF-8 text"):
-        suite.load(str(path))
+        loader.load(str(path))

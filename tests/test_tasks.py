@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from bench import plugins, suite
-from bench.data import Data, open_data
+from bench import plugins
+from bench.config import loader
+from bench.data.datasets import Data, open_data
 from bench.errors import UserError
-from bench.method import Context, obtain
-from bench.metrics import class_average_precisions, mean_average_precision
-from bench.progress import Reporter
-from bench.rescore import headline
+from bench.metrics.average_precision import class_average_precisions, mean_average_precision
+from bench.metrics.rescore import headline
+from bench.runtime.progress import Reporter
+from bench.training.context import Context
+from bench.training.method import obtain
 
 TASKS = plugins.names("tasks")
 
@@ -124,9 +126,9 @@ def test_a_collapsed_encoder_is_flagged(scored):
 
 def test_the_voc_suite_runs_as_it_stands_on_a_voc07_tree(devkit, cache, tmp_path):
     """ResNet-50 at 224 px on a VOC07 layout; only the class names are the fixture's."""
-    mini = suite.load("mini")
+    mini = loader.load("mini")
     names = "[" + ",".join(f"'{name}'" for name in mini.voc.classes) + "]"
-    voc = suite.load("voc", [f"voc.classes={names}"])
+    voc = loader.load("voc", [f"voc.classes={names}"])
     small = tmp_path / "data/VOCdevkit/VOC2007"
     small.parent.mkdir(parents=True)
     small.symlink_to(devkit / "VOCdevkit/VOC2007")
@@ -141,7 +143,7 @@ def test_the_voc_suite_runs_as_it_stands_on_a_voc07_tree(devkit, cache, tmp_path
 @pytest.mark.skipif("SSL_GAP_DATA_ROOT" not in os.environ, reason="SSL_GAP_DATA_ROOT is not set")
 def test_imagenet_beats_chance_on_real_pictures(cache):
     """The tiny suite's data opens, and its thin classes are left out by name."""
-    tiny = suite.load("tiny", ["voc.size=64", "probe.dimensions=320", "probe.costs=[0.1, 1.0]"])
+    tiny = loader.load("tiny", ["voc.size=64", "probe.dimensions=320", "probe.costs=[0.1, 1.0]"])
     data = open_data(tiny, Path(os.environ["SSL_GAP_DATA_ROOT"]), {"voc"}, cache, Reporter())
     made = Context(tiny, "imagenet", 0, torch.device("cpu"), data, cache, Reporter())
     found = plugins.load("tasks", "voc_cls")().evaluate(obtain(made), made)

@@ -4,12 +4,12 @@ import shutil
 
 import pytest
 
-from bench import suite
+from bench.config import schema
+from bench.data.voc import open_voc
 from bench.errors import UserError
-from bench.progress import Reporter
-from bench.voc import open_voc
+from bench.runtime.progress import Reporter
 
-VOC07 = suite.Voc(
+VOC07 = schema.Voc(
     folder="VOCdevkit/VOC2007",
     train="trainval",
     test="test",

@@ -1,0 +1,56 @@
+"""`bench run`, from top to bottom. Imports torch only when there is something to compute."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench.commands import plan
+from bench.commands.request import Cell, Request
+from bench.errors import UserError
+from bench.reporting import leaderboard, publish
+from bench.runtime import distributed
+from bench.runtime.progress import Reporter
+
+
+def run(request: Request, reporter: Reporter) -> leaderboard.Board:
+    """Plan the cells, compute those not recorded yet, render the board.
+
+    Raises:
+        UserError: the request, its data or its output folder cannot be used.
+    """
+    cells = plan.cells(request)
+    folder = request.out / request.suite.name
+    _check_writable(folder)
+    todo = [cell for cell in cells if not plan.is_recorded(cell, request)]
+    _announce(request, cells, todo, reporter)
+    if todo:
+        plan.check_board(todo, request)
+        from bench.commands.execute import compute
+
+        compute(todo, request, reporter)
+    result = leaderboard.load(folder, request.cache)
+    if distributed.is_main():
+        publish.write(result, folder)
+    reporter.say(f"board: {folder / 'LEADERBOARD.md'}")
+    return result
+
+
+def _announce(
+    request: Request, cells: Sequence[Cell], todo: Sequence[Cell], reporter: Reporter
+) -> None:
+    suite = request.suite
+    done = len(cells) - len(todo)
+    reporter.say(f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}")
+    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    reporter.say(f"{count}, {done} recorded already, {len(todo)} to run")
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):  # a name of its own: processes try side by side
+            pass
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from None

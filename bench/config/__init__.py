@@ -1,0 +1,1 @@
+"""What an experiment is: suites, their schema and how they are read."""

@@ -1,0 +1,1 @@
+"""Images in: datasets opened, checked, decoded and transformed."""

@@ -1,0 +1,1 @@
+"""What every method hands to every task."""

@@ -1,0 +1,241 @@
+"""torchvision's Faster R-CNN on any encoder, as a network to fine-tune.
+
+Two protocols. "fpn": a feature pyramid over the stages of stride 4 and more, two linear layers as
+the head. "c4": proposals from the map of stride 16, the last stage and one more normalisation as
+the head (He et al. 2020, MoCo, appendix A: batch statistics trained everywhere, and shared by all
+processes). The encoder owns its normalisation: the detector adds none.
+
+Inside, boxes are (x1, y1, x2, y2) in continuous pixels from 0, so that VOC's inclusive (1, 1, 1, 1)
+is (0, 0, 1, 1).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
+from torchvision.transforms.v2 import functional as transforms
+
+from bench.config.schema import Detection
+from bench.data.voc import Thing
+from bench.encoders.encoder import Encoder
+from bench.encoders.surgery import split_last_stage
+from bench.training.finetuning import Tuned
+
+MOST_OBJECTS = 64  # of one training picture; VOC 2007 and 2012 hold 56 at most
+RATIOS = (0.5, 1.0, 2.0)  # of anchors, height / width (Ren et al. 2015, section 3.1.1)
+ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, section 4.1)
+C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
+KEPT = 100  # detections of a picture, as COCO counts them
+LEAST_SCORE = 0.05  # of a detection, both protocols' (detectron2's TEST.SCORE_THRESH_TEST)
+
+
+Found = dict[str, Tensor]  # `boxes` (n, 4), `labels` (n,), and of detections `scores` (n,)
+
+
+class Detector(Tuned):
+    """Faster R-CNN to fine-tune.
+
+    Args:
+        encoder: becomes part of the network.
+        settings: of the task.
+        things: the objects of every picture of the training list.
+        classes: their names, in order.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        settings: Detection,
+        things: Sequence[Sequence[Thing]],
+        classes: Sequence[str],
+    ) -> None:
+        super().__init__(encoder, settings.frozen)
+        self.settings, self.things = settings, things
+        stride = encoder.strides[-1]  # torchvision places anchors by whole strides
+        self.side = -(-settings.size // stride) * stride
+        self.indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
+        build = _pyramid if settings.protocol == "fpn" else _c4
+        self.network: FasterRCNN = build(encoder, settings, len(classes) + 1)
+        self.network.transform = _Whole()
+        heads = self.network.roi_heads
+        heads.subsample = _as_many(heads.subsample, settings.regions)
+        self.encoder = self.network.backbone.encoder
+
+    def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
+        """A picture, maybe mirrored, in a square, and what is in it.
+
+        Returns:
+            uint8 (3, side, side), side being the suite's size in whole strides; and float
+            (MOST_OBJECTS, 5): class and box, class 0 for none.
+        """
+        low, high = self.settings.scale
+        share = low + (high - low) * float(torch.rand(()))
+        picture, factor = fit(image, self.side, self.settings.size * share)
+        found = torch.zeros(MOST_OBJECTS, 5)
+        easy = [thing for thing in self.things[label] if not thing.difficult][:MOST_OBJECTS]
+        for k, thing in enumerate(easy):
+            found[k, 0] = self.indices[thing.name]
+            found[k, 1:] = (torch.tensor(thing.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])) * factor
+        if torch.rand(()) < 0.5:
+            width = round(image.shape[-1] * factor)
+            picture[..., :width] = picture[..., :width].flip(-1)
+            found[:, [1, 3]] = width - found[:, [3, 1]]
+        return picture, found
+
+    def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
+        """Sum of the four losses of Ren et al. 2015: two of the proposals, two of the head."""
+        pictures, found = batch
+        targets = []
+        for lines in found:
+            lines = lines[lines[:, 0] > 0]
+            wide = (lines[:, 3:] > lines[:, 1:3]).all(1)  # scaled to nothing
+            targets.append({"labels": lines[wide, 0].long(), "boxes": lines[wide, 1:]})
+        losses: dict[str, Tensor] = self.network(pictures.float() / 255, targets)
+        return torch.stack(list(losses.values())).sum()
+
+    def detect(self, image: Tensor) -> Found:
+        """What a picture, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
+        picture, factor = fit(image, self.side, self.settings.size)
+        with torch.inference_mode():
+            (found,) = self.network((picture[None].float() / 255).to(self.encoder.mean.device))
+        limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=found["boxes"].device)
+        inside = (found["boxes"][:, :2] / factor < limit[:2]).all(1)  # not in the black strip
+        found = {name: values[inside] for name, values in found.items()}
+        boxes = (found["boxes"] / factor).clamp(min=0).minimum(limit)
+        boxes += boxes.new_tensor([1.0, 1.0, 0.0, 0.0])
+        boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2])  # thinner than a pixel
+        return {"boxes": boxes, "labels": found["labels"] - 1, "scores": found["scores"]}
+
+
+def fit(image: Tensor, side: int, longest: float) -> tuple[Tensor, float]:
+    """A picture in the upper left of a square, its longest side so many pixels, black elsewhere.
+
+    Returns:
+        uint8 (3, side, side), and the factor that picture and boxes were scaled by.
+    """
+    height, width = image.shape[-2:]
+    factor = longest / max(height, width)
+    small = transforms.resize(
+        image, [max(1, round(height * factor)), max(1, round(width * factor))], antialias=True
+    )
+    whole = F.pad(small, (0, side - small.shape[-1], 0, side - small.shape[-2]))
+    return whole, factor
+
+
+def _as_many(
+    sample: Callable[[list[Tensor]], list[Tensor]], regions: int
+) -> Callable[[list[Tensor]], list[Tensor]]:
+    """Sampled regions of each picture, repeated in turn where there are fewer than asked for.
+
+    So that every process has as many, and means and statistics over all processes are those of one.
+    """
+
+    def sampled(labels: list[Tensor]) -> list[Tensor]:
+        turn = torch.arange(regions, device=labels[0].device)
+        return [k[turn % len(k)] if len(k) else k for k in sample(labels)]
+
+    return sampled
+
+
+class _Whole(nn.Module):
+    """Pictures that are all of the network's size already, in place of torchvision's transform."""
+
+    def forward(
+        self, pictures: Tensor, targets: list[Found] | None = None
+    ) -> tuple[ImageList, list[Found] | None]:
+        height, width = pictures.shape[-2:]
+        return ImageList(pictures, [(height, width)] * len(pictures)), targets
+
+    def postprocess(self, found: list[Found], sizes: Any, originals: Any) -> list[Found]:
+        return found
+
+
+class _Pyramid(nn.Module):
+    """An encoder and a feature pyramid, with the attributes that torchvision asks for."""
+
+    def __init__(self, encoder: Encoder, channels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.used = [k for k, stride in enumerate(encoder.strides) if stride >= 4]
+        widths = [encoder.channels[k] for k in self.used]
+        self.pyramid = FeaturePyramidNetwork(widths, channels, norm_layer=nn.BatchNorm2d)
+        self.out_channels = channels
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        maps = self.encoder(pictures)
+        levels: dict[str, Tensor] = self.pyramid(OrderedDict((str(k), maps[k]) for k in self.used))
+        return levels
+
+
+def _pyramid(encoder: Encoder, settings: Detection, classes: int) -> FasterRCNN:
+    body = _Pyramid(encoder, settings.channels)
+    sizes = tuple((ANCHOR * encoder.strides[k],) for k in body.used)
+    return FasterRCNN(
+        body,
+        rpn_anchor_generator=AnchorGenerator(sizes, (RATIOS,) * len(sizes)),
+        box_roi_pool=MultiScaleRoIAlign([str(k) for k in body.used], 7, 2),
+        box_head=TwoMLPHead(settings.channels * 49, settings.hidden),
+        box_predictor=FastRCNNPredictor(settings.hidden, classes),
+        **_shared(settings, 2, 2),
+    )
+
+
+class _Trunk(nn.Module):
+    """The stages of an encoder up to stride 16, with the attribute that torchvision asks for."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.out_channels = encoder.channels[-1]
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        last: Tensor = self.encoder(pictures)[-1]
+        return last
+
+
+class _Head(nn.Module):
+    """The last stage on regions, normalised, averaged over places."""
+
+    def __init__(self, stage: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.stage, self.norm = stage, nn.BatchNorm2d(channels)
+
+    def forward(self, regions: Tensor) -> Tensor:
+        averaged: Tensor = self.norm(self.stage(regions)).mean((2, 3))
+        return averaged
+
+
+def _c4(encoder: Encoder, settings: Detection, classes: int) -> FasterRCNN:
+    trunk, tail = split_last_stage(encoder)
+    tail.requires_grad_(True)  # part of the head: trained on a frozen trunk too (Goyal et al. 2019)
+    return FasterRCNN(
+        _Trunk(trunk),
+        rpn_anchor_generator=AnchorGenerator((C4_ANCHORS,), (RATIOS,)),
+        box_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
+        box_head=_Head(tail, tail.channels),
+        box_predictor=FastRCNNPredictor(tail.channels, classes),
+        **_shared(settings, 12, 6),
+    )
+
+
+def _shared(settings: Detection, train: int, test: int) -> dict[str, float]:
+    """How many boxes count; before suppression as many times what is kept, as detectron2 does."""
+    return {
+        "rpn_pre_nms_top_n_train": train * settings.proposals,
+        "rpn_pre_nms_top_n_test": test * settings.proposals,
+        "rpn_post_nms_top_n_train": settings.proposals,
+        "rpn_post_nms_top_n_test": settings.proposals,
+        "box_batch_size_per_image": settings.regions,
+        "box_detections_per_img": KEPT,
+        "box_score_thresh": LEAST_SCORE,
+    }

@@ -1,0 +1,1 @@
+"""Evaluators in plain numpy, for anybody's scores, boxes and label maps."""

@@ -1,0 +1,1 @@
+"""What a reader sees: tables, text, figures and pages."""

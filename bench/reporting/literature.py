@@ -1,0 +1,246 @@
+"""Numbers from the literature: their own table and plot, never ranked with measured rows.
+
+`results/reported/*.csv` hold one number a row, as its source prints it, with how far it was
+checked. `bench reported` renders REPORTED.md and a plot for each file. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import UserError
+from bench.runtime.files import atomic_write
+
+Text = Annotated[str, Field(min_length=1)]
+MARKS = {"verified": "", "unverified": "?", "conflicting": "!"}
+PAGE = "REPORTED.md"
+FEWEST = 7  # methods that a column needs to be drawn
+
+
+class Number(BaseModel):
+    """One number that somebody reported."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    method: Text
+    task: Text
+    metric: Text
+    value: Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100(\.0+)?)$")]
+    """Points 0-100, digit by digit as printed."""
+    backbone: Text
+    pretraining: str
+    """The pictures; empty where our notes do not say."""
+    protocol: Text
+    """What distinguishes it from other ways to do the task."""
+    source: Text
+    url: Annotated[str, Field(pattern=r"^https://\S+$")]
+    status: Literal["verified", "unverified", "conflicting"]
+    """Seen in the source, not looked up, or given otherwise elsewhere (a row for each)."""
+    note: str
+
+    @property
+    def column(self) -> tuple[str, str, str]:
+        """Task, protocol and metric: numbers of one column are of the same kind."""
+        return self.task, self.protocol, self.metric
+
+    @property
+    def row(self) -> str:
+        """The method, with its pretraining pictures where they are neither ImageNet nor none."""
+        usual = self.pretraining in ("", "none", "ImageNet")
+        return self.method if usual else f"{self.method} ({self.pretraining})"
+
+
+def read(path: Path) -> list[Number]:
+    """Read one file of reported numbers.
+
+    Raises:
+        UserError: it is not such a file; names the line and the column.
+    """
+    try:
+        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as CSV ({error})") from None
+    names = list(Number.model_fields)
+    if not lines or lines[0] != names:
+        raise UserError(f"{path}: the first line must be {','.join(names)}")
+    numbers: list[Number] = []
+    for line, cells in enumerate(lines[1:], start=2):
+        if len(cells) != len(names):
+            raise UserError(f"{path}, line {line}: has {len(cells)} cells, must have {len(names)}")
+        try:
+            number = Number.model_validate(dict(zip(names, cells, strict=True)))
+        except ValidationError as error:
+            first = error.errors()[0]
+            found = f"'{first['input']}': {first['msg']}"
+            raise UserError(f"{path}, line {line}, column {first['loc'][0]}: {found}") from None
+        if number in numbers:
+            raise UserError(f"{path}, line {line}: stands there twice")
+        numbers.append(number)
+    for number in numbers:
+        rivals = {n.value for n in numbers if (n.row, n.column) == (number.row, number.column)}
+        if number.status == "conflicting" and len(rivals) == 1:
+            what = f"{number.method}, {', '.join(number.column)}"
+            raise UserError(f"{path}: {what} is called conflicting, but has one value; give both")
+    return numbers
+
+
+def read_all(folder: Path) -> dict[str, list[Number]]:
+    """Every file of reported numbers in a folder, by name without suffix.
+
+    Raises:
+        UserError: there are none, or one is not such a file.
+    """
+    found = {path.stem: read(path) for path in sorted(folder.glob("*.csv"))}
+    if not any(found.values()):
+        raise UserError(f"{folder}: holds no CSV files of reported numbers")
+    return found
+
+
+def write(folder: Path) -> None:
+    """Render REPORTED.md and the plots from the CSV files beside them.
+
+    Raises:
+        UserError: a file is not as it should be.
+    """
+    found = read_all(folder)
+    files = {PAGE: markdown(found).encode()}
+    for name, numbers in found.items():
+        files |= plot(name, numbers)
+    for name, content in files.items():
+        atomic_write(folder / name, content)
+
+
+def stale(folder: Path) -> bool:
+    """Whether REPORTED.md does not say what the CSV files say, or it or a plot is missing."""
+    page, found = folder / PAGE, read_all(folder)
+    plots = [folder / f"{name}.svg" for name, numbers in found.items() if any(_drawn(numbers))]
+    if not all(path.is_file() and b"<svg" in path.read_bytes() for path in plots):
+        return True
+    return not page.is_file() or page.read_text(encoding="utf-8") != markdown(found)
+
+
+def markdown(found: Mapping[str, Sequence[Number]]) -> str:
+    """REPORTED.md: a table for each task of each file, in the order of the file."""
+    parts = [HEAD, *(_section(name, numbers) for name, numbers in found.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str, numbers: Sequence[Number]) -> str:
+    sources = list(dict.fromkeys((n.source, n.url) for n in numbers))
+    places = {source: place for place, source in enumerate(sources, start=1)}
+    backbones = ", ".join(dict.fromkeys(n.backbone for n in numbers))
+    looked_up = sum(n.status == "verified" for n in numbers)
+    lines = [f"## [{name}.csv]({name}.csv): {backbones}"]
+    lines += ["", f"{looked_up} of {len(numbers)} numbers were looked up in their source."]
+    for task in dict.fromkeys(n.task for n in numbers):
+        mine = [n for n in numbers if n.task == task]
+        columns = list(dict.fromkeys(n.column for n in mine))
+        cells: dict[tuple[str, Any], list[str]] = defaultdict(list)
+        for n in mine:
+            text = f"{n.value}{MARKS[n.status]} [{places[n.source, n.url]}]"
+            cells[n.row, n.column].append(text)
+        heads = [f"{protocol} ({metric})" for _, protocol, metric in columns]
+        lines += ["", f"### {task}", "", f"| method | {' | '.join(heads)} |"]
+        lines.append(f"| --- |{' ---: |' * len(columns)}")
+        for row in dict.fromkeys(n.row for n in mine):
+            texts = [", ".join(cells.get((row, column), ["-"])) for column in columns]
+            lines.append(f"| {row} | {' | '.join(texts)} |")
+    if any(_drawn(numbers)):
+        lines += ["", f"![reported numbers]({name}.svg)", ""]
+        lines += ["A dot for each number, a panel for each protocol; their axes differ."]
+    lines += ["", "Notes:", ""]
+    lines += [
+        f"- {n.row}, {n.task}, {n.protocol} ({n.metric}), {n.value}: {n.note}."
+        for n in numbers
+        if n.note
+    ]
+    lines += ["", "Sources:", ""]
+    lines += [f"- [{place}] [{source}]({url})" for (source, url), place in places.items()]
+    return "\n".join(lines)
+
+
+def _drawn(numbers: Iterable[Number]) -> list[tuple[str, str, str]]:
+    """The columns of a plot: transfer to VOC, with enough methods to show a spread."""
+    methods: dict[tuple[str, str, str], set[str]] = defaultdict(set)
+    for n in numbers:
+        if n.task.startswith("VOC"):
+            methods[n.column].add(n.row)
+    return [column for column, rows in methods.items() if len(rows) >= FEWEST]
+
+
+def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
+    """A panel for each column, a dot for each number: file name -> content, SVG and PNG."""
+    from matplotlib import pyplot as plt
+
+    from bench.reporting.plots import BLUE, ORANGE, STYLE
+
+    columns = _drawn(numbers)
+    if not columns:
+        return {}
+    looks: dict[str, dict[str, Any]] = {
+        "verified": {"marker": "o", "mfc": BLUE, "mec": BLUE, "label": "seen in its source"},
+        "unverified": {"marker": "o", "mfc": "white", "mec": BLUE, "label": "not looked up"},
+        "conflicting": {"marker": "X", "mfc": ORANGE, "mec": ORANGE, "label": "sources differ"},
+    }
+    rows = list(dict.fromkeys(n.row for n in numbers if n.column in columns))[::-1]
+    across = min(4, len(columns))
+    down = -(-len(columns) // across)
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            down,
+            across,
+            sharey=True,
+            squeeze=False,
+            figsize=(2.6 * across + 1.8, down * (1.0 + 0.24 * len(rows))),
+            layout="constrained",
+        )
+        for place, panel in enumerate(axes.flat):
+            if place >= len(columns):
+                panel.set_visible(False)
+                continue
+            task, protocol, metric = columns[place]
+            for n in numbers:
+                if n.column == columns[place]:
+                    panel.plot(float(n.value), rows.index(n.row), ls="", ms=6, **looks[n.status])
+            panel.set_title(f"{task}\n{protocol}", fontsize=9, loc="left")
+            panel.set_xlabel(f"{metric}, points")
+            panel.set_yticks(range(len(rows)), rows)
+            panel.grid(axis="y", lw=0.3)
+        labels: dict[Any, Any] = {}
+        for panel in axes.flat:
+            for line, label in zip(*panel.get_legend_handles_labels(), strict=True):
+                labels.setdefault(label, line)
+        figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3)
+        figure.suptitle("Reported elsewhere, not measured here: not to be ranked", fontsize=10)
+        files = {}
+        for form, about in {"svg": {"Date": None}, "png": {"Software": None}}.items():
+            buffer = io.BytesIO()
+            figure.savefig(buffer, format=form, metadata=about, dpi=110)
+            files[f"{name}.{form}"] = buffer.getvalue()
+        plt.close(figure)
+    return files
+
+
+HEAD = """# Reported elsewhere
+
+Numbers attributed to papers and repositories, in points. None was measured here. **Those with a
+question mark were not looked up in their source: do not cite them from here.**
+
+**Why they are never ranked with measured rows**: backbone, pretraining pictures and length, tuning
+budget, test crops, metric and the choice of stage differ from ours, and from source to source; each
+of these alone can move a number by more than methods differ. A column holds numbers of one
+protocol; even there rows may come from several sources, in brackets, and differ in what was tuned.
+A paper's name in the head of a column means that paper's protocol. The order of the rows is that of
+the CSV file, not a ranking.
+
+- `54.4` was seen in its source.
+- `54.4?` was not looked up, and may be wrong.
+- `54.4!` is one of several values found for the same thing; all are shown, looked up or not.
+- `[1]` is the source, below each part."""

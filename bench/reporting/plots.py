@@ -1,0 +1,308 @@
+"""The board's pictures, as SVG and PNG; equal rows give equal bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from scipy.optimize import isotonic_regression
+
+from bench.reporting import details
+from bench.reporting.leaderboard import CEILING, FLOOR, Row, Table
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, told apart by colour-blind readers
+# The page gives these colours, wherever they stand in an SVG, its own theme.
+INK, MUTED, RULE, PAPER = "#1c1f23", "#5b626b", "#d9dbde", "#ffffff"
+
+STYLE: dict[Any, Any] = {
+    "svg.hashsalt": "ssl-gap",  # otherwise element names differ from run to run
+    "text.parse_math": False,  # a name may hold a dollar
+    "svg.fonttype": "none",  # text stays text: small files, the reader's fonts and colours
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.facecolor": PAPER,
+    "axes.facecolor": PAPER,
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
+    **dict.fromkeys(("xtick.color", "ytick.color"), INK),
+}
+COLUMNS = 4  # of the panels of stage curves
+LABEL = 0.16  # inches between the lines of text beside a plot
+NUMBERED = 24  # classes up to which a heat map's cells hold numbers
+
+
+def draw(table: Table) -> dict[str, bytes]:
+    """Every plot of a table: file name -> content."""
+    drawings: dict[str, Callable[[Table], dict[str, bytes]]] = {
+        "gap": gap,
+        "stages": stages,
+        "images": images,
+        "time": time,
+        "classes": classes,
+    }
+    files: dict[str, bytes] = {}
+    for plot in details.plots(table):
+        files |= drawings[plot.name](table)
+    return files
+
+
+def gap(table: Table) -> dict[str, bytes]:
+    """Gap to ImageNet of every scored row with its interval, as SVG and PNG.
+
+    Empty without an `imagenet` row.
+    """
+    rows = [row for row in reversed(table.rows) if row.gap and row.value]
+    if not rows:
+        return {}
+    example, tips = table.example, {}
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
+        for place, row in enumerate(rows):
+            assert row.gap is not None
+            value, low, high = row.gap.value, row.gap.low, row.gap.high
+            colour = ORANGE if _is_reference(row) else BLUE
+            tips[f"tip-{place}"] = f"{row.method}: gap {value:.1f} [{low:.1f}, {high:.1f}]"
+            axes.axhline(place, color=RULE, lw=0.6, zorder=0)
+            axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="butt")
+            mark = "D" if _is_reference(row) else "o"
+            axes.plot(value, place, mark, color=colour, ms=5.5, gid=f"tip-{place}")
+            text = f"{value:.1f}" + ("" if row.method == CEILING else f" [{low:.1f}, {high:.1f}]")
+            side: dict[str, Any] = {
+                "xycoords": ("axes fraction", "data"),
+                "va": "center",
+                "fontsize": 8,
+            }
+            axes.annotate(text, (1.01, place), **side)
+            if row.method == FLOOR:
+                axes.axvline(value, color=ORANGE, lw=0.9, ls=":", zorder=1)
+        axes.axvline(0, color=ORANGE, lw=0.9, zorder=1)
+        axes.set_yticks(range(len(rows)), [row.method for row in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_ylim(-0.6, len(rows) - 0.4)
+        axes.set_xlabel(
+            f"gap to {CEILING}: points of {example.metric}, paired 95 % interval (less is better)"
+        )
+        title = f"{_what(table)} (diamonds: not trained here; dotted: {FLOOR})"
+        axes.set_title(title, loc="left", fontsize=9, color=MUTED)
+        return _files(f"gap_{table.task}", figure, tips, ("svg", "png"))
+
+
+def stages(table: Table) -> dict[str, bytes]:
+    """The metric by stage, a panel a method but imagenet, whose curve is dotted in each."""
+    curves = {row.method: curve for row in table.rows if (curve := details.stages(row))}
+    top = curves.pop(CEILING, [])
+    rows = [row for row in table.rows if row.method in curves]
+    lines = -(-len(rows) // COLUMNS)
+    count = max(map(len, curves.values()))
+    each = [
+        [curve[stage] for curve in curves.values() if len(curve) > stage] for stage in range(count)
+    ]
+    spread = [min(values) for values in each], [max(values) for values in each]
+    with plt.rc_context(STYLE):
+        size = (7.5, 1.1 + 1.25 * lines)
+        shared: dict[str, Any] = {"sharex": True, "sharey": True, "squeeze": False}
+        figure, grid = plt.subplots(lines, COLUMNS, figsize=size, layout="constrained", **shared)
+        low, high = min(spread[0]), max(spread[1])
+        room = 0.08 * (high - low) or 1
+        tips = {}
+        for place, (row, axes) in enumerate(zip(rows, grid.flat, strict=False)):
+            axes.fill_between(range(count), *spread, color=RULE, alpha=0.6, lw=0)
+            axes.plot(top, color=MUTED, lw=1, ls=":")
+            axes.plot(curves.get(row.untrained or "", []), color=ORANGE, lw=1.2, ls="--")
+            colour = ORANGE if _is_reference(row) else BLUE
+            own = curves[row.method]
+            axes.plot(own, "o-", color=colour, lw=1.6, ms=2.5, gid=f"tip-{place}")
+            tips[f"tip-{place}"] = f"{row.method}: {', '.join(f'{value:.1f}' for value in own)}"
+            chosen = sorted(details.chosen_stages(row))
+            axes.plot(chosen, [own[s] for s in chosen], "o", ms=7, mfc=PAPER, mec=colour, mew=1.6)
+            axes.set_title(row.method, loc="left", fontsize=8.5)
+            axes.set_ylim(low - room, high + room)
+            axes.set_xticks(range(count))
+            axes.tick_params(labelsize=8, length=2)
+        for axes in grid.flat[len(rows) :]:
+            axes.set_axis_off()
+        for axes in grid.flat[max(0, len(rows) - COLUMNS) : len(rows)]:
+            axes.tick_params(labelbottom=True)
+        figure.legend(
+            handles=_stage_keys(bool(top)),
+            ncols=5,
+            fontsize=8,
+            frameon=False,
+            loc="outside upper center",
+        )
+        figure.supxlabel("stage of the backbone, fine (0) to coarse", fontsize=9)
+        figure.supylabel(f"{table.example.metric}, points ({_what(table)})", fontsize=9)
+        return _files(f"stages_{table.task}", figure, tips)
+
+
+def _stage_keys(top: bool) -> list[Any]:
+    """What the marks of a panel mean."""
+    line = mpl.lines.Line2D
+    ring: dict[str, Any] = {"ls": "", "marker": "o", "mfc": PAPER, "mec": BLUE, "mew": 1.6}
+    return [
+        line([], [], color=BLUE, lw=1.6, label="the method"),
+        line([], [], ms=7, label="stage chosen", **ring),
+        line([], [], color=ORANGE, lw=1.2, ls="--", label="untrained, seeing the same"),
+        *([line([], [], color=MUTED, lw=1, ls=":", label=CEILING)] if top else []),
+        mpl.patches.Patch(color=RULE, alpha=0.6, lw=0, label="the others"),
+    ]
+
+
+def images(table: Table) -> dict[str, bytes]:
+    """The value against the inputs seen in pretraining."""
+    label = "inputs seen in pretraining (logarithmic)"
+    return _against(table, "images", label, details.images_seen, "log")
+
+
+def time(table: Table) -> dict[str, bytes]:
+    """The value against the minutes of pretraining."""
+    return _against(table, "time", "pretraining, minutes", details.minutes, "linear")
+
+
+def _against(
+    table: Table, name: str, label: str, read: Callable[[Row], float | None], scale: str
+) -> dict[str, bytes]:
+    """The value with its interval against a cost, of the rows that have one; names on the right."""
+    rows = [row for row in table.rows if row.value and read(row)]
+    floor = next((row.value for row in table.rows if row.method == FLOOR), None)
+    with plt.rc_context(STYLE):
+        height = max(3.3, 1.0 + 1.15 * LABEL * len(rows))
+        figure, axes = plt.subplots(figsize=(5.6, height), layout="constrained")
+        axes.set_xscale(scale)
+        if floor:
+            axes.axhspan(floor.low, floor.high, color=ORANGE, alpha=0.12, lw=0)
+            axes.axhline(floor.value, color=ORANGE, lw=1, ls="--")
+            at: dict[str, Any] = {
+                "xycoords": ("axes fraction", "data"),
+                "va": "bottom",
+                "fontsize": 8,
+            }
+            axes.annotate(FLOOR, (0.01, floor.value), **at)
+        tips = {}
+        for place, row in enumerate(rows):
+            value, cost = row.value, read(row)
+            assert value and cost
+            axes.plot([cost, cost], [value.low, value.high], color=BLUE, lw=1.2, alpha=0.5)
+            axes.plot(cost, value.value, "o", color=BLUE, ms=5, gid=f"tip-{place}")
+            tips[f"tip-{place}"] = (
+                f"{row.method}: {value.value:.1f} [{value.low:.1f}, {value.high:.1f}] "
+                f"after {cost:,.{0 if scale == 'log' else 1}f}"
+            )
+        axes.margins(x=0.08)
+        if scale == "log":
+            axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter("{x:,.0f}")
+            axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+        else:
+            axes.set_xlim(left=0)
+        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(7, steps=[1, 2, 5, 10]))
+        axes.set_xlabel(label)
+        axes.set_ylabel(f"{table.example.metric}, points, with 95 % interval")
+        _names(axes, [(row.method, read(row) or 0, row.value.value) for row in rows if row.value])
+        _title(figure, table)
+        return _files(f"{name}_{table.task}", figure, tips)
+
+
+def _names(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
+    """Names of points (name, x, y) right of the axes, none over another, a thin line to each."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    step = LABEL / (axes.figure.get_size_inches()[1] - 0.8) * (high - low)
+    ordered = sorted(points, key=lambda point: point[2])
+    apart = step * np.arange(len(ordered))
+    free = isotonic_regression([y for _, _, y in ordered] - apart).x
+    free = np.clip(free, low, high - apart[-1]) if len(apart) else free
+    lead = {"arrowstyle": "-", "color": RULE, "lw": 0.8, "relpos": (0, 0.5)}
+    lead |= {"patchA": None, "shrinkA": 0, "shrinkB": 0}  # searching where to cut lines is slow
+    for (name, x, y), place in zip(ordered, free + apart, strict=True):
+        axes.annotate(
+            name,
+            (x, y),
+            (1.04, place),
+            textcoords=("axes fraction", "data"),
+            va="center",
+            fontsize=8,
+            arrowprops=lead,
+            zorder=0,
+        )
+
+
+def classes(table: Table) -> dict[str, bytes]:
+    """Heat map of imagenet's value less the method's, rows methods and columns classes."""
+    gaps = details.class_gaps(table)
+    names = list(dict.fromkeys(name for own in gaps.values() for name in own))
+    values = np.array([[own.get(name, np.nan) for name in names] for own in gaps.values()])
+    most = float(np.nanmax(np.abs(values))) or 1
+    cell = 0.52 if len(names) <= 10 else 0.38
+    with plt.rc_context(STYLE):
+        size = (2.6 + cell * len(names), 1.5 + 0.27 * len(gaps))
+        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        every = mpl.colormaps["PuOr_r"](np.linspace(0.12, 0.88, 21))  # odd: one shade around 0
+        shades = mpl.colors.ListedColormap(every)
+        mesh = axes.pcolormesh(values, cmap=shades, vmin=-most, vmax=most, edgecolors=PAPER, lw=1)
+        for y, x in np.argwhere(np.isfinite(values)) if len(names) <= NUMBERED else ():
+            # Neither is INK or PAPER: a cell's colour is the same in every theme.
+            colour = "#fefefe" if _luminance(shades(mesh.norm(values[y, x]))) < 0.18 else "#010101"
+            at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
+            axes.text(x + 0.5, y + 0.5, f"{values[y, x]:.0f}", **at)
+        axes.invert_yaxis()
+        axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=45, ha="left", fontsize=8)
+        axes.set_yticks(np.arange(len(gaps)) + 0.5, list(gaps), fontsize=8)
+        axes.xaxis.tick_top()
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        bar = figure.colorbar(mesh, ax=axes, fraction=0.04, pad=0.02, aspect=30)
+        bar.set_label(f"points below {CEILING}", fontsize=8)
+        bar.ax.tick_params(labelsize=8)
+        bar.outline.set_visible(False)
+        _title(figure, table)
+        return _files(f"classes_{table.task}", figure, {})
+
+
+def _what(table: Table) -> str:
+    return f"{table.task}, suite {table.example.suite}"
+
+
+def _title(figure: Any, table: Table) -> None:
+    figure.suptitle(_what(table), x=0.01, ha="left", fontsize=9, color=MUTED)
+
+
+def _luminance(colour: Any) -> float:
+    """Relative luminance of sRGB in 0..1 (WCAG 2.2); at 0.18 black and white contrast alike."""
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def _is_reference(row: Row) -> bool:
+    return row.method == CEILING or row.method.startswith(FLOOR)
+
+
+def _files(
+    name: str, figure: Any, tips: Mapping[str, str], forms: Sequence[str] = ("svg",)
+) -> dict[str, bytes]:
+    """The figure's files; in SVG, artists whose gid is in `tips` say so when pointed at."""
+    about: dict[str, Any] = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
+    files = {}
+    for form in forms:
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=form, metadata=about[form], dpi=150)
+        figure.set_layout_engine("none")  # it is laid out now
+        content = buffer.getvalue()
+        if form == "svg":
+            text = content.decode()
+            for gid, tip in tips.items():
+                start = f'<g id="{gid}">'
+                text = text.replace(start, f"{start}<title>{escape(tip)}</title>", 1)
+            content = text.encode()
+        files[f"{name}.{form}"] = content
+    plt.close(figure)
+    return files

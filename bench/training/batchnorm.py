@@ -1,0 +1,67 @@
+"""Batch statistics over all processes of a run, on any device."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import Tensor, nn
+
+from bench.runtime import distributed
+
+
+def synchronise(network: nn.Module) -> None:
+    """Make every batch norm of a network train on the statistics of all processes, in place.
+
+    torch's own SyncBatchNorm does the same on GPUs alone, and knows none of timm's norms that hold
+    their activation. With one process nothing changes.
+    """
+    if distributed.count() > 1:
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                # One module's own forward, not its class's: mypy allows no method to be assigned.
+                module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
+
+
+def _forward(norm: Any, x: Tensor) -> Tensor:
+    """Batch norm over the batches of all processes; gradients flow through their statistics."""
+    if not norm.training:
+        plain: Tensor = type(norm).forward(norm, x)
+        return plain
+    shape = (1, -1, 1, 1)
+    values = x.float()
+    count = distributed.count() * x.numel() / x.shape[1]  # every process has as many
+    mean = _Sum.apply(values.sum((0, 2, 3))) / count
+    centred = values - mean.view(shape)
+    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        share = norm.momentum
+        unbiased = variance * count / (count - 1)
+        norm.running_mean.lerp_(mean.to(norm.running_mean), share)
+        norm.running_var.lerp_(unbiased.to(norm.running_var), share)
+    scaled = centred * (variance + norm.eps).rsqrt().view(shape)
+    if norm.affine:
+        scaled = scaled * norm.weight.view(shape) + norm.bias.view(shape)
+    for part in ("drop", "act"):  # of timm's norms
+        scaled = getattr(norm, part, nn.Identity())(scaled)
+    result: Tensor = scaled.to(x.dtype)
+    return result
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes; what each loses by it is summed likewise."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        total = values.clone()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        torch.distributed.all_reduce(total)
+        return total

@@ -1,0 +1,51 @@
+"""What a method is, and how its encoder is obtained: once, then from the cache."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from bench import plugins
+from bench.encoders.encoder import Encoder, load_encoder
+from bench.runtime import distributed
+from bench.runtime.device import seed_everything
+from bench.training.context import Context
+
+
+class Method(Protocol):
+    """One way to obtain a pretrained encoder. One file in `methods/`.
+
+    Attributes:
+        reference: paper, year, link.
+        reads: the image sets it needs: ("corpus",) or ().
+    """
+
+    reference: ClassVar[str]
+    reads: ClassVar[tuple[str, ...]]
+
+    def pretrain(self, context: Context) -> Encoder:
+        """Obtain the encoder, on any device; deterministic in `context.seed`."""
+        ...
+
+
+
+
+def obtain(context: Context) -> Encoder:
+    """The method's encoder, in evaluation mode: from the cache, or pretrained and cached now.
+
+    One that needs no corpus costs nothing and is made afresh, so that new weights behind an old
+    name are never missed.
+    """
+    method: Method = plugins.load("methods", context.method)()
+    if not method.reads:
+        seed_everything(context.seed)
+        return method.pretrain(context).to(context.device).eval()
+    path = context.cache / "encoders" / f"{context.method}-{context.key[:24]}.safetensors"
+    with distributed.alone(path.with_suffix(".lock")):
+        if not distributed.everywhere(path.exists()):
+            seed_everything(context.seed)
+            made = method.pretrain(context)
+            if distributed.is_main():
+                made.save(path)
+            distributed.wait()
+        encoder = load_encoder(path, context.suite.backbone.name)
+    return encoder.to(context.device).eval()

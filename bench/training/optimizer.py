@@ -1,0 +1,40 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from bench.config.schema import Recipe
+
+
+def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
+    """The share of the learning rate in force at a step, 0-based, of `steps`."""
+    warmup = recipe.warmup * steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if recipe.schedule == "cosine":  # Loshchilov and Hutter 2017, without restarts
+        progress = (step - warmup) / max(1.0, steps - warmup)
+        return float(0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi))))
+    return 0.1 ** sum(step >= milestone * steps for milestone in recipe.milestones)
+
+
+def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
+    """The recipe's optimiser; biases and norms are not decayed."""
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if recipe.optimiser == "sgd":
+        return torch.optim.SGD(
+            groups,
+            recipe.learning_rate,
+            momentum=recipe.betas[0],
+            weight_decay=recipe.weight_decay,
+            nesterov=recipe.betas[0] > 0,
+        )
+    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    return kind(groups, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
