@@ -33,7 +33,7 @@ Kind = Literal["methods", "tasks", "suites"]
 Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
 Cache = Annotated[Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be made again.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where the suite's pictures lie.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Where the suite's images lie.")]
 SuiteName = Annotated[
     str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
 ]
@@ -238,7 +238,7 @@ def audit(
     set_: Overrides = None,
     verbose: Verbose = False,
 ) -> None:
-    """Search the pretraining corpus for near-duplicates of test pictures; the board counts them."""
+    """Search the pretraining corpus for near-duplicates of test images; the board counts them."""
     from bench.results import audit
 
     chosen = loader.load(suite_, set_)
@@ -249,8 +249,8 @@ def audit(
     for name, searched in found.tests.items():
         count = found.contaminated({name})
         typer.echo(
-            f"{name}: {count} of {searched.pictures:,} test pictures have a near-duplicate among "
-            f"{found.corpus.pictures:,} corpus pictures"
+            f"{name}: {count} of {searched.images:,} test images have a near-duplicate among "
+            f"{found.corpus.images:,} corpus images"
         )
     typer.echo(f"{path}; bench board --out {out} counts it")
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 class UserError(Exception):
     """A mistake in the request, the data or the machine's set-up, that the user can mend.
 
-    Its message is one line: what is wrong, where (file, key or picture), and what to do. The
+    Its message is one line: what is wrong, where (file, key or image), and what to do. The
     command line prints it without a traceback and exits with status 2; inside a cell it becomes
     the record's `error`.
     """

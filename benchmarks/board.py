@@ -2,8 +2,8 @@
 
     python benchmarks/board.py [--keep DIR]    # DIR keeps the records, for a closer look
 
-The records are made up, at the sizes of the tiny suite: 1,283 test pictures; 20 classes for
-classification, about 30 detections a picture, confusion matrices of 21 x 21. The time is that of
+The records are made up, at the sizes of the tiny suite: 1,283 test images; 20 classes for
+classification, about 30 detections a image, confusion matrices of 21 x 21. The time is that of
 the command, as a user waits for it. Exit status 1 if the claim below does not hold.
 """
 
@@ -29,27 +29,27 @@ from bench.results.record import EncoderFacts, PretrainingFacts, Record
 METHODS = ("imagenet", "random_init", "supervised", "rotation", "colorization", "split_brain",
            "autoencoder", "bigan", "pix2pix", "cyclegan", "jigsaw", "context_encoder")  # fmt: skip
 TASKS = ("voc_cls", "voc_cls_finetune", "voc_det", "voc_seg")
-SEEDS, PICTURES, CLASSES = 5, 1283, 20
+SEEDS, IMAGES, CLASSES = 5, 1283, 20
 MAX_SECONDS = 10.0
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def classification(quality: float, rng: np.random.Generator) -> Arrays:
-    """Scores of every stage, as `voc_cls` keeps them; 1.5 classes a picture."""
-    truth = np.where(np.random.default_rng(0).random((PICTURES, CLASSES)) < 0.075, 1, -1)
+    """Scores of every stage, as `voc_cls` keeps them; 1.5 classes a image."""
+    truth = np.where(np.random.default_rng(0).random((IMAGES, CLASSES)) < 0.075, 1, -1)
     stages = (quality * truth + rng.normal(size=(5, *truth.shape))).astype(np.float32)
     return {"scores": stages[-1], "stage_scores": stages, "truth": truth.astype(np.int8)}
 
 
 def detection(quality: float, rng: np.random.Generator) -> Arrays:
-    """2.4 objects and 30 detections a picture, a third of them near an object."""
+    """2.4 objects and 30 detections a image, a third of them near an object."""
     fixed = np.random.default_rng(0)
-    objects, total = int(2.4 * PICTURES), 30 * PICTURES
+    objects, total = int(2.4 * IMAGES), 30 * IMAGES
     corner = fixed.integers(1, 60, size=(objects, 2))
     true_box = np.concatenate([corner, corner + fixed.integers(10, 40, size=(objects, 2))], axis=1)
     true_image, true_class = (
-        fixed.integers(PICTURES, size=objects),
+        fixed.integers(IMAGES, size=objects),
         fixed.integers(20, size=objects),
     )
     near = rng.integers(objects, size=total // 3)
@@ -58,7 +58,7 @@ def detection(quality: float, rng: np.random.Generator) -> Arrays:
     box = np.concatenate([true_box[near] + rng.normal(0, 3, size=(len(near), 4)), np.c_[low, high]])
     box[:, 2:] = np.maximum(box[:, 2:], box[:, :2] + 1)
     return {
-        "image": np.r_[true_image[near], rng.integers(PICTURES, size=far)].astype(np.int32),
+        "image": np.r_[true_image[near], rng.integers(IMAGES, size=far)].astype(np.int32),
         "label": np.r_[true_class[near], rng.integers(CLASSES, size=far)].astype(np.int16),
         "score": (rng.random(total) + quality * (np.arange(total) < len(near))).astype(np.float32),
         "box": box.astype(np.float32),
@@ -72,10 +72,10 @@ def detection(quality: float, rng: np.random.Generator) -> Arrays:
 
 
 def segmentation(quality: float, rng: np.random.Generator) -> Arrays:
-    """A confusion matrix of each picture, 128 x 96 pixels of three classes or so."""
-    confusion = rng.poisson(3, size=(PICTURES, 21, 21)) + 0
+    """A confusion matrix of each image, 128 x 96 pixels of three classes or so."""
+    confusion = rng.poisson(3, size=(IMAGES, 21, 21)) + 0
     places = np.arange(21)
-    confusion[:, places, places] += rng.poisson(100 * quality, size=(PICTURES, 21))
+    confusion[:, places, places] += rng.poisson(100 * quality, size=(IMAGES, 21))
     return {"confusion": confusion.astype(np.int32), "counted": places}
 
 
@@ -88,7 +88,7 @@ def make(out: Path) -> None:
             for seed in range(SEEDS):
                 rng = np.random.default_rng([rank, seed])
                 arrays = kinds.get(task, classification)(1.0 - 0.05 * rank, rng)
-                arrays["ids"] = np.arange(PICTURES).astype(str)
+                arrays["ids"] = np.arange(IMAGES).astype(str)
                 save(settings, out, (method, task, seed), arrays)
 
 
@@ -97,7 +97,7 @@ def save(
 ) -> None:
     """One record with its predictions."""
     method, task, seed = cell
-    once = np.ones((1, PICTURES), dtype=np.uint16)
+    once = np.ones((1, IMAGES), dtype=np.uint16)
     about = plugins.describe("tasks", task).constants
     found = Record(
         suite=settings.name,
@@ -115,7 +115,7 @@ def save(
         selection={"candidates": 3, "learning_rate": 0.001},
         encoder=EncoderFacts(backbone="made up", weights_sha256="made up", parameters=1),
         pretraining=PretrainingFacts(
-            images_seen=1, seconds=1.0, images_per_second=1.0, monitors={}
+            views_seen=1, seconds=1.0, images_per_second=1.0, monitors={}
         ),
         data={"voc_test": "made up"},
         created=storage.now(),

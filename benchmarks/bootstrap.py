@@ -3,7 +3,7 @@
     python benchmarks/bootstrap.py                # scikit-learn on 5 resamples, its time scaled up
     python benchmarks/bootstrap.py --peer 1000    # on all of them; takes minutes
 
-The work is one paired comparison at the size of VOC07 test: two rows, 4,952 pictures x 20 classes,
+The work is one paired comparison at the size of VOC07 test: two rows, 4,952 images x 20 classes,
 1,000 resamples, the same for both. Kind "step" is scikit-learn's definition. Exit status 1 if a
 claim below does not hold.
 """
@@ -18,7 +18,7 @@ from sklearn.metrics import average_precision_score
 
 from bench.statistics import intervals, resampling
 
-PICTURES, CLASSES, RESAMPLES = 4952, 20, 1000
+IMAGES, CLASSES, RESAMPLES = 4952, 20, 1000
 MAX_SECONDS, MIN_RATIO, MAX_DIFFERENCE = 5.0, 50.0, 1e-9
 
 
@@ -27,7 +27,7 @@ def rows() -> tuple[list[NDArray[np.float32]], NDArray[np.int8]]:
     rng = np.random.default_rng(0)
     frequency = rng.uniform(0.04, 0.09, CLASSES)
     frequency[14] = 0.4  # "person"
-    positive = rng.random((PICTURES, CLASSES)) < frequency
+    positive = rng.random((IMAGES, CLASSES)) < frequency
     shared = rng.normal(size=positive.shape)
     noise = (rng.normal(size=positive.shape) for _ in range(2))
     scores = [(2 * positive + shared + own).astype(np.float32) for own in noise]
@@ -55,7 +55,7 @@ def main() -> int:
     options = parser.parse_args()
     scores, truth = rows()
     start = time.perf_counter()
-    counts = resampling.resamples(PICTURES, RESAMPLES, seed=0)
+    counts = resampling.resamples(IMAGES, RESAMPLES, seed=0)
     ours = [intervals.bootstrap_map(each, truth, counts, "step") for each in scores]
     seconds = time.perf_counter() - start
     start = time.perf_counter()
@@ -66,7 +66,7 @@ def main() -> int:
         for one, two in zip(ours, theirs, strict=True)
     )
     low, high = intervals.interval(ours[0] - ours[1], 0)
-    print(f"work           2 rows x {RESAMPLES:,} resamples of {PICTURES:,} x {CLASSES}")
+    print(f"work           2 rows x {RESAMPLES:,} resamples of {IMAGES:,} x {CLASSES}")
     print(f"ours           {seconds:.2f} s, drawing included (claim: under {MAX_SECONDS:g} s)")
     print(f"scikit-learn   {scaled:.1f} s (measured: {options.peer} resamples, scaled)")
     print(f"ratio          {scaled / seconds:.0f} (claim: at least {MIN_RATIO:g})")

@@ -4,12 +4,12 @@
     python benchmarks/coverage.py --scale 0.1           # a tenth of the experiments
     python benchmarks/coverage.py --draws bootstrap     # with replacement, for comparison
 
-A simulated experiment draws test pictures with their classes and the scores of two methods: Gauss
+A simulated experiment draws test images with their classes and the scores of two methods: Gauss
 noise, moved up by `strength` where the class is shown. The noise is in part the same for both
-methods, as some pictures are hard for all. Then it computes value, gap and intervals by the
+methods, as some images are hard for all. Then it computes value, gap and intervals by the
 functions of the board. With several seeds, each seed of a method has a strength of its own.
 
-The true value is the expected one on lists of as many pictures (the mean over thousands of fresh
+The true value is the expected one on lists of as many images (the mean over thousands of fresh
 lists). Beside it stands the value on an endless list, by quadrature: average precision of few
 positives reads too high, for every row and by any protocol, so that on short lists with many
 classes that one is not what an interval can hold. Exit status 1 if the claim does not hold: all
@@ -45,7 +45,7 @@ Draws = Callable[[int, int, int], NDArray[np.uint16]]
 class Scenario:
     """What is simulated: the lists, the seeds and their spread in strength, how many times."""
 
-    pictures: int
+    images: int
     experiments: int
     resamples: int
     classes: tuple[float, ...] = FEW
@@ -68,17 +68,17 @@ SCENARIOS = (
 )
 
 
-def with_replacement(pictures: int, resamples: int, seed: int) -> NDArray[np.uint16]:
+def with_replacement(images: int, resamples: int, seed: int) -> NDArray[np.uint16]:
     """The bootstrap's draws, for comparison."""
     rng = np.random.default_rng(seed)
-    drawn = rng.integers(pictures, size=(resamples, pictures))
-    return np.array([np.bincount(row, minlength=pictures) for row in drawn], dtype=np.uint16)
+    drawn = rng.integers(images, size=(resamples, images))
+    return np.array([np.bincount(row, minlength=images) for row in drawn], dtype=np.uint16)
 
 
 def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Generator) -> Floats:
     """The mAP of both methods, every seed and every row of counts: (2, S, B)."""
     weights = weights_of(counts)
-    shape = scenario.pictures, len(scenario.classes)
+    shape = scenario.images, len(scenario.classes)
     shown = rng.random(shape) < scenario.classes
     truth = np.where(shown, 1, -1).astype(np.int8)
     shared = np.sqrt(SHARED) * rng.normal(size=shape)
@@ -95,9 +95,9 @@ def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Genera
 
 def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
     """Intervals of both methods' mAP and of the gap, (3, 2), as the board computes them."""
-    rng = np.random.default_rng([scenario.pictures, scenario.seeds, number])
-    once = np.ones((1, scenario.pictures), dtype=np.uint16)
-    counts = np.concatenate([once, draws(scenario.pictures, scenario.resamples, number)])
+    rng = np.random.default_rng([scenario.images, scenario.seeds, number])
+    once = np.ones((1, scenario.images), dtype=np.uint16)
+    counts = np.concatenate([once, draws(scenario.images, scenario.resamples, number)])
     found = values(scenario, counts, rng)
     means = found[..., 0].mean(axis=1)
     one, two = (
@@ -115,8 +115,8 @@ def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
 
 def fresh(scenario: Scenario, number: int) -> Floats:
     """The mAP of both methods on a fresh list, mean over its seeds."""
-    rng = np.random.default_rng([scenario.pictures, scenario.seeds, number, 1])
-    once = np.ones((1, scenario.pictures), dtype=np.uint16)
+    rng = np.random.default_rng([scenario.images, scenario.seeds, number, 1])
+    once = np.ones((1, scenario.images), dtype=np.uint16)
     return values(scenario, once, rng)[..., 0].mean(axis=1)
 
 
@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
     draws = resampling.resamples if options.draws == "halves" else with_replacement
-    headers = ["pictures", "classes", "seeds", "their spread", "experiments"]
+    headers = ["images", "classes", "seeds", "their spread", "experiments"]
     headers += ["mAP 1", "mAP 2", "gap", "endless: mAP 1", "mAP 2", "gap", "width of the gap"]
     print(line(headers), line(["---:"] * len(headers)), sep="\n", flush=True)
     held = True
@@ -166,7 +166,7 @@ def main() -> int:
         for scenario in SCENARIOS:
             start = time.monotonic()
             count = max(20, round(scenario.experiments * options.scale))
-            lists = max(100, round((4000 if scenario.pictures < 1000 else 1500) * options.scale))
+            lists = max(100, round((4000 if scenario.images < 1000 else 1500) * options.scale))
             intervals = np.array(
                 list(pool.map(partial(experiment, scenario, draws), range(count), chunksize=5))
             )
@@ -176,7 +176,7 @@ def main() -> int:
             width = np.median(np.ptp(intervals[:, 2], axis=1))
             mark = " *" if scenario.claimed else ""
             shares = [f"{100 * share:.1f} %" for share in (*found, *beside)]
-            cells = [f"{scenario.pictures:,}{mark}", len(scenario.classes), scenario.seeds]
+            cells = [f"{scenario.images:,}{mark}", len(scenario.classes), scenario.seeds]
             print(
                 line([*cells, f"{scenario.spread:g}", count, *shares, f"{width:.1f}"]), flush=True
             )

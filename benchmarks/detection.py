@@ -2,7 +2,7 @@
 
     python benchmarks/detection.py
 
-5,000 pictures, 20 classes, 100 detections a picture, three objects a picture, half of the
+5,000 images, 20 classes, 100 detections a image, three objects a image, half of the
 detections near an object. Ours is the mean average precision of all classes at one overlap; theirs
 is evaluate and accumulate at that overlap alone. Claim: ours is at least three times as fast.
 """
@@ -18,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from bench.metrics.coco import load
 from bench.metrics.rescore import detection_precisions
 
-PICTURES, CLASSES, DETECTIONS, OBJECTS, CLAIM = 5000, 20, 100, 3, 3.0
+IMAGES, CLASSES, DETECTIONS, OBJECTS, CLAIM = 5000, 20, 100, 3, 3.0
 
 
 def main() -> int:
@@ -55,23 +55,23 @@ def make(rng: np.random.Generator) -> dict[str, np.ndarray]:
         corners = rng.integers(1, 400, (count, 2))
         return np.hstack([corners, corners + rng.integers(20, 100, (count, 2))]).astype(np.float32)
 
-    true = boxes(PICTURES * OBJECTS)
+    true = boxes(IMAGES * OBJECTS)
     labels = rng.integers(0, CLASSES, len(true))
-    image = np.repeat(np.arange(PICTURES), DETECTIONS)
+    image = np.repeat(np.arange(IMAGES), DETECTIONS)
     near = rng.random(len(image)) < 0.5
     target = image * OBJECTS + rng.integers(0, OBJECTS, len(image))
     moved = true[target] + rng.integers(-8, 9, (len(image), 4))
     box = np.where(near[:, None], moved, boxes(len(image)))
     label = np.where(near, labels[target], rng.integers(0, CLASSES, len(image)))
     return {
-        "ids": np.arange(PICTURES).astype(str),
+        "ids": np.arange(IMAGES).astype(str),
         "classes": np.arange(CLASSES).astype(str),
         "counted": np.arange(CLASSES),
         "image": image,
         "label": label,
         "score": rng.random(len(image)).astype(np.float32),
         "box": box,
-        "true_image": np.repeat(np.arange(PICTURES), OBJECTS),
+        "true_image": np.repeat(np.arange(IMAGES), OBJECTS),
         "true_class": labels,
         "true_box": true,
         "true_difficult": rng.random(len(true)) < 0.1,

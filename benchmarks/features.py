@@ -3,7 +3,7 @@
     python benchmarks/features.py
 
 Three rates in one run, in turns, medians of five: the bare backbone's forward pass on resident
-float tensors; extraction (forward, pooling, writing to disk) from pre-decoded pictures, which must
+float tensors; extraction (forward, pooling, writing to disk) from pre-decoded images, which must
 reach 85 % of it; and extraction from JPEG files, which must reach 85 % of what decoding and forward
 allow on the same cores, one after the other: it is bound by decoding, not by the harness. Exit
 status 1 if either falls short.
@@ -24,14 +24,14 @@ from bench.encoders.encoder import Encoder
 from bench.evaluation.features import BATCH, extract, loader
 from bench.runtime.progress import Reporter
 
-PICTURES, ROUNDS, LEAST = 512, 5, 0.85
+IMAGES, ROUNDS, LEAST = 512, 5, 0.85
 
 
 def rate(work) -> float:
-    """Pictures a second."""
+    """ImageFiles a second."""
     started = time.perf_counter()
     work()
-    return PICTURES / (time.perf_counter() - started)
+    return IMAGES / (time.perf_counter() - started)
 
 
 def main() -> int:
@@ -41,12 +41,12 @@ def main() -> int:
     encoder = Encoder(settings.backbone.name).eval()
     quiet = Reporter()
     quiet.console.quiet = True
-    with tempfile.TemporaryDirectory() as name, quiet.stage("", PICTURES) as bar:
+    with tempfile.TemporaryDirectory() as name, quiet.stage("", IMAGES) as bar:
         root = Path(name)
-        synthetic_scenes.render(root, seed=0, size=192, corpus=PICTURES, train=1, test=1)
+        synthetic_scenes.render(root, seed=0, size=192, corpus=IMAGES, train=1, test=1)
         files = sorted(p.relative_to(root).as_posix() for p in root.glob("corpus/*/*.jpg"))
-        pictures = scan(root, files, "stop", lambda _: None)
-        decoded = list(loader(pictures, size))
+        images = scan(root, files, "stop", lambda _: None)
+        decoded = list(loader(images, size))
         resident = [batch.float() / 255 for batch in decoded]
         count = iter(range(10**6))
 
@@ -56,13 +56,13 @@ def main() -> int:
                     encoder.parts[0](batch.to(memory_format=torch.channels_last))
 
         def extracted(batches) -> None:
-            extract(encoder, batches, PICTURES, dimensions, root / f"f{next(count)}", bar)
+            extract(encoder, batches, IMAGES, dimensions, root / f"f{next(count)}", bar)
 
         works = {
             "bare forward": bare,
             "extraction, pre-decoded": lambda: extracted(decoded),
-            "decoding alone": lambda: sum(len(batch) for batch in loader(pictures, size)),
-            "extraction, from files": lambda: extracted(loader(pictures, size)),
+            "decoding alone": lambda: sum(len(batch) for batch in loader(images, size)),
+            "extraction, from files": lambda: extracted(loader(images, size)),
         }
         rates = {name: [] for name in works}
         for _ in range(ROUNDS):

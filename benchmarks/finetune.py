@@ -2,10 +2,10 @@
 
     python benchmarks/finetune.py
 
-Ours reads pictures from files, scales and mirrors them in a loader's worker, seeds, watches for
+Ours reads images from files, scales and mirrors them in a loader's worker, seeds, watches for
 non-finite losses, shows progress and writes checkpoints; the bare loop has its batches in memory
 already. Both train the detector of `mini`, for a hundred steps, a third of a run there; ours with
-its start. Claim: ours makes at least 0.9 times as many pictures a second.
+its start. Claim: ours makes at least 0.9 times as many images a second.
 """
 
 import copy
@@ -20,13 +20,13 @@ from torch.utils.data import default_collate
 from bench.config import loader
 from bench.data.datasets import open_data
 from bench.data.image_files import read
-from bench.data.image_folder import Corpus
+from bench.data.image_folder import LabeledImages
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import Detector
 from bench.runtime.device import seed_everything, select_device
 from bench.runtime.progress import Reporter
 from bench.training.finetuning import Job
-from bench.training.optimizer import make_optimiser
+from bench.training.optimizer import make_optimizer
 from bench.training.trainer import Training
 
 STEPS, WARM, CLAIM = 100, 5, 0.9
@@ -46,7 +46,7 @@ def main() -> int:
         train = data.voc.train
         device = select_device("auto")
         share = STEPS * tuning.batch / tuning.images
-        pictures = Corpus(train.pictures, torch.arange(len(train.ids)).numpy(), ())
+        images = LabeledImages(train.images, torch.arange(len(train.ids)).numpy(), ())
         seed_everything(0)
         first = Detector(
             Encoder(settings.backbone.name), tuning, train.things, settings.voc.classes
@@ -55,7 +55,7 @@ def main() -> int:
         def harness(number: int) -> float:
             job = Job(
                 settings, "random_init", 0, device, data, cache, quiet,
-                tuning.recipe(1e-3, share), pictures, {"run": number},
+                tuning.recipe(1e-3, share), images, {"run": number},
             )  # fmt: skip
             network = copy.deepcopy(first)
             network.recipe = job.recipe
@@ -66,16 +66,16 @@ def main() -> int:
 
         def bare(number: int) -> float:
             network = copy.deepcopy(first).to(device, memory_format=torch.channels_last).train()
-            optimiser = make_optimiser(list(network.parameters()), tuning.recipe(1e-3, share))
+            optimizer = make_optimizer(list(network.parameters()), tuning.recipe(1e-3, share))
             batches = [[_example(network, train, i * 8 + k) for k in range(8)] for i in range(8)]
             collated = [[part.to(device) for part in default_collate(b)] for b in batches]
             for step in range(STEPS + WARM):
                 if step == WARM:
                     started = time.perf_counter()
                 loss = network.loss(collated[step % 8], "encoder")
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
             return (time.perf_counter() - started) / STEPS
 
         pairs = [(harness(k), bare(k)) for k in range(3)]
@@ -86,7 +86,7 @@ def main() -> int:
 
 
 def _example(network: Detector, train, place: int):
-    return network.example(read(train.pictures.root / train.pictures.files[place]), place)
+    return network.example(read(train.images.root / train.images.files[place]), place)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Whether each pretext task can learn 64 pictures by heart; one that cannot needs a look.
+"""Whether each pretext task can learn 64 images by heart; one that cannot needs a look.
 
     python benchmarks/overfit.py [METHOD ...]
 
 Every method is trained on 64 rendered scenes, seen whole, for 400 steps. Printed is its
 measure after the first step and over the last tenth: the error of what it paints, or else its loss.
 Exit status 1 if that has not fallen to three quarters at most. BiGAN's players have no such
-measure, so its pictures' error is taken, G(E(x)) against x.
+measure, so its images' error is taken, G(E(x)) against x.
 """
 
 import sys
@@ -21,9 +21,9 @@ from bench.runtime.progress import Reporter
 from bench.training.context import Context
 from bench.training.pretext import Pretext
 
-PICTURES, STEPS, MOST = 64, 400, 0.75
-PADDING = 2  # pixels between the pictures of a grid
-SCENES = [f"scenes.corpus={PICTURES}", "scenes.train=1", "scenes.test=1"]
+IMAGES, STEPS, MOST = 64, 400, 0.75
+PADDING = 2  # pixels between the images of a grid
+SCENES = [f"scenes.corpus={IMAGES}", "scenes.train=1", "scenes.test=1"]
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from bench.data.datasets import open_data
 from bench.runtime.device import select_device
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
-from bench.training.optimizer import make_optimiser
+from bench.training.optimizer import make_optimizer
 
 ROUNDS, LEAST = 5, 0.85
 SETTINGS = ["scenes.corpus=1000", "scenes.train=1", "scenes.test=1", "recipes.rotation.images=6400"]
@@ -42,7 +42,7 @@ def main() -> int:
         for turn in range(ROUNDS):
             context = Context(settings, "rotation", turn, device, data, Path(name), quiet)
             done = rotation().pretrain(context).pretraining
-            ours.append(done.images_seen / done.seconds)
+            ours.append(done.views_seen / done.seconds)
             bare.append(bare_rate(rotation(), context, recipe.images))
     for name, rates in {"bare loop": bare, "rotation pretraining": ours}.items():
         print(f"{name:22} {statistics.median(rates):7.0f} img/s")
@@ -52,11 +52,11 @@ def main() -> int:
 
 
 def bare_rate(pretext, context, images: int) -> float:
-    """Pictures a second of forward, backward and step on one resident batch."""
+    """ImageFiles a second of forward, backward and step on one resident batch."""
     pretext.build(context)
     pretext.to(context.device, memory_format=torch.channels_last).train()
     recipe = context.recipe
-    optimiser = make_optimiser(list(pretext.parameters()), recipe)
+    optimizer = make_optimizer(list(pretext.parameters()), recipe)
     shape = (recipe.batch, 3, recipe.crop, recipe.crop)
     rgb = torch.rand(shape, device=context.device).to(memory_format=torch.channels_last)
     labels = torch.arange(recipe.batch, device=context.device) % 4
@@ -64,9 +64,9 @@ def bare_rate(pretext, context, images: int) -> float:
     for _ in range(images // recipe.batch):
         logits = pretext.head(pretext.encoder(rgb)[-1])
         loss = torch.nn.functional.cross_entropy(logits, labels)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     loss.item()
     return images / (time.perf_counter() - started)
 

@@ -29,7 +29,7 @@ MAX_AP_DIFFERENCE = 0.005
 
 
 class Data(NamedTuple):
-    """Features of length 1 and labels (1, -1) of the training and the test pictures."""
+    """Features of length 1 and labels (1, -1) of the training and the test images."""
 
     train: NDArray[np.float32]
     train_labels: NDArray[np.int8]
@@ -41,7 +41,7 @@ def synthetic(classes: int, n_train: int = 5011, n_test: int = 4952, dim: int = 
     """Non-negative features with a decaying spectrum, on which the probe reaches mAP 0.8 to 0.9.
 
     The scatter's eigenvalues 1 to 600 are within a factor of two of those of EfficientNet-Lite0's
-    pooled features of VOC pictures (0.29, 0.046, ... 0.0014 the 100th, 0.00012 the 600th).
+    pooled features of VOC images (0.29, 0.046, ... 0.0014 the 100th, 0.00012 the 600th).
     """
     rng = np.random.default_rng(0)
     n, rank = n_train + n_test, 300
@@ -50,12 +50,12 @@ def synthetic(classes: int, n_train: int = 5011, n_test: int = 4952, dim: int = 
     truth = rng.random((n, 20)) < frequency
     directions = rng.normal(size=(20, rank))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    strength = 0.6 * rng.gamma(2, 0.5, size=(n, 1))  # some pictures show their objects clearly
+    strength = 0.6 * rng.gamma(2, 0.5, size=(n, 1))  # some images show their objects clearly
     latent = rng.normal(size=(n, rank)) / np.sqrt(np.arange(1, rank + 1))
     latent += strength * (truth @ directions)
     noise = 0.5 * rng.normal(size=(n, dim))
     raw = np.maximum(latent @ rng.normal(size=(rank, dim)) - 0.5 + noise, 0)
-    features = linear_svm.normalise(torch.from_numpy(raw.astype(np.float32))).numpy()
+    features = linear_svm.normalize(torch.from_numpy(raw.astype(np.float32))).numpy()
     labels = np.where(truth, 1, -1).astype(np.int8)[:, :classes]
     return Data(features[:n_train], labels[:n_train], features[n_train:], labels[n_train:])
 

@@ -1,10 +1,10 @@
-"""Denoising autoencoder: the picture itself, from a copy with parts of it knocked out.
+"""Denoising autoencoder: the image itself, from a copy with parts of it knocked out.
 
-What was kept: components of the input are masked and the whole clean picture is reconstructed
+What was kept: components of the input are masked and the whole clean image is reconstructed
 (Vincent et al. 2008, section 2.3). What changed: each component is masked on its own, with
 probability one half, where they mask a fixed share, 0 to 50 %; a component is the lightness, or the
-colour, of a cell of 8 x 8 pixels, as a single pixel or one of R, G and B only repeats its
-neighbours; the error is squared, not a cross-entropy; the suite's backbone is the encoder, and a
+color, of a cell of 8 x 8 pixels, as a single pixel or one of R, G and B only repeats its
+neighbors; the error is squared, not a cross-entropy; the suite's backbone is the encoder, and a
 convolutional decoder that reads every stage takes the place of tied weights. No bottleneck is
 needed: what is masked cannot be copied.
 """
@@ -32,7 +32,7 @@ class Autoencoder(Pretext):
     reference: ClassVar[str] = "Vincent et al. 2008, https://doi.org/10.1145/1390156.1390294"
 
     def build(self, context: Context) -> None:
-        """Add a decoder to the picture's own grid."""
+        """Add a decoder to the image's own grid."""
         super().build(context)
         self.decoder = Decoder(self.encoder.channels, self.encoder.strides, 3, 1)
 
@@ -44,18 +44,18 @@ class Autoencoder(Pretext):
         return F.mse_loss(made, clean)
 
     def _reconstruct(self, noisy: Tensor) -> Tensor:
-        picture: Tensor = self.decoder(self.encoder(noisy), noisy.shape[2:])
-        return picture.sigmoid()
+        image: Tensor = self.decoder(self.encoder(noisy), noisy.shape[2:])
+        return image.sigmoid()
 
     def samples(self, batch: Tensor) -> Tensor:
-        """Rows: the masked picture, its reconstruction, the truth."""
+        """Rows: the masked image, its reconstruction, the truth."""
         clean = unit(batch)
         noisy = mask(clean)
         return torch.stack([noisy, self._reconstruct(noisy), clean])
 
 
 def mask(clean: Tensor) -> Tensor:
-    """Knock out the lightness of some cells and the colour of others, RGB (B, 3, H, W)."""
+    """Knock out the lightness of some cells and the color of others, RGB (B, 3, H, W)."""
     lab = rgb_to_lab(clean)
     size = lab.shape[2:]
     cells = [-(-side // CELL) for side in size]

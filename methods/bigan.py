@@ -1,11 +1,11 @@
 """BiGAN: an encoder learns to invert a generator, as the only way to fool a joint discriminator.
 
 What was kept of the paper and its released code: z is uniform in [-1, 1]^200; the discriminator
-sees (x, E(x)) and (G(z), z) and learns to tell them apart; E and G minimise the same loss with the
+sees (x, E(x)) and (G(z), z) and learns to tell them apart; E and G minimize the same loss with the
 labels exchanged, on both pairs; nothing is reconstructed. G and D are the released deconvnet and
-convnet, 5x5 of stride 2, with z as a learnt bias of every layer. What changed: the suite's backbone
+convnet, 5x5 of stride 2, with z as a learned bias of every layer. What changed: the suite's backbone
 takes AlexNet's place as E, the last stage feeds a linear layer; G and D have half the width, 16
-channels per pixel of stride; the generated pictures have the size of the crop, which must be 4
+channels per pixel of stride; the generated images have the size of the crop, which must be 4
 times a power of two.
 """
 
@@ -38,7 +38,7 @@ class BiGan(Pretext):
         super().build(context)
         crop = self.recipe.crop
         if crop < 8 or crop & (crop - 1):
-            raise UserError(f"bigan generates pictures of 8, 16, 32 ... pixels, not crop = {crop}")
+            raise UserError(f"bigan generates images of 8, 16, 32 ... pixels, not crop = {crop}")
         self.project = Classifier(self.encoder.channels[-1], LATENT)
         widths = [4 * crop >> k for k in range((crop // 4).bit_length())]
         self.start = nn.Linear(LATENT, widths[0] * 16)
@@ -77,8 +77,8 @@ class BiGan(Pretext):
         x = self.start(z).view(len(z), -1, 4, 4)
         for norm, up in zip(self.up_norms, self.ups, strict=True):
             x = up(F.relu(norm(x, z)))
-        picture: Tensor = x.float().sigmoid()
-        return picture
+        image: Tensor = x.float().sigmoid()
+        return image
 
     def _score(self, x: Tensor, z: Tensor) -> Tensor:
         x = x * 2 - 1
@@ -88,7 +88,7 @@ class BiGan(Pretext):
         return verdict
 
     def samples(self, batch: Tensor) -> Tensor:
-        """Rows: G(z), pictures x, G(E(x))."""
+        """Rows: G(z), images x, G(E(x))."""
         x = unit(batch)
         z = torch.rand(len(x), LATENT, device=x.device) * 2 - 1
         return torch.stack([self._generate(z), x, self._generate(self._encode(x))])

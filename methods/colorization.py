@@ -1,11 +1,11 @@
-"""Colorization: which colours had this gray picture?
+"""Colorization: which colors had this gray image?
 
-What was kept of the paper: the network sees L alone; it classifies the colour of every position
-into the 313 bins, with soft targets (5 neighbours as the paper says, not the released layer's 10),
-rare colours weigh more, gray pictures nothing (sections 2.1 and 2.2, released layers). Targets are
+What was kept of the paper: the network sees L alone; it classifies the color of every position
+into the 313 bins, with soft targets (5 neighbors as the paper says, not the released layer's 10),
+rare colors weigh more, gray images nothing (sections 2.1 and 2.2, released layers). Targets are
 every fourth pixel, not averages. What changed: the suite's backbone takes AlexNet's place, a
-decoder that reads every stage from stride 4 on takes that of fc6 to fc8, the colours' shares are
-those of 2,000 pictures of the suite's corpus, not of ImageNet, and a batch's weights are divided by
+decoder that reads every stage from stride 4 on takes that of fc6 to fc8, the colors' shares are
+those of 2,000 images of the suite's corpus, not of ImageNet, and a batch's weights are divided by
 their mean.
 """
 
@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
 from bench.data.transforms import unit
-from bench.training.color_bins import ab_centres, annealed_mean, colour_loss, corpus_weights
+from bench.training.color_bins import ab_centers, annealed_mean, color_loss, class_weights
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import Pretext
 
-STRIDE = 4  # of the predicted colours, in pixels; released VGG net
+STRIDE = 4  # of the predicted colors, in pixels; released VGG net
 
 
 class Colorization(Pretext):
@@ -32,20 +32,20 @@ class Colorization(Pretext):
     sees: ClassVar[tuple[str, ...]] = ("l",)
 
     def build(self, context: Context) -> None:
-        """Add a decoder to the colour bins, and estimate how rare each bin is."""
+        """Add a decoder to the color bins, and estimate how rare each bin is."""
         super().build(context)
         encoder = self.encoder
-        self.head = Decoder(encoder.channels, encoder.strides, len(ab_centres()), STRIDE)
+        self.head = Decoder(encoder.channels, encoder.strides, len(ab_centers()), STRIDE)
         self.weights: Tensor
-        self.register_buffer("weights", corpus_weights(context.corpus, self.recipe))
+        self.register_buffer("weights", class_weights(context.corpus, self.recipe))
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
-        """Rebalanced cross-entropy of the colours; `batch` holds crops, uint8 (B, 3, H, H)."""
+        """Rebalanced cross-entropy of the colors; `batch` holds crops, uint8 (B, 3, H, H)."""
         rgb = unit(batch)
         ab = rgb_to_lab(rgb)[:, 1:, ::STRIDE, ::STRIDE]
         logits = self.head(self.encoder(rgb), rgb.shape[2:])
         self.monitors["ab_error"] = (annealed_mean(logits.detach()) - ab).abs().mean()
-        return colour_loss(logits, ab, self.weights)
+        return color_loss(logits, ab, self.weights)
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: what the network saw, what it painted, the truth."""

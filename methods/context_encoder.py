@@ -1,12 +1,12 @@
 """Context encoder: paint what is missing from the middle of its surroundings.
 
 What was kept of the released inpainting network (train.lua; the paper's section 3): a square of
-half the picture's side is filled with one colour, the squared error inside it counts .999, an
+half the image's side is filled with one color, the squared error inside it counts .999, an
 adversary that sees only the square .001, a border of 1/32 of the side that the hole leaves visible
-counts ten times in the error. What changed: the square's place is random (the paper learnt its
-features from random regions, its pictures from the centre); its colour is the mean that the
-backbone's inputs are normalised by; the suite's backbone is the encoder, its last stage the
-bottleneck; pictures are in [0, 1]; the discriminator sees patches of 34 pixels and has the rate of
+counts ten times in the error. What changed: the square's place is random (the paper learned its
+features from random regions, its images from the center); its color is the mean that the
+backbone's inputs are normalized by; the suite's backbone is the encoder, its last stage the
+bottleneck; images are in [0, 1]; the discriminator sees patches of 34 pixels and has the rate of
 the generator, where theirs has a tenth.
 """
 
@@ -67,7 +67,7 @@ class ContextEncoder(Pretext):
         return (1 - ADVERSARY) * error + ADVERSARY * judged(self.discriminator(made), True)
 
     def _damage(self, clean: Tensor, corners: Tensor) -> Tensor:
-        """Fill the hole, less its border, with the mean that inputs are normalised by."""
+        """Fill the hole, less its border, with the mean that inputs are normalized by."""
         side = torch.arange(clean.shape[-1], device=clean.device)
         inside = [
             (side >= corner[:, None] + self.border)
@@ -79,8 +79,8 @@ class ContextEncoder(Pretext):
 
     def _paint(self, clean: Tensor, corners: Tensor) -> Tensor:
         maps = self.encoder(self._damage(clean, corners))
-        picture: Tensor = self.decoder(maps[-1:], clean.shape[2:])
-        return picture.float().sigmoid()
+        image: Tensor = self.decoder(maps[-1:], clean.shape[2:])
+        return image.float().sigmoid()
 
     def samples(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Rows: what the network saw, the painted hole in its place, the truth."""

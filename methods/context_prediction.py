@@ -1,11 +1,11 @@
 """Context prediction: where does this patch lie, seen from that one?
 
 What was kept of the paper and its released code: 3 x 3 patches with gaps of half a patch, each
-moved by up to 7 / 96 of its side; every two neighbours make two questions with eight answers; a
+moved by up to 7 / 96 of its side; every two neighbors make two questions with eight answers; a
 third of the patches is scaled down, to as little as 10 / 96 of the side, and up again (section 3,
 released train.py). What changed: two thirds of the patches keep only their luma, after the
-ResNet-50 port (mmselfsup, relative_loc, which grays whole pictures); the paper instead replaces two
-channels by noise, which the pictures of transfer never show. All patches of a step that lose detail
+ResNet-50 port (mmselfsup, relative_loc, which grays whole images); the paper instead replaces two
+channels by noise, which the images of transfer never show. All patches of a step that lose detail
 are scaled down to one size, and none to one contrast. The suite's backbone takes CaffeNet's place,
 and one hidden layer of 512 that of two of 4,096.
 """
@@ -20,14 +20,14 @@ from bench.data.transforms import gray, patches, random_crop, unit
 from bench.training.context import Context
 from bench.training.pretext import Pretext
 
-GRAYED = 0.66  # share of patches without colour
+GRAYED = 0.66  # share of patches without color
 SHRUNK, SMALLEST = 0.33, 10 / 96  # share of patches with less detail, and how much is left at least
 JITTER = 7 / 96  # of a patch's side
 GRID = torch.cartesian_prod(torch.arange(3), torch.arange(3))
 
 
 def _pairs() -> tuple[Tensor, Tensor]:
-    """All ordered pairs of neighbours of the grid, (40, 2), and where the second lies, 0..7."""
+    """All ordered pairs of neighbors of the grid, (40, 2), and where the second lies, 0..7."""
     offsets = GRID[None] - GRID[:, None]
     pairs = (offsets.abs().amax(-1) == 1).nonzero()
     code = (offsets[pairs[:, 0], pairs[:, 1]] + 1) @ torch.tensor([3, 1])
@@ -41,7 +41,7 @@ class ContextPrediction(Pretext):
     """Relative patch location on the suite's backbone."""
 
     reference: ClassVar[str] = "Doersch et al. 2015, https://arxiv.org/abs/1505.05192"
-    views: ClassVar[int] = 9
+    views_per_image: ClassVar[int] = 9
 
     def build(self, context: Context) -> None:
         """Add a classifier of pairs of patches."""
@@ -68,7 +68,7 @@ class ContextPrediction(Pretext):
 
 
 def disguise(shown: Tensor) -> Tensor:
-    """Take colour from some patches and detail from others, (N, 3, side, side) in [0, 1]."""
+    """Take color from some patches and detail from others, (N, 3, side, side) in [0, 1]."""
     shown = torch.where(_some(shown, GRAYED), gray(shown), shown)
     side = shown.shape[-1]
     least = max(1, round(side * SMALLEST))

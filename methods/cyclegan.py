@@ -1,14 +1,14 @@
-"""CycleGAN: learn to colour gray pictures, and to gray colour ones, without a pair of them.
+"""CycleGAN: learn to color gray images, and to gray color ones, without a pair of them.
 
 What was kept of the paper and its released code: two generators and two discriminators, least
 squares losses, an L1 cycle loss of weight 10 both ways, instance norm in the discriminators, which
-see generated pictures through a pool of the last 50 (section 4, image_pool.py). No identity loss:
+see generated images through a pool of the last 50 (section 4, image_pool.py). No identity loss:
 it needs as many channels on both sides. What changed: the encoder and a decoder take the place of
-the gray -> colour generator, four convolutions that of the other, the discriminators have half the
-width. Gray is L / 50 - 1; colour is that and ab / 110. The first half of a batch is gray, the
-second coloured, so that an even batch has no picture in both. As a colour picture holds its gray
-one, a second generator that learnt to copy it would make the cycle of a colour picture the same as
-being told its colours: nothing hinders that.
+the gray -> color generator, four convolutions that of the other, the discriminators have half the
+width. Gray is L / 50 - 1; color is that and ab / 110. The first half of a batch is gray, the
+second colored, so that an even batch has no image in both. As a color image holds its gray
+one, a second generator that learned to copy it would make the cycle of a color image the same as
+being told its colors: nothing hinders that.
 """
 
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ CYCLE = 10.0  # lambda, section 5.1 (released: lambda_A, lambda_B)
 
 
 class CycleGan(Pretext):
-    """Unpaired gray <-> colour translation, the encoder sees gray."""
+    """Unpaired gray <-> color translation, the encoder sees gray."""
 
     reference: ClassVar[str] = "Zhu et al. 2017, https://arxiv.org/abs/1703.10593"
     sees: ClassVar[tuple[str, ...]] = ("l",)
@@ -53,34 +53,34 @@ class CycleGan(Pretext):
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """The player's loss; `batch` holds crops, uint8 (B, 3, H, H)."""
         lab = rgb_to_lab(unit(batch))
-        pictures = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], dim=1)
+        images = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], dim=1)
         half = (len(batch) + 1) // 2
-        gray, colour = pictures[:half, :1], pictures[-half:]
+        gray, color = images[:half, :1], images[-half:]
         if player == "discriminator":
             made = [pool(x) for pool, x in zip(self.pools, self.made, strict=True)]
-            judged = zip(self.critics, (gray, colour), made, strict=True)
+            judged = zip(self.critics, (gray, color), made, strict=True)
             losses = [_squared(c(real), 1) + _squared(c(fake), 0) for c, real, fake in judged]
             return torch.stack(losses).sum() / 2
-        coloured, grayed = self._colour(gray), self.graying(colour).float()
-        self.made = grayed.detach(), coloured.detach()
-        cycle: Tensor = (self.graying(coloured) - gray).abs().mean()
-        cycle = cycle + (self._colour(grayed) - colour).abs().mean()
+        colored, grayed = self._color(gray), self.graying(color).float()
+        self.made = grayed.detach(), colored.detach()
+        cycle: Tensor = (self.graying(colored) - gray).abs().mean()
+        cycle = cycle + (self._color(grayed) - color).abs().mean()
         self.monitors["cycle"] = cycle.detach()
-        self.monitors["diversity"] = diversity(coloured[:, 1:], colour[:, 1:])
-        verdicts = self.critics[0](grayed), self.critics[1](coloured)
+        self.monitors["diversity"] = diversity(colored[:, 1:], color[:, 1:])
+        verdicts = self.critics[0](grayed), self.critics[1](colored)
         fooled = _squared(verdicts[0], 1) + _squared(verdicts[1], 1)
         return fooled + CYCLE * cycle
 
-    def _colour(self, gray: Tensor) -> Tensor:
-        picture: Tensor = self.decoder(self.encoder.parts[0](gray), gray.shape[2:])
-        made: Tensor = picture.float().tanh()
+    def _color(self, gray: Tensor) -> Tensor:
+        image: Tensor = self.decoder(self.encoder.parts[0](gray), gray.shape[2:])
+        made: Tensor = image.float().tanh()
         return made
 
     def samples(self, batch: Tensor) -> Tensor:
-        """Rows: gray, coloured by the generator, the truth."""
+        """Rows: gray, colored by the generator, the truth."""
         rgb = unit(batch)
         gray = rgb_to_lab(rgb)[:, :1]
-        lightness, a, b = self._colour(gray / 50 - 1).unbind(1)
+        lightness, a, b = self._color(gray / 50 - 1).unbind(1)
         made = torch.stack([lightness * 50 + 50, a * 110, b * 110], dim=1)
         plain = torch.cat([gray, torch.zeros_like(gray), torch.zeros_like(gray)], dim=1)
         return torch.stack([lab_to_rgb(plain), lab_to_rgb(made), rgb])

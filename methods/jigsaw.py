@@ -1,14 +1,14 @@
-"""Jigsaw: in which of 701 orders do the nine tiles of a picture lie?
+"""Jigsaw: in which of 701 orders do the nine tiles of a image lie?
 
 What was kept of the paper and its released code: 3 x 3 tiles, each a random 64 / 85 of its cell, so
-that edges do not match; each tile is normalised by its own mean and deviation; 701 permutations
+that edges do not match; each tile is normalized by its own mean and deviation; 701 permutations
 chosen greedily to be far apart in Hamming distance (section 4, released permutations_701). 30 % of
-the pictures are gray (port by bbrattoli; its shift of each tile's channels by 2 levels is undone by
-the normalisation). What changed: the suite's backbone is the shared tower, with 64 values a tile
-instead of 1,024; a hidden layer of 512 joins the tiles instead of 4,096; every picture is shown in
+the images are gray (port by bbrattoli; its shift of each tile's channels by 2 levels is undone by
+the normalization). What changed: the suite's backbone is the shared tower, with 64 values a tile
+instead of 1,024; a hidden layer of 512 joins the tiles instead of 4,096; every image is shown in
 16 orders a step; the greedy choice takes the permutation whose nearest chosen one is farthest. Not
-done: moving the colour channels against each other, so what a lens does to them in the seven tenths
-of pictures with colour may still tell where a tile was.
+done: moving the color channels against each other, so what a lens does to them in the seven tenths
+of images with color may still tell where a tile was.
 """
 
 from functools import cache
@@ -26,9 +26,9 @@ from bench.training.pretext import Pretext
 
 ORDERS = 701
 TILE = 64 / 85  # of a cell's side
-GRAYED = 0.3  # share of pictures without colour
-DRAWS = 16  # orders shown of every picture: its tiles are encoded once for all of them
-DEVIATION = 0.25  # of a normalised tile around 0.5, about that of a picture in [0, 1]
+GRAYED = 0.3  # share of images without color
+DRAWS = 16  # orders shown of every image: its tiles are encoded once for all of them
+DEVIATION = 0.25  # of a normalized tile around 0.5, about that of a image in [0, 1]
 
 
 @cache
@@ -47,7 +47,7 @@ class Jigsaw(Pretext):
     """Jigsaw puzzles on the suite's backbone."""
 
     reference: ClassVar[str] = "Noroozi and Favaro 2016, https://arxiv.org/abs/1603.09246"
-    views: ClassVar[int] = 9
+    views_per_image: ClassVar[int] = 9
 
     def build(self, context: Context) -> None:
         """Add a classifier of nine tiles' features, in the order shown."""
@@ -71,9 +71,9 @@ class Jigsaw(Pretext):
         return F.cross_entropy(logits.float(), order)
 
     def _solve(self, batch: Tensor, order: Tensor) -> Tensor:
-        """Logits of the orders, (n B, 701), of tiles shuffled by `order` (n B,), by picture."""
+        """Logits of the orders, (n B, 701), of tiles shuffled by `order` (n B,), by image."""
         tiles = unit(batch.flatten(0, 1))
-        features = self.encoder(normalise(tiles))[-1].mean((2, 3))
+        features = self.encoder(normalize(tiles))[-1].mean((2, 3))
         features = self.tower(features).unflatten(0, batch.shape[:2])
         features = features.repeat_interleave(len(order) // len(batch), dim=0)
         shuffle = orders(ORDERS).to(batch.device)[order]
@@ -92,7 +92,7 @@ class Jigsaw(Pretext):
         return torch.stack([mosaic(x) for x in (puzzle, solved, tiles)])
 
 
-def normalise(tiles: Tensor) -> Tensor:
+def normalize(tiles: Tensor) -> Tensor:
     """Give every tile (N, 3, h, w) and channel the same mean, 0.5, and deviation, 0.25."""
-    centred = tiles - tiles.mean((2, 3), keepdim=True)
-    return 0.5 + DEVIATION * centred / centred.std((2, 3), keepdim=True).clamp(min=1e-2)
+    centerd = tiles - tiles.mean((2, 3), keepdim=True)
+    return 0.5 + DEVIATION * centerd / centerd.std((2, 3), keepdim=True).clamp(min=1e-2)

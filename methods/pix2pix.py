@@ -1,7 +1,7 @@
-"""pix2pix: colour a gray picture so that a discriminator, which sees both, believes it.
+"""pix2pix: color a gray image so that a discriminator, which sees both, believes it.
 
 What was kept of the paper and its released colorization model: L / 50 - 1 in, ab / 110 out; the
-only noise is dropout; the discriminator judges patches of gray and colour together; the generator
+only noise is dropout; the discriminator judges patches of gray and color together; the generator
 adds 100 L1 to the adversarial loss, the discriminator's loss is halved (sections 3.1 to 3.3). What
 changed: the suite's backbone is the way down and a decoder that reads every stage the way up, so
 what the U-Net concatenates is added; dropout is at the bottom alone; the discriminator has half the

@@ -1,4 +1,4 @@
-"""An untrained backbone that sees lightness and colour apart, as split_brain does."""
+"""An untrained backbone that sees lightness and color apart, as split_brain does."""
 
 from typing import ClassVar
 
@@ -7,7 +7,7 @@ from bench.training.context import Context
 
 
 class RandomInitLab:
-    """timm's own initialisation, drawn from the cell's seed: the floor of that input contract."""
+    """timm's own initialization, drawn from the cell's seed: the floor of that input contract."""
 
     reference: ClassVar[str] = "He et al. 2015, https://arxiv.org/abs/1502.01852"
     reads: ClassVar[tuple[str, ...]] = ()

@@ -1,6 +1,6 @@
-"""Rotation: which of four right-angle turns was applied to the picture?
+"""Rotation: which of four right-angle turns was applied to the image?
 
-What was kept of the paper: all four turns of a picture stand in the same batch, made without
+What was kept of the paper: all four turns of a image stand in the same batch, made without
 interpolation after cropping, so that the four share the crop (paper section 3.2, released code);
 cross-entropy over four classes. What changed: the suite's backbone takes AlexNet's place, and the
 classifier is a global average and one linear layer instead of AlexNet's fully connected ones.
@@ -22,7 +22,7 @@ class Rotation(Pretext):
     """RotNet on the suite's backbone."""
 
     reference: ClassVar[str] = "Gidaris et al. 2018, https://arxiv.org/abs/1803.07728"
-    views: ClassVar[int] = 4
+    views_per_image: ClassVar[int] = 4
 
     def build(self, context: Context) -> None:
         """Add a four-way classifier on the last stage."""

@@ -1,9 +1,9 @@
-"""Split-brain autoencoder: half of the network predicts colour from lightness, half the reverse.
+"""Split-brain autoencoder: half of the network predicts color from lightness, half the reverse.
 
 What was kept of the paper: two disjoint encoders of half the width, one seeing L and one ab, whose
 features are concatenated; both predict the other's channels by classification (section 3.2, the
 variant the authors released). What is ours: ab is classified as colorization does, in its 313 bins
-with rare ones weighing more and gray pictures nothing, and L in 100 bins. What changed: the suite's
+with rare ones weighing more and gray images nothing, and L in 100 bins. What changed: the suite's
 backbone takes AlexNet's place, and decoders that read every stage from stride 4 on take that of its
 fully connected layers.
 """
@@ -31,39 +31,39 @@ class SplitBrain(Pretext):
     sees: ClassVar[tuple[str, ...]] = ("l", "ab")
 
     def build(self, context: Context) -> None:
-        """Add a decoder to each half, and estimate how rare each colour is."""
+        """Add a decoder to each half, and estimate how rare each color is."""
         super().build(context)
         channels, strides = self.encoder.part_channels, self.encoder.strides
-        self.colour = Decoder(channels, strides, len(color_bins.ab_centres()), STRIDE)
+        self.color = Decoder(channels, strides, len(color_bins.ab_centers()), STRIDE)
         self.lightness = Decoder(channels, strides, color_bins.LIGHTNESSES, STRIDE)
         self.weights: Tensor
-        self.register_buffer("weights", color_bins.corpus_weights(context.corpus, self.recipe))
+        self.register_buffer("weights", color_bins.class_weights(context.corpus, self.recipe))
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Sum of both cross-entropies; `batch` holds crops, uint8 (B, 3, H, H)."""
         rgb = unit(batch)
         lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
-        colour, lightness = self._predict(rgb)
+        color, lightness = self._predict(rgb)
         truth = color_bins.lightness_bins(lab)
         losses = {
-            "loss_colour": color_bins.colour_loss(colour, lab[:, 1:], self.weights),
+            "loss_color": color_bins.color_loss(color, lab[:, 1:], self.weights),
             "loss_lightness": F.cross_entropy(lightness.float(), truth),
         }
         self.monitors.update({name: loss.detach() for name, loss in losses.items()})
-        return losses["loss_colour"] + losses["loss_lightness"]
+        return losses["loss_color"] + losses["loss_lightness"]
 
     def _predict(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        from_lightness, from_colour = self.encoder.by_part(rgb)
+        from_lightness, from_color = self.encoder.by_part(rgb)
         size = rgb.shape[2:]
-        return self.colour(from_lightness, size), self.lightness(from_colour, size)
+        return self.color(from_lightness, size), self.lightness(from_color, size)
 
     def samples(self, batch: Tensor) -> Tensor:
-        """Rows: L with predicted colours, colours with predicted L, the truth."""
+        """Rows: L with predicted colors, colors with predicted L, the truth."""
         rgb = unit(batch)
-        lab, (colour, lightness) = rgb_to_lab(rgb), self._predict(rgb)
+        lab, (color, lightness) = rgb_to_lab(rgb), self._predict(rgb)
         ab, dim = (
             F.interpolate(x, size=rgb.shape[2:], mode="bilinear")
-            for x in (color_bins.annealed_mean(colour), color_bins.mean_lightness(lightness))
+            for x in (color_bins.annealed_mean(color), color_bins.mean_lightness(lightness))
         )
-        coloured, lit = torch.cat([lab[:, :1], ab], 1), torch.cat([dim, lab[:, 1:]], 1)
-        return torch.stack([lab_to_rgb(coloured), lab_to_rgb(lit), rgb])
+        colored, lit = torch.cat([lab[:, :1], ab], 1), torch.cat([dim, lab[:, 1:]], 1)
+        return torch.stack([lab_to_rgb(colored), lab_to_rgb(lit), rgb])

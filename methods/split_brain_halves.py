@@ -1,9 +1,9 @@
-"""Split-brain in space: the picture is cut along its diagonal, each side predicts the other.
+"""Split-brain in space: the image is cut along its diagonal, each side predicts the other.
 
 The cut is ours, after the cross-channel one of the paper: two disjoint encoders of half the width,
 one seeing what lies above the diagonal and one what lies below (the rest is 0), features
 concatenated, at transfer too. From its own side each predicts, at every second pixel of the other
-side, the colour in the 313 bins of colorization and L in 100 bins, as the paper's channels do. What
+side, the color in the 313 bins of colorization and L in 100 bins, as the paper's channels do. What
 lies far from the cut cannot be told from across it, so a pixel weighs exp(-distance / 4 pixels),
 and nothing beyond 12. Decoders read every stage from stride 2 on.
 """
@@ -37,14 +37,14 @@ class SplitBrainHalves(Pretext):
     sees: ClassVar[tuple[str, ...]] = ("above", "below")
 
     def build(self, context: Context) -> None:
-        """Add a decoder and a classifier to each half, and estimate how rare each colour is."""
+        """Add a decoder and a classifier to each half, and estimate how rare each color is."""
         super().build(context)
         channels, strides = self.encoder.part_channels, self.encoder.strides
-        self.split = [color_bins.LIGHTNESSES, len(color_bins.ab_centres())]
+        self.split = [color_bins.LIGHTNESSES, len(color_bins.ab_centers())]
         self.decoders = nn.ModuleList(Decoder(channels, strides, WIDTH, STRIDE) for _ in OTHER)
         self.classifiers = nn.ModuleList(nn.Conv2d(WIDTH, sum(self.split), 1) for _ in OTHER)
         self.weights: Tensor
-        self.register_buffer("weights", color_bins.corpus_weights(context.corpus, self.recipe))
+        self.register_buffer("weights", color_bins.class_weights(context.corpus, self.recipe))
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Sum of the cross-entropies on both sides; `batch` holds crops, uint8 (B, 3, H, H)."""
@@ -53,12 +53,12 @@ class SplitBrainHalves(Pretext):
         total = rgb.new_zeros(())
         for side, features, classify in self._decode(rgb):
             rows, columns, weight = near_the_cut(side, rgb)
-            lightness, colour = classify(features[:, :, rows, columns, None]).split(self.split, 1)
+            lightness, color = classify(features[:, :, rows, columns, None]).split(self.split, 1)
             there = lab[:, :, rows, columns, None]
             truth = color_bins.lightness_bins(there)
             entropy = F.cross_entropy(lightness.float(), truth, reduction="none")
             total = total + (entropy * weight).sum() / (weight.sum() * len(rgb))
-            total = total + color_bins.colour_loss(colour, there[:, 1:], self.weights, weight)
+            total = total + color_bins.color_loss(color, there[:, 1:], self.weights, weight)
         return total
 
     def _decode(self, rgb: Tensor) -> list[tuple[str, Tensor, nn.Module]]:
@@ -71,8 +71,8 @@ class SplitBrainHalves(Pretext):
         """Rows: the lower side predicted, the upper side predicted, the truth."""
         rgb, rows = unit(batch), []
         for side, features, classify in self._decode(rgb):
-            lightness, colour = classify(features).split(self.split, 1)
-            lab = torch.cat([color_bins.mean_lightness(lightness), color_bins.annealed_mean(colour)], 1)
+            lightness, color = classify(features).split(self.split, 1)
+            lab = torch.cat([color_bins.mean_lightness(lightness), color_bins.annealed_mean(color)], 1)
             painted = lab_to_rgb(F.interpolate(lab, size=rgb.shape[2:], mode="bilinear"))
             rows.append(torch.where(side_mask(side, rgb) > 0, painted, rgb))
         return torch.stack([*rows, rgb])

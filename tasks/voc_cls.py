@@ -1,9 +1,9 @@
 """Classification by linear SVMs on one stage of the frozen network; AP: area below the envelope.
 
 The protocol of Goyal et al. 2019 (section 4 and the released `tools/svm` scripts): every stage is
-average-pooled to at most about 9,000 values and L2-normalised; a squared-hinge linear SVM with
+average-pooled to at most about 9,000 values and L2-normalized; a squared-hinge linear SVM with
 positives weighted 2:1 is trained per class, its cost chosen per class by 3-fold cross-validation
-on the training list. Pictures that hold only `difficult` objects of a class count as negatives in
+on the training list. ImageFiles that hold only `difficult` objects of a class count as negatives in
 training and are ignored in testing, as in those scripts.
 
 What changed: the stage is chosen by the same cross-validation instead of being the best on the
@@ -49,8 +49,8 @@ class VocCls:
         classes, excluded = usable_classes(voc, source.classes, enough)
         labels, truth = (split.truth[:, classes] for split in (voc.train, voc.test))
         started = time.monotonic()
-        train = features(encoder, voc.train.pictures, context, "train")
-        test = features(encoder, voc.test.pictures, context, "test")
+        train = features(encoder, voc.train.images, context, "train")
+        test = features(encoder, voc.test.images, context, "test")
         extracted = time.monotonic()
         fits: list[linear_svm.Probe] = []
         ranks: list[float] = []
@@ -58,7 +58,7 @@ class VocCls:
         with context.reporter.stage("probing", problems * len(train), "fit") as bar:
             for stage_train, stage_test in zip(train, test, strict=True):
                 a, b = (
-                    linear_svm.normalise(torch.from_numpy(np.array(f)).to(context.device))
+                    linear_svm.normalize(torch.from_numpy(np.array(f)).to(context.device))
                     for f in (stage_train, stage_test)
                 )
                 if not (a.isfinite().all() and b.isfinite().all()):
@@ -96,7 +96,7 @@ COLLAPSED_RANK = 2.0  # fewer effective directions than this: the features are o
 
 
 def effective_rank(features: torch.Tensor) -> float:
-    """How many directions the centred features spread over: exp of the spectrum's entropy.
+    """How many directions the centerd features spread over: exp of the spectrum's entropy.
 
     Roy and Vetterli 2007 (EUSIPCO), on every n-th row such that fewer than 2,048 are left.
     """

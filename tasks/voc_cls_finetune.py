@@ -1,7 +1,7 @@
 """Classification, the whole network fine-tuned; AP is the mean precision at positives, no envelope.
 
 The protocol of Krähenbühl et al. 2016 (voc-classification): a linear layer on the last stage,
-binary cross-entropy, pictures that hold only `difficult` objects of a class left out for that class
+binary cross-entropy, images that hold only `difficult` objects of a class left out for that class
 in training and testing, scores of a fixed number of random crops added up at test, average
 precision without an envelope, as scikit-learn computes it.
 
@@ -41,7 +41,7 @@ KIND: Kind = "step"  # scikit-learn's average_precision_score, in the released t
 
 
 class VocClsFinetune:
-    """Mean average precision of fine-tuned networks, many crops of each test picture."""
+    """Mean average precision of fine-tuned networks, many crops of each test image."""
 
     reference: ClassVar[str] = "Krähenbühl et al. 2016, https://arxiv.org/abs/1511.06856"
     metric: ClassVar[str] = "mAP"
@@ -84,8 +84,8 @@ class VocClsFinetune:
         started = time.monotonic()
         network, selection = tune(
             make,
-            lambda network, held: headline(predict(network, train, held, "held-out pictures")),
-            train.pictures,
+            lambda network, held: headline(predict(network, train, held, "held-out images")),
+            train.images,
             settings,
             context,
             about,
@@ -118,12 +118,12 @@ def _scores(
     context: Context,
     stage: str,
 ) -> np.ndarray:
-    """Mean logits over the crops of each picture, float32 (N, C); the same crops for every row."""
+    """Mean logits over the crops of each image, float32 (N, C); the same crops for every row."""
     rows = []
     with context.reporter.stage(stage, len(places)) as bar, torch.inference_mode():
         for place in places:
             seed_everything(place)
-            image = read(split.pictures.root / split.pictures.files[place])
+            image = read(split.images.root / split.images.files[place])
             views = torch.stack([network.view(image) for _ in range(crops)])
             rows.append(finite(network.score(views).float()).mean(0).cpu().numpy())
             bar.advance(1)

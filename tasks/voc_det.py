@@ -5,7 +5,7 @@ with proposals from stride 16 and the last stage in the head. Objects marked `di
 trained on and count neither way in testing. Boxes are matched as the VOC devkit does; COCO's scores
 are of the same detections.
 
-What changed: pictures are scaled by their longest side and stand in the upper left of a square, so
+What changed: images are scaled by their longest side and stand in the upper left of a square, so
 that every encoder sees each alone; the rate is chosen for every row, from the same candidates, on a
 held-out part of the training list, where the papers give all rows one rate; regions are pooled and
 boxes regressed as torchvision does it, where detectron2 differs; statistics are the running ones.
@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench import plugins
-from bench.data.image_files import Pictures, read
+from bench.data.image_files import ImageFiles, read
 from bench.data.voc import Split, usable_classes
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import Detector
@@ -63,11 +63,11 @@ class VocDet:
             return Detector(copy.deepcopy(encoder), settings, train.things, names)
 
         def score(network: Detector, places: Sequence[int]) -> float:
-            found = _detect(network, train, places, names, context, "held-out pictures")
+            found = _detect(network, train, places, names, context, "held-out images")
             return _headline(found | {"counted": np.array(counted)}, settings.metric)
 
         started = time.monotonic()
-        network, selection = tune(make, score, train.pictures, settings, context, about)
+        network, selection = tune(make, score, train.images, settings, context, about)
         trained = time.monotonic()
         places = range(len(test.ids))
         predictions = _detect(network, test, places, names, context, "detecting")
@@ -88,7 +88,7 @@ class VocDet:
             predictions=predictions,
             data={"voc_train": train.fingerprint, "voc_test": test.fingerprint},
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},
-            picture=_show(predictions, test, len(names)),
+            image=_show(predictions, test, len(names)),
         )
 
 
@@ -104,12 +104,12 @@ def _detect(
     context: Context,
     stage: str,
 ) -> dict[str, np.ndarray]:
-    """Detections and objects of some pictures of a list, one line each, pictures from 0."""
+    """Detections and objects of some images of a list, one line each, images from 0."""
     found: dict[str, list[Any]] = {name: [] for name in ("image", "label", "score", "box")}
-    pictures: Pictures = split.pictures
+    images: ImageFiles = split.images
     with context.reporter.stage(stage, len(places)) as bar:
         for number, place in enumerate(places):
-            shown = network.detect(read(pictures.root / pictures.files[place]))
+            shown = network.detect(read(images.root / images.files[place]))
             found["image"] += [number] * len(shown["labels"])
             for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
                 found[name] += shown[key].cpu().tolist()
@@ -130,10 +130,10 @@ def _detect(
 
 
 def _show(predictions: dict[str, np.ndarray], split: Split, classes: int) -> np.ndarray:
-    """The first test pictures with the detections that are sure, each beside its objects."""
+    """The first test images with the detections that are sure, each beside its objects."""
     panels = []
     for number in range(min(SHOWN, len(split.ids))):
-        image = read(split.pictures.root / split.pictures.files[number])
+        image = read(split.images.root / split.images.files[number])
         mine = (predictions["image"] == number) & (predictions["score"] >= SURE)
         true = predictions["true_image"] == number
         for boxes, labels, chosen in (("box", "label", mine), ("true_box", "true_class", true)):

@@ -57,13 +57,13 @@ class VocSeg:
             return Segmenter(copy.deepcopy(encoder), settings, masks.train, len(names))
 
         def score(network: Segmenter, places: Sequence[int]) -> float:
-            return headline(_label(network, masks.train, places, context, "held-out pictures"))
+            return headline(_label(network, masks.train, places, context, "held-out images"))
 
         started = time.monotonic()
-        network, selection = tune(make, score, masks.train.pictures, settings, context, about)
+        network, selection = tune(make, score, masks.train.images, settings, context, about)
         trained = time.monotonic()
         places = range(len(masks.test.ids))
-        predictions = _label(network, masks.test, places, context, "labelling")
+        predictions = _label(network, masks.test, places, context, "labeling")
         predictions["classes"] = np.array(names)
         whole = predictions["confusion"].sum(0)
         ious = class_ious(whole)
@@ -81,24 +81,24 @@ class VocSeg:
             predictions=predictions,
             data={"masks_train": masks.train.fingerprint, "masks_test": masks.test.fingerprint},
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},
-            picture=_show(network, masks.test, len(names)),
+            image=_show(network, masks.test, len(names)),
         )
 
 
 def _label(
     network: Segmenter, masked: Masked, places: Sequence[int], context: Context, stage: str
 ) -> dict[str, np.ndarray]:
-    """A confusion matrix for each picture."""
+    """A confusion matrix for each image."""
     size, matrices = len(context.suite.voc.classes) + 1, []
     with context.reporter.stage(stage, len(places)) as bar:
         for place in places:
-            found = network.segment(read(masked.pictures.root / masked.pictures.files[place]))
+            found = network.segment(read(masked.images.root / masked.images.files[place]))
             truth = read_mask(masked.masks.root / masked.masks.files[place])
             matrices.append(confusion_matrix(truth, found.cpu().numpy(), size))
             bar.advance(1)
     confusion = np.array(matrices, dtype=np.int32)
     if not confusion.any():
-        raise UserError(f"the masks of {len(places)} pictures hold no pixel that counts")
+        raise UserError(f"the masks of {len(places)} images hold no pixel that counts")
     return {
         "ids": np.array([masked.ids[place] for place in places]),
         "confusion": confusion,
@@ -106,10 +106,10 @@ def _label(
 
 
 def _show(network: Segmenter, masked: Masked, labels: int) -> np.ndarray:
-    """The first test pictures under the labels found, each beside that under its mask."""
+    """The first test images under the labels found, each beside that under its mask."""
     panels = []
     for number in range(min(SHOWN, len(masked.ids))):
-        image = read(masked.pictures.root / masked.pictures.files[number])
+        image = read(masked.images.root / masked.images.files[number])
         truth = torch.from_numpy(read_mask(masked.masks.root / masked.masks.files[number]))
         panels += [with_mask(image, m, labels) for m in (network.segment(image).cpu(), truth)]
     return grid(panels)

@@ -33,7 +33,7 @@ def smoke_data(smoke, cache):
 @pytest.fixture(scope="session")
 def devkit(smoke_data):
     """The rendered data root: VOCdevkit/VOC2007 and corpus/. Copy it before changing it."""
-    return smoke_data.voc.train.pictures.root.parents[1]
+    return smoke_data.voc.train.images.root.parents[1]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ TUNING = {
     "images": 640,
     "size": 64,
     "batch": 8,
-    "optimiser": "sgd",
+    "optimizer": "sgd",
     "schedule": "step",
     "learning_rates": [0.01, 0.1],
     "held_out": 0.2,
@@ -61,7 +61,7 @@ def save(folder, method, quality, seed=0, **changes):
         selection={"stage": 1, "candidates": 10, "unconverged": 0},
         encoder=EncoderFacts(backbone="net", weights_sha256="c" * 64, parameters=1),
         pretraining=PretrainingFacts(
-            images_seen=100, seconds=1.0, images_per_second=100.0, monitors={}
+            views_seen=100, seconds=1.0, images_per_second=100.0, monitors={}
         ),
         data={"voc_test": "d" * 64},
         created="2020-01-01T00:00:00+00:00",

@@ -10,7 +10,7 @@ from bench.config import loader, schema
 from bench.data.stream import Stream
 from bench.results import storage
 
-BUDGETS = {"context_prediction": (72, 18), "jigsaw": (72, 18)}  # nine tiles of each picture
+BUDGETS = {"context_prediction": (72, 18), "jigsaw": (72, 18)}  # nine tiles of each image
 
 # `mini`, shrunk until a cell takes a second.
 SMOKE = [
@@ -83,7 +83,7 @@ def built(name, context, **where):
 
 
 def batch_of(pretext, context, name, images=4):
-    """What its loader would collate of the corpus's first pictures."""
+    """What its loader would collate of the corpus's first images."""
     made = context(name)
     stream = Stream(made.corpus, 0, pretext.example, images)
     return torch.utils.data.default_collate([stream[i] for i in range(images)])

@@ -23,18 +23,18 @@ FINGERPRINTS = {"corpus": "1" * 64, "voc_test": "d" * 64}
 
 @pytest.fixture(scope="module")
 def planted(devkit, tmp_path_factory):
-    """A data root whose corpus holds four test pictures in disguise, and the suite of it."""
+    """A data root whose corpus holds four test images in disguise, and the suite of it."""
     root = tmp_path_factory.mktemp("data") / "root"
     shutil.copytree(devkit, root)
     names = (root / "VOCdevkit/VOC2007/ImageSets/Main/test.txt").read_text().split()[:4]
     files = [root / f"VOCdevkit/VOC2007/JPEGImages/{name}.jpg" for name in names]
-    pictures = []
+    images = []
     for file in files:  # plainer than scenes, whose fine textures 48 px and JPEG leave little of
         with Image.open(file) as scene:
             plain = scene.convert("RGB").resize((10, 10), Image.Resampling.BOX)
             plain.resize(scene.size, Image.Resampling.BICUBIC).save(file, quality=95)
-        pictures.append(Image.open(file).convert("RGB"))
-    whole, small, mirrored, brighter = pictures
+        images.append(Image.open(file).convert("RGB"))
+    whole, small, mirrored, brighter = images
     folder = next((root / "corpus").iterdir())
     whole.save(folder / "again.jpg", quality=40)
     small.resize((33, 29), Image.Resampling.BICUBIC).save(folder / "small.png")
@@ -54,7 +54,7 @@ def test_planted_duplicates_are_found_and_nothing_else(planted, bench, tmp_path)
         *(part for key in SMOKE if not key.startswith("scenes") for part in ("--set", key)),
     )
     assert done.status == 0, done.err
-    assert "voc_test: 4 of 80 test pictures have a near-duplicate among 44 corpus" in done.out
+    assert "voc_test: 4 of 80 test images have a near-duplicate among 44 corpus" in done.out
     found = audit.read(tmp_path / "mini")
     disguises = ("again.jpg", "small.png", "mirrored.jpg", "brighter.jpg")
     assert [(d.test, d.corpus, d.mirrored) for d in found.duplicates] == [
@@ -65,7 +65,7 @@ def test_planted_duplicates_are_found_and_nothing_else(planted, bench, tmp_path)
     data = open_data(settings, root, {"corpus", "voc"}, tmp_path, Reporter())
     assert found.corpus.fingerprint == data.corpus.fingerprint
     assert found.tests["voc_test"].fingerprint == data.voc.test.fingerprint
-    assert found.tests["voc_test"].pictures == 80
+    assert found.tests["voc_test"].images == 80
 
 
 def test_scenes_of_the_suite_itself_are_no_duplicates(smoke, cache):
@@ -98,11 +98,11 @@ def test_the_pixels_tell_likeness_from_a_likely_hash(tmp_path):
     coarse = Image.fromarray(rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
     coarse.resize((64, 64), Image.Resampling.BICUBIC).save(tmp_path / "one.png")
     gray = Image.open(tmp_path / "one.png")
-    Image.merge("RGB", gray.split()[::-1]).save(tmp_path / "recoloured.png")
+    Image.merge("RGB", gray.split()[::-1]).save(tmp_path / "recolored.png")
     ImageOps.mirror(gray).save(tmp_path / "mirrored.png")
     same = near_duplicates.difference(tmp_path / "one.png", tmp_path / "one.png")
     assert same == 0
-    for name in ("recoloured", "mirrored"):
+    for name in ("recolored", "mirrored"):
         unlike = near_duplicates.difference(tmp_path / "one.png", tmp_path / f"{name}.png")
         assert unlike > near_duplicates.DIFFERENCE
     turned = near_duplicates.difference(tmp_path / "one.png", tmp_path / "mirrored.png", mirrored=True)
@@ -110,13 +110,13 @@ def test_the_pixels_tell_likeness_from_a_likely_hash(tmp_path):
 
 
 def written(folder, **changes):
-    """An audit that found two test pictures, one of them twice, beside made-up records."""
+    """An audit that found two test images, one of them twice, beside made-up records."""
     thresholds = {"hash": "h", "bits": 10, "side": 32, "difference": 0.3}
     pairs = [("a.jpg", "x.jpg"), ("a.jpg", "y.jpg"), ("b.jpg", "x.jpg")]
     entry = {
         "suite": "made",
-        "corpus": {"fingerprint": FINGERPRINTS["corpus"], "pictures": 9},
-        "tests": {"voc_test": {"fingerprint": FINGERPRINTS["voc_test"], "pictures": 120}},
+        "corpus": {"fingerprint": FINGERPRINTS["corpus"], "images": 9},
+        "tests": {"voc_test": {"fingerprint": FINGERPRINTS["voc_test"], "images": 120}},
         "thresholds": thresholds,
         "duplicates": [
             {"list": "voc_test", "test": a, "corpus": b, "mirrored": False, "bits": 2}
@@ -139,26 +139,26 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_board_counts_test_pictures_of_rows_trained_on_that_corpus(folder):
+def test_the_board_counts_test_images_of_rows_trained_on_that_corpus(folder):
     assert "were not searched for (`bench audit` does)" in publish.markdown(
         publish.load(folder / "made")
     )
     written(folder / "made", duplicates=[])
     assert flags(folder) == {"imagenet": (), "rotation": ()}
     text = publish.markdown(publish.load(folder / "made"))
-    assert "- 0 test pictures have a near-duplicate among the pretraining pictures" in text
+    assert "- 0 test images have a near-duplicate among the pretraining images" in text
     written(folder / "made")
-    assert flags(folder) == {"imagenet": (), "rotation": ("contaminated: 2 test pictures",)}
+    assert flags(folder) == {"imagenet": (), "rotation": ("contaminated: 2 test images",)}
     text = publish.markdown(publish.load(folder / "made"))
-    assert "contaminated: 2 test pictures |" in text
+    assert "contaminated: 2 test images |" in text
     assert "audit.json beside this file" in text
 
 
 @pytest.mark.parametrize("name", ["corpus", "tests"])
-def test_an_audit_of_other_pictures_is_said_to_be_stale(folder, name):
-    other = {"fingerprint": "2" * 64, "pictures": 9}
+def test_an_audit_of_other_images_is_said_to_be_stale(folder, name):
+    other = {"fingerprint": "2" * 64, "images": 9}
     written(folder / "made", **{name: other if name == "corpus" else {"voc_test": other}})
-    assert flags(folder)["rotation"] == ("stale audit: of other pictures",)
+    assert flags(folder)["rotation"] == ("stale audit: of other images",)
     assert flags(folder)["imagenet"] == ()
 
 
@@ -168,6 +168,6 @@ def test_a_list_that_was_not_searched_is_named_so(folder):
 
 
 def test_a_file_that_is_no_audit_is_named(folder):
-    written(folder / "made", colour="red")
-    with pytest.raises(UserError, match=r"audit\.json: not an audit \(key 'colour'"):
+    written(folder / "made", color="red")
+    with pytest.raises(UserError, match=r"audit\.json: not an audit \(key 'color'"):
         publish.load(folder / "made")

@@ -58,10 +58,10 @@ def test_every_sight_gives_the_channels_of_the_whole_backbone(sees, tmp_path):
     assert again.sees == sees and again.weights_sha256() == encoder.weights_sha256()
 
 
-def test_the_diagonal_parts_the_picture():
+def test_the_diagonal_parts_the_image():
     above, below = (side_mask(side, torch.zeros(3, 4, 6)) for side in ("above", "below"))
     assert not (above * below).any()
     assert above[0, 5] == below[3, 0] == 1
     assert torch.equal(above, below.flip(0, 1))
-    assert above.sum() == below.sum() == 12  # 24 pixels, none of them centred on the diagonal
+    assert above.sum() == below.sum() == 12  # 24 pixels, none of them centerd on the diagonal
     assert side_mask("above", torch.zeros(3, 3)).sum() == 3  # of 9: three are on it

@@ -7,9 +7,9 @@ from bench.metrics import average_precision, resampled, rescore, segmentation
 from bench.statistics import resampling
 
 
-def counts_of(pictures, resamples=70, seed=0):
-    """Any integer weights: some resamples lack most pictures, others repeat them."""
-    return np.random.default_rng(seed).integers(0, 4, size=(resamples, pictures)).astype(np.uint16)
+def counts_of(images, resamples=70, seed=0):
+    """Any integer weights: some resamples lack most images, others repeat them."""
+    return np.random.default_rng(seed).integers(0, 4, size=(resamples, images)).astype(np.uint16)
 
 
 def drawn_values(predictions, counts):
@@ -50,7 +50,7 @@ def detection(seed=0, n=40, classes=4):
 
 
 @pytest.mark.parametrize("kind", ["area", "step", "11-point"])
-def test_pictures_score_as_if_they_were_repeated(kind):
+def test_images_score_as_if_they_were_repeated(kind):
     found = classification()
     counts = counts_of(60)
     expected = [
@@ -86,7 +86,7 @@ def test_a_detector_that_finds_nothing_scores_nothing():
 
 
 @pytest.mark.parametrize("place", [-1, 40])
-def test_a_detection_in_a_picture_that_is_not_there_is_refused(place):
+def test_a_detection_in_a_image_that_is_not_there_is_refused(place):
     found = detection()
     image = np.where(np.arange(len(found["image"])) == 3, place, found["image"])
     with pytest.raises(ValueError, match=r"number is not in 0\.\.39"):
@@ -106,7 +106,7 @@ def test_masks_score_as_the_metric_says():
 
 
 @pytest.mark.parametrize("predictions", [classification(), detection()])
-def test_every_picture_once_is_the_headline(predictions):
+def test_every_image_once_is_the_headline(predictions):
     once = np.ones((1, len(predictions["ids"])), dtype=np.uint16)
     value = drawn_values(predictions, once)
     assert value == pytest.approx([rescore.headline(predictions)], abs=1e-9)
@@ -130,7 +130,7 @@ def test_recalls_of_millions_are_compared_exactly():
     assert value == pytest.approx((9 + 2 * 0.5) / 11)  # one more found would reach recall .9
 
 
-def test_as_many_pictures_as_sums_count_exactly():
+def test_as_many_images_as_sums_count_exactly():
     assert resampling.resamples(70_000, 1, seed=0).sum() == 35_000
     with pytest.raises(ValueError, match="16777217 images"):
         resampling.resamples(2**24 + 1, 2, seed=0)

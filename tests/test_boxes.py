@@ -12,7 +12,7 @@ def test_overlap_counts_inclusive_pixels():
 
 
 def verdicts(detections, objects, overlap=0.5):
-    """Detections (box, score) and objects (box, difficult) of one picture."""
+    """Detections (box, score) and objects (box, difficult) of one image."""
     boxes, scores = [d[0] for d in detections], [d[1] for d in detections]
     things, hard = [o[0] for o in objects], [o[1] for o in objects]
     zeros = np.zeros(len(detections)), np.zeros(len(objects))
@@ -42,7 +42,7 @@ def test_an_overlap_of_just_the_threshold_is_too_little():
     assert verdicts([(half, 0.9)], [(A, False)], overlap=0.4999) == [FOUND]
 
 
-def test_an_object_of_another_picture_is_not_found():
+def test_an_object_of_another_image_is_not_found():
     found = match([A, A], [0.9, 0.8], [7, 3], [A], [3], [False], 0.5)
     assert found.tolist() == [FALSE, FOUND]
 

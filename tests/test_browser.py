@@ -119,7 +119,7 @@ def test_more_columns_on_demand(visit):
     assert table.get_by_text("rate 0.1").first.is_visible()
 
 
-def test_a_row_opens_its_details_and_pictures_come_when_asked_for(visit, folder):
+def test_a_row_opens_its_details_and_images_come_when_asked_for(visit, folder):
     page = visit()
     page.page.locator("section[data-task=voc_det] button.open").nth(1).click()
     dialog = page.page.locator("dialog[open]")
@@ -217,8 +217,8 @@ def test_the_skip_link_shows_and_skips(visit):
     assert page.evaluate("document.activeElement.id") == "tables"
 
 
-# Text and what lies behind it, as painted: colours of the nearest opaque background.
-COLOURS = """(where) => {
+# Text and what lies behind it, as painted: colors of the nearest opaque background.
+COLORS = """(where) => {
   const rgb = (c) => [...c.match(/[\\d.]+/g).map(Number), 1].slice(0, 4);
   const over = (top, low) => top.slice(0, 3).map((v, i) => v * top[3] + low[i] * (1 - top[3]));
   const behind = (e) => {
@@ -248,8 +248,8 @@ COLOURS = """(where) => {
 def contrast(one, two):
     """WCAG 2.2, relative luminance and contrast ratio."""
 
-    def luminance(colour):
-        c = np.asarray(colour[:3]) / 255
+    def luminance(color):
+        c = np.asarray(color[:3]) / 255
         linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
         return linear @ [0.2126, 0.7152, 0.0722]
 
@@ -267,14 +267,14 @@ def test_every_text_has_contrast_enough(visit, scheme):
     page = visit(color_scheme=scheme).page
     page.check("#more")
     page.click("summary")
-    found = page.evaluate(COLOURS, "body")
+    found = page.evaluate(COLORS, "body")
     page.locator("tr[data-method=broken] button.open").click()
-    found += page.evaluate(COLOURS, "dialog[open]")
+    found += page.evaluate(COLORS, "dialog[open]")
     page.keyboard.press("Escape")
     page.locator("table.board tbody tr").first.hover()
-    found += page.evaluate(COLOURS, "table.board")
+    found += page.evaluate(COLORS, "table.board")
     page.locator("section[data-task=voc_cls] td[data-tip]").first.hover()
-    found += page.evaluate(COLOURS, "#tip")
+    found += page.evaluate(COLORS, "#tip")
     assert len(found) > 200
     poor = [
         (text, round(contrast(ink, ground), 2))

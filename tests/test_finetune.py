@@ -117,12 +117,12 @@ def test_another_last_stage_is_trained_anew(task, changes, context, tmp_path, mo
         plugins.load("tasks", task)().evaluate(encoder, made)
 
 
-def test_held_out_pictures_that_show_nothing_are_named(context, tmp_path):
+def test_held_out_images_that_show_nothing_are_named(context, tmp_path):
     made = at(context, "voc_det", tmp_path, held_out=0.01)
     empty = tuple(() for _ in made.data.voc.train.things)
     train = dataclasses.replace(made.data.voc.train, things=empty)
     data = dataclasses.replace(made.data, voc=Voc(train, made.data.voc.test))
-    with pytest.raises(UserError, match="held-out pictures show nothing that counts"):
+    with pytest.raises(UserError, match="held-out images show nothing that counts"):
         evaluate("voc_det", dataclasses.replace(made, data=data))
 
 
@@ -141,7 +141,7 @@ def test_weights_that_diverged_at_the_last_step_are_not_scored(context, tmp_path
 
 @pytest.mark.parametrize("task", schema.TUNED)
 def test_nothing_is_chosen_on_the_test_list(task, context, tmp_path):
-    """Other test pictures change neither the rate nor what it was chosen by."""
+    """Other test images change neither the rate nor what it was chosen by."""
     made = at(context, task, tmp_path)
     first = evaluate(task, made)
     voc, masks = made.data.voc, made.data.masks
@@ -151,12 +151,12 @@ def test_nothing_is_chosen_on_the_test_list(task, context, tmp_path):
         ids=voc.test.ids[cut],
         truth=voc.test.truth[cut],
         things=voc.test.things[cut],
-        pictures=dataclasses.replace(voc.test.pictures, files=voc.test.pictures.files[cut]),
+        images=dataclasses.replace(voc.test.images, files=voc.test.images.files[cut]),
     )
     fewer = dataclasses.replace(
         masks.test,
         ids=masks.test.ids[cut],
-        pictures=dataclasses.replace(masks.test.pictures, files=masks.test.pictures.files[cut]),
+        images=dataclasses.replace(masks.test.images, files=masks.test.images.files[cut]),
         masks=dataclasses.replace(masks.test.masks, files=masks.test.masks.files[cut]),
     )
     data = dataclasses.replace(made.data, voc=Voc(voc.train, few), masks=Masks(masks.train, fewer))
@@ -224,7 +224,7 @@ LARGE = "scenes.size=192"  # twelve cells of stride 16 across: fewer cannot draw
         ("voc_cls_finetune", ["images=1600", "crop_scale=[0.9, 1.0]"], 90),
     ],
 )
-def test_a_task_learns_eight_pictures_by_heart(task, settings, least, cache):
+def test_a_task_learns_eight_images_by_heart(task, settings, least, cache):
     rate = 0.003 if task == "voc_seg" else 0.001
     each = (*settings, "batch=8", f"learning_rates=[{rate}]", "trial=0.01")
     size = [LARGE] if task == "voc_seg" else []

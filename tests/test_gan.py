@@ -21,20 +21,20 @@ class Verdict(nn.Module):
         super().__init__()
         self.logit = logit
 
-    def forward(self, picture):
-        return torch.full((len(picture), 1), float(self.logit))
+    def forward(self, image):
+        return torch.full((len(image), 1), float(self.logit))
 
 
 class Connoisseur(nn.Module):
-    """A discriminator that knows the real pictures."""
+    """A discriminator that knows the real images."""
 
     def __init__(self, real):
         super().__init__()
         self.real = real
 
-    def forward(self, picture):
-        same = picture.shape == self.real.shape and torch.allclose(picture, self.real, atol=1e-5)
-        return torch.full((len(picture), 1), 20.0 if same else -20.0)
+    def forward(self, image):
+        same = image.shape == self.real.shape and torch.allclose(image, self.real, atol=1e-5)
+        return torch.full((len(image), 1), 20.0 if same else -20.0)
 
 
 def test_bigans_losses_on_logits_by_hand():
@@ -55,7 +55,7 @@ def test_bigans_losses_on_logits_by_hand():
     assert judged(torch.zeros(3), True).item() == pytest.approx(math.log(2))
 
 
-def test_the_pool_fills_then_returns_half_old_pictures():
+def test_the_pool_fills_then_returns_half_old_images():
     torch.manual_seed(0)
     pool = ImagePool((1,), capacity=50)
     first = torch.arange(50.0)[:, None]
@@ -64,8 +64,8 @@ def test_the_pool_fills_then_returns_half_old_pictures():
     shown = torch.cat([pool(part) for part in new.split(10)])
     exchanged = (shown != new).float().mean().item()
     assert exchanged == pytest.approx(0.5, abs=0.03)
-    assert len(shown.unique()) == len(shown)  # an exchanged picture leaves the pool
-    # A picture stays for 100 showings on average: each is exchanged with chance 1 / (2 x 50).
+    assert len(shown.unique()) == len(shown)  # an exchanged image leaves the pool
+    # A image stays for 100 showings on average: each is exchanged with chance 1 / (2 x 50).
     returned = ((shown != new) & (shown >= 1000))[:, 0]
     ages = (new - shown)[returned]
     assert ages.mean().item() == pytest.approx(100, rel=0.15)
@@ -115,8 +115,8 @@ def test_the_context_encoder_counts_the_hole_and_ten_times_its_border(context):
     assert pretext.monitors["l1"].item() == pytest.approx(0.1, rel=1e-4)
     real = torch.stack(
         [
-            picture[:, y : y + pretext.hole, x : x + pretext.hole]
-            for picture, (y, x) in zip(unit(clean), corners.tolist(), strict=True)
+            image[:, y : y + pretext.hole, x : x + pretext.hole]
+            for image, (y, x) in zip(unit(clean), corners.tolist(), strict=True)
         ]
     )
     pretext.discriminator = Connoisseur(real)
@@ -128,7 +128,7 @@ def test_bigans_players_want_the_opposite_of_each_other(context):
     batch = batch_of(pretext, context, "bigan")
     pretext._score = lambda x, z: torch.full(
         (len(x), 1), 20.0 if torch.equal(x, unit(batch)) else -20.0
-    )  # knows the pictures from the generated
+    )  # knows the images from the generated
     assert pretext.loss(batch, "generator").item() == pytest.approx(20)
     assert pretext.loss(batch, "discriminator") < 1e-6
     (x, code), (made, z) = pretext.pairs
@@ -141,10 +141,10 @@ def test_cyclegan_never_sees_a_pair(context):
     pretext = built("cyclegan", context)
     batch = batch_of(pretext, context, "cyclegan")
     lab = rgb_to_lab(unit(batch))
-    pictures = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
+    images = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
     pretext.loss(batch, "generator")
-    gray, colour = pictures[:2, :1], pictures[2:]
-    pretext.critics = nn.ModuleList([Connoisseur(gray), Connoisseur(colour)])
+    gray, color = images[:2, :1], images[2:]
+    pretext.critics = nn.ModuleList([Connoisseur(gray), Connoisseur(color)])
     # Real is 20 and should be 1, made is -20 and should be 0: for each of the two, halved.
     assert pretext.loss(batch, "discriminator").item() == pytest.approx(19**2 + 20**2)
 
@@ -153,11 +153,11 @@ def test_cyclegans_generators_pay_ten_times_for_what_a_cycle_loses(context):
     pretext = built("cyclegan", context)
     batch = batch_of(pretext, context, "cyclegan")
     lab = rgb_to_lab(unit(batch))
-    colour = torch.cat([lab[2:, :1] / 50 - 1, lab[2:, 1:] / 110], 1)
-    pretext.graying = Says(lambda picture: picture[:, :1])  # gray is exact ...
-    pretext._colour = lambda gray: torch.cat([gray, 0 * gray, 0 * gray], 1)  # ... colour is lost
+    color = torch.cat([lab[2:, :1] / 50 - 1, lab[2:, 1:] / 110], 1)
+    pretext.graying = Says(lambda image: image[:, :1])  # gray is exact ...
+    pretext._color = lambda gray: torch.cat([gray, 0 * gray, 0 * gray], 1)  # ... color is lost
     pretext.critics = nn.ModuleList([Verdict(1), Verdict(1)])  # both are believed
-    lost = torch.cat([0 * colour[:, :1], colour[:, 1:]], 1).abs().mean()
+    lost = torch.cat([0 * color[:, :1], color[:, 1:]], 1).abs().mean()
     assert pretext.loss(batch, "generator").item() == pytest.approx(10 * lost.item(), rel=1e-4)
     pretext.critics = nn.ModuleList([Verdict(0), Verdict(0)])  # neither is
     worse = pretext.loss(batch, "generator").item()

@@ -17,11 +17,11 @@ RANGES = """
 def test_lab_agrees_with_scikit_image():
     rgb = np.random.default_rng(0).random((50, 40, 3)).astype(np.float32)
     rgb[:4, :4] = [[[0, 0, 0], [1, 1, 1], [1, 0, 0], [0.02, 0.02, 0.02]]] * 4
-    picture = torch.from_numpy(rgb).movedim(-1, 0)[None]
+    image = torch.from_numpy(rgb).movedim(-1, 0)[None]
     with torch.autocast("cpu", torch.bfloat16):
-        lab = rgb_to_lab(picture)
+        lab = rgb_to_lab(image)
     np.testing.assert_allclose(lab[0].movedim(0, -1).numpy(), color.rgb2lab(rgb), atol=0.05)
-    np.testing.assert_allclose(lab_to_rgb(lab).numpy(), picture.numpy(), atol=2e-3)
+    np.testing.assert_allclose(lab_to_rgb(lab).numpy(), image.numpy(), atol=2e-3)
 
 
 def test_the_bins_are_those_of_the_table():
@@ -30,15 +30,15 @@ def test_the_bins_are_those_of_the_table():
         a, low, high = map(int, line.split())
         expected += [[a, b] for b in range(low, high + 10, 10)]
     assert len(expected) == 313
-    assert color_bins.ab_centres().tolist() == expected
+    assert color_bins.ab_centers().tolist() == expected
 
 
 def test_soft_codes_against_numpy():
     ab = np.random.default_rng(1).uniform(-80, 80, (40, 2)).astype(np.float32)
     found, shares = color_bins.soft_encode(torch.from_numpy(ab))
-    centres = color_bins.ab_centres().numpy()
+    centers = color_bins.ab_centers().numpy()
     for point, ours, weights in zip(ab, found.numpy(), shares.numpy(), strict=True):
-        squared = ((centres - point) ** 2).sum(1)
+        squared = ((centers - point) ** 2).sum(1)
         nearest = np.argsort(squared)[:5]
         expected = np.exp(-squared[nearest] / 50)
         assert set(ours) == set(nearest)
@@ -57,10 +57,10 @@ def test_rebalancing_against_numpy():
     assert (weights * prior).sum() == pytest.approx(1, rel=1e-4)
 
 
-def test_the_loss_of_colours_against_numpy():
+def test_the_loss_of_colors_against_numpy():
     rng = np.random.default_rng(3)
     logits, ab = torch.randn(2, 313, 3, 3), torch.from_numpy(rng.uniform(-60, 60, (2, 2, 3, 3)))
-    ab[1] = 4.0  # a gray picture, which weighs nothing
+    ab[1] = 4.0  # a gray image, which weighs nothing
     weights = torch.rand(313) + 0.5
     log = logits.log_softmax(1)
     total = norm = 0.0
@@ -69,16 +69,16 @@ def test_the_loss_of_colours_against_numpy():
             found, shares = color_bins.soft_encode(ab[0, :, y, x].float())
             entropy = -(log[0, found, y, x] * shares).sum()
             total, norm = total + weights[found[0]] * entropy, norm + weights[found[0]]
-    assert color_bins.colour_loss(logits, ab.float(), weights).item() == pytest.approx(
+    assert color_bins.color_loss(logits, ab.float(), weights).item() == pytest.approx(
         (total / norm).item(), rel=1e-5
     )
-    assert color_bins.colour_loss(logits[1:], ab[1:].float(), weights) == 0
+    assert color_bins.color_loss(logits[1:], ab[1:].float(), weights) == 0
 
 
-def test_a_certain_prediction_decodes_to_its_colour():
+def test_a_certain_prediction_decodes_to_its_color():
     logits = torch.zeros(1, 313, 1, 1)
     logits[0, 200] = 50
-    assert torch.allclose(color_bins.annealed_mean(logits)[0, :, 0, 0], color_bins.ab_centres()[200])
+    assert torch.allclose(color_bins.annealed_mean(logits)[0, :, 0, 0], color_bins.ab_centers()[200])
     lightness = torch.zeros(1, 100, 1, 1)
     lightness[0, 30] = 50
     assert color_bins.mean_lightness(lightness).item() == pytest.approx(30.5)

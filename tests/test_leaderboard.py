@@ -27,29 +27,29 @@ def test_the_csv_has_the_promised_columns(folder):
     text = publish.texts(publish.load(folder / "made"))["leaderboard.csv"].decode()
     first = next(csv.DictReader(text.splitlines()))
     promised = "task task_version method seeds value value_low value_high gap gap_low gap_high"
-    assert {*promised.split(), "closed", "images_seen", "seconds", "status"} <= first.keys()
+    assert {*promised.split(), "closed", "views_seen", "seconds", "status"} <= first.keys()
     assert first["method"] == "imagenet"
     assert float(first["value_low"]) < float(first["value"]) < float(first["value_high"])
 
 
 def test_the_text_says_what_was_measured_on_what(folder):
     text = publish.markdown(publish.load(folder / "made"))
-    assert "tested on 120 pictures of `val`" in text
+    assert "tested on 120 images of `val`" in text
     assert "official" not in text
     assert "rendered" not in text
     assert "- `rotation`: Rotation: which of four right-angle turns" in text
     for path in storage.read_all(folder / "made"):
-        forge(path, pictures={"corpus": 5000, "voc_train": 90, "voc_test": 120})
+        forge(path, images={"corpus": 5000, "voc_train": 90, "voc_test": 120})
     text = publish.markdown(publish.load(folder / "made"))
-    assert "Trained on 90 pictures of `train`, tested on 120 pictures of `val`" in text
-    assert "pictures of `corpus` (5,000 pictures)" in text
+    assert "Trained on 90 images of `train`, tested on 120 images of `val`" in text
+    assert "images of `corpus` (5,000 images)" in text
     scenes = {"seed": 0, "size": 32, "corpus": 40, "train": 50, "test": 120}
     for path in storage.read_all(folder / "made"):
-        forge(path, pictures={}, suite_settings=SETTINGS | {"scenes": scenes})
+        forge(path, images={}, suite_settings=SETTINGS | {"scenes": scenes})
     text = publish.markdown(publish.load(folder / "made"))
-    assert "**The pictures are rendered**" in text
+    assert "**The images are rendered**" in text
     assert "rendered scenes, in `VOC`" in text
-    assert "Trained on 50 pictures of `train`, tested on 120 pictures of `val`" in text
+    assert "Trained on 50 images of `train`, tested on 120 images of `val`" in text
 
 
 def test_one_methods_own_recipe_leaves_the_table_whole_and_is_named(folder):

@@ -17,7 +17,7 @@ def root(devkit, tmp_path):
     return copy
 
 
-def test_masks_open_beside_their_pictures(root, smoke):
+def test_masks_open_beside_their_images(root, smoke):
     found = open_masks(root, smoke.voc, smoke.voc_seg, Reporter())
     assert len(found.train.ids) == len(found.train.masks.files) == smoke.scenes.train
     assert len(found.test.ids) == smoke.scenes.test
@@ -35,7 +35,7 @@ def broken(root, change):
         values = values[:-1]
     if change == "index":
         values[0, 0] = 77
-    if change == "colours":
+    if change == "colors":
         Image.fromarray(np.stack([values] * 3, -1)).save(mask)
     elif change == "missing":
         mask.unlink()
@@ -52,9 +52,9 @@ def broken(root, change):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ("size", r"000001\.png: is 48 x \d+ pixels, its picture is 48 x \d+"),
+        ("size", r"000001\.png: is 48 x \d+ pixels, its image is 48 x \d+"),
         ("index", r"000001\.png: holds index 77, but the suite's voc\.classes give 0 to 10"),
-        ("colours", r"000001\.png: holds colours \(RGB\), not class indices"),
+        ("colors", r"000001\.png: holds colors \(RGB\), not class indices"),
         ("missing", r"000001\.png: cannot be read"),
         ("overlap", r"000001 stands in both lists, trainval and test"),
     ],

@@ -86,7 +86,7 @@ def test_losses_are_finite_under_mixed_precision_and_gradients_in_bfloat16(name,
 
 
 @pytest.mark.parametrize("name", PRETEXTS)
-def test_a_batch_of_one_picture(name, context):
+def test_a_batch_of_one_image(name, context):
     """At 64 pixels: a batch norm cannot train on a single value, whatever the task."""
     recipe = context(name).recipe.model_copy(update={"crop": 144 if name in BUDGETS else 64})
     made = context(name)
@@ -112,7 +112,7 @@ def test_a_self_supervised_method_never_sees_a_label(name, context):
 
 @pytest.mark.parametrize("name", PRETEXTS)
 @pytest.mark.parametrize("shape", [(3, 20, 90), (3, 31, 17)])
-def test_odd_picture_sizes_and_gray_pictures(name, shape, context):
+def test_odd_image_sizes_and_gray_images(name, shape, context):
     pretext = built(name, context)
     gray = torch.randint(0, 256, shape[1:], dtype=torch.uint8).expand(shape)
     batch = torch.utils.data.default_collate([pretext.example(gray, 0)] * 4)
@@ -128,7 +128,7 @@ def test_a_pretext_task_inherits_the_only_training_loop(name):
 
 
 @pytest.mark.parametrize("name", PRETEXTS)
-def test_samples_are_pictures(name, context):
+def test_samples_are_images(name, context):
     pretext = built(name, context).eval()
     with torch.no_grad():
         rows = pretext.samples(batch_of(pretext, context, name))

@@ -11,7 +11,7 @@ from bench.metrics import average_precision, detection, segmentation
 KINDS = ("area", "11-point", "step")
 # Few distinct scores, so that ties are the rule.
 rankings = st.lists(st.tuples(st.integers(-2, 3), st.booleans()), min_size=1, max_size=40).filter(
-    lambda pictures: any(positive for _, positive in pictures)
+    lambda images: any(positive for _, positive in images)
 )
 
 
@@ -66,33 +66,33 @@ def test_the_ends_of_the_scale(kind):
 
 
 @given(rankings)
-def test_step_is_scikit_learns(pictures):
-    scores, positive = map(np.array, zip(*pictures, strict=True))
+def test_step_is_scikit_learns(images):
+    scores, positive = map(np.array, zip(*images, strict=True))
     expected = average_precision_score(positive, scores)
     assert average_precision.average_precision(scores, positive, "step") == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["area", "11-point"])
-@given(pictures=rankings)
-def test_voc_kinds_agree_with_the_definition(kind, pictures):
-    scores, positive = map(np.array, zip(*pictures, strict=True))
+@given(images=rankings)
+def test_voc_kinds_agree_with_the_definition(kind, images):
+    scores, positive = map(np.array, zip(*images, strict=True))
     expected = naive(scores, positive, kind)
     assert average_precision.average_precision(scores, positive, kind) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(pictures=rankings, seed=st.integers(0, 2**32 - 1))
-def test_the_order_of_the_pictures_never_matters(kind, pictures, seed):
-    scores, positive = map(np.array, zip(*pictures, strict=True))
+@given(images=rankings, seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_the_images_never_matters(kind, images, seed):
+    scores, positive = map(np.array, zip(*images, strict=True))
     order = np.random.default_rng(seed).permutation(len(scores))
     shuffled = average_precision.average_precision(scores[order], positive[order], kind)
     assert shuffled == average_precision.average_precision(scores, positive, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@given(pictures=rankings, seed=st.integers(0, 2**32 - 1))
-def test_a_weight_is_a_number_of_copies(kind, pictures, seed):
-    scores, positive = map(np.array, zip(*pictures, strict=True))
+@given(images=rankings, seed=st.integers(0, 2**32 - 1))
+def test_a_weight_is_a_number_of_copies(kind, images, seed):
+    scores, positive = map(np.array, zip(*images, strict=True))
     weights = np.random.default_rng(seed).integers(0, 4, size=(5, len(scores))).astype(np.uint16)
     values = average_precision.weighted_average_precision(scores, positive, weights, kind)
     for value, copies in zip(values, weights, strict=True):
@@ -102,7 +102,7 @@ def test_a_weight_is_a_number_of_copies(kind, pictures, seed):
         assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-def test_what_is_done_with_difficult_pictures():
+def test_what_is_done_with_difficult_images():
     truth = np.array([[1], [0], [-1], [1]], dtype=np.int8)
     scores = np.array([[4.0], [3.0], [2.0], [1.0]])
 
@@ -140,30 +140,30 @@ def test_what_cannot_be_scored_is_refused(scores, truth, options, message):
         average_precision.mean_average_precision(scores, truth, **options)
 
 
-def test_weights_must_fit_the_pictures():
+def test_weights_must_fit_the_images():
     with pytest.raises(ValueError, match=r"weights \(1, 3\)"):
         average_precision.weighted_average_precision([1, 2], [1, 0], np.ones((1, 3), dtype=int))
 
 
 def naive_detection(detections, objects, kind, overlap):
-    """VOC's matching, one detection after another; objects: picture -> [(box, difficult)]."""
+    """VOC's matching, one detection after another; objects: image -> [(box, difficult)]."""
     taken, ranked, total = set(), [], 0
     for things in objects.values():
         total += sum(not hard for _, hard in things)
-    for picture, box, score in sorted(detections, key=lambda d: -d[2]):
+    for image, box, score in sorted(detections, key=lambda d: -d[2]):
         best, place = 0.0, None
-        for k, (other, _) in enumerate(objects.get(picture, [])):
+        for k, (other, _) in enumerate(objects.get(image, [])):
             width = min(box[2], other[2]) - max(box[0], other[0]) + 1
             height = min(box[3], other[3]) - max(box[1], other[1]) + 1
             shared = max(width, 0) * max(height, 0)
             whole = sum((b[2] - b[0] + 1) * (b[3] - b[1] + 1) for b in (box, other))
             if shared / (whole - shared) > best:
                 best, place = shared / (whole - shared), k
-        if best > overlap and objects[picture][place][1]:
+        if best > overlap and objects[image][place][1]:
             continue
-        first = best > overlap and (picture, place) not in taken
+        first = best > overlap and (image, place) not in taken
         if first:
-            taken.add((picture, place))
+            taken.add((image, place))
         ranked.append((score, first))
     if not total:
         return float("nan")
@@ -186,18 +186,18 @@ def test_detections_score_as_a_naive_reading_of_the_devkit_says(kind):
     rng = np.random.default_rng(0)
     for _ in range(1500):
         objects, detections = {}, []
-        for picture in range(rng.integers(1, 5)):
+        for image in range(rng.integers(1, 5)):
             corners = rng.integers(0, 12, (rng.integers(0, 4), 2))
             boxes = np.hstack([corners, corners + rng.integers(0, 8, corners.shape)])
             hard = rng.random(len(boxes)) < 0.3
-            objects[picture] = [(tuple(b), h) for b, h in zip(boxes.tolist(), hard, strict=True)]
+            objects[image] = [(tuple(b), h) for b, h in zip(boxes.tolist(), hard, strict=True)]
             for _ in range(rng.integers(0, 9)):
                 low = rng.integers(0, 12, 2)
                 box = (*low, *(low + rng.integers(0, 8, 2)))
                 if len(boxes) and rng.random() < 0.6:  # near an object, or just on it
                     box = boxes[rng.integers(len(boxes))] + rng.integers(-1, 2, 4)
                     box = (*np.minimum(box[:2], box[2:]), *np.maximum(box[:2], box[2:]))
-                detections.append((picture, box, rng.integers(0, 5) / 4))
+                detections.append((image, box, rng.integers(0, 5) / 4))
         flat = [(p, b, h) for p, things in objects.items() for b, h in things]
         value = detection.detection_average_precision(
             np.array([d[1] for d in detections]).reshape(-1, 4),

@@ -54,7 +54,7 @@ def test_missing_and_empty_data_roots(bench, tmp_path):
     assert (done.status, "empty: the folder is empty" in done.error) == (2, True)
 
 
-def test_a_truncated_picture_stops_before_training(bench, devkit, tmp_path, cache):
+def test_a_truncated_image_stops_before_training(bench, devkit, tmp_path, cache):
     root = tmp_path / "data"
     shutil.copytree(devkit, root)
     suite = Path(__file__).parents[1] / "bench/suites/mini.toml"
@@ -74,8 +74,8 @@ def test_a_truncated_picture_stops_before_training(bench, devkit, tmp_path, cach
     done = bench(*what, "--set", "corpus.damaged='skip'")
     assert done.status == 0
     entry = storage.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
-    assert entry.flags == ["1 damaged corpus pictures skipped"]
-    assert "1 damaged corpus pictures skipped" in (tmp_path / "out/mini/LEADERBOARD.md").read_text()
+    assert entry.flags == ["1 damaged corpus images skipped"]
+    assert "1 damaged corpus images skipped" in (tmp_path / "out/mini/LEADERBOARD.md").read_text()
 
 
 def test_foreign_files_in_the_cache_are_named(bench_run, tmp_path):

@@ -22,18 +22,18 @@ def made(folder):
         seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
         speed = {"images_per_second": 1.0, "monitors": {}}
         facts = {
-            "pretraining": PretrainingFacts(images_seen=seen, seconds=seen * 2.0, **speed),
+            "pretraining": PretrainingFacts(views_seen=seen, seconds=seen * 2.0, **speed),
             "encoder": EncoderFacts(backbone="net", weights_sha256="c" * 64, parameters=9 - place),
         }
         each = {"cat": 40.0 + place, "sofa": 20.0 - place, "yak": 30.0}
         stages = [10.0 + place, 20.0, 15.0]
-        picture = {"samples": "samples.png"} if method == "rotation" else {}
+        image = {"samples": "samples.png"} if method == "rotation" else {}
         save(
             folder,
             method,
             quality,
             scores={"optimism": 0.5, "stage_mAP": stages, "per_class": each},
-            **picture,
+            **image,
             **facts,
         )
         save(
@@ -112,7 +112,7 @@ def test_the_page_names_nothing_elsewhere(folder):
         assert (folder / "made" / link).is_file(), link
 
 
-def test_a_picture_that_is_not_there_is_not_named(folder, tmp_path):
+def test_a_image_that_is_not_there_is_not_named(folder, tmp_path):
     copy(folder, tmp_path)
     (tmp_path / "made/voc_cls/rotation/samples.png").unlink()
     publish.write(publish.load(tmp_path / "made"), tmp_path / "made")

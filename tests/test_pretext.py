@@ -47,7 +47,7 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
     assert saves[-1] == 19
     again = obtain(interrupted)
     assert again.weights_sha256() == whole.weights_sha256()
-    assert again.pretraining.images_seen == whole.pretraining.images_seen == 320
+    assert again.pretraining.views_seen == whole.pretraining.views_seen == 320
     assert again.pretraining.monitors == whole.pretraining.monitors
 
 
@@ -64,7 +64,7 @@ def test_the_budget_counts_what_the_encoder_sees(context, tmp_path):
 
         made = replace(with_recipe(context, method), cache=tmp_path / method)
         encoder = Counted().pretrain(made)
-        assert sum(seen) == encoder.pretraining.images_seen == made.recipe.images
+        assert sum(seen) == encoder.pretraining.views_seen == made.recipe.images
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(context, tmp_path):
@@ -78,7 +78,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(context, tmp_path):
 
 
 def test_two_players_move_their_own_parameters_only(context, tmp_path):
-    """The adversarial game's loop: what a player minimises moves nobody else."""
+    """The adversarial game's loop: what a player minimizes moves nobody else."""
 
     class Game(Pretext):
         reference: ClassVar[str] = ""
@@ -102,7 +102,7 @@ def test_two_players_move_their_own_parameters_only(context, tmp_path):
 
 
 def test_rotation_learns_to_tell_the_turn(context, tmp_path):
-    """On 40 rendered pictures: well above one in four, in seconds."""
+    """On 40 rendered images: well above one in four, in seconds."""
     made = with_recipe(context, images=6400, batch=64, learning_rate=2e-3)
     encoder = plugins.load("methods", "rotation")().pretrain(replace(made, cache=tmp_path))
     assert encoder.pretraining.monitors["accuracy"] > 0.4

@@ -18,7 +18,7 @@ def module(name):
     return importlib.import_module(f"bench.methods.{name}")
 
 
-def test_rotation_turns_every_picture_by_every_right_angle(context):
+def test_rotation_turns_every_image_by_every_right_angle(context):
     pretext = built("rotation", context)
     seen = []
     pretext.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -36,7 +36,7 @@ def test_rotation_turns_every_picture_by_every_right_angle(context):
 SEES_L = ["colorization", "pix2pix", "cyclegan"]
 
 
-def lab_pictures(lightness, ab):
+def lab_images(lightness, ab):
     return lab_to_rgb(torch.cat([lightness, ab], dim=1))
 
 
@@ -46,15 +46,15 @@ def change(one, other):
 
 
 @pytest.mark.parametrize("name", [*SEES_L, "random_init_l"])
-def test_an_encoder_of_lightness_ignores_colour(name, context):
+def test_an_encoder_of_lightness_ignores_color(name, context):
     encoder = obtain(context(name))
     assert encoder.sees == ("l",)
     lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
     ab = torch.rand(2, 2, 48, 48) * 20
-    plain = encoder(lab_pictures(lightness, torch.zeros_like(ab)))
-    coloured = encoder(lab_pictures(lightness, ab))
-    darker = encoder(lab_pictures(lightness - 20 * (torch.arange(48) < 24), ab))
-    for one, other, third in zip(plain, coloured, darker, strict=True):
+    plain = encoder(lab_images(lightness, torch.zeros_like(ab)))
+    colored = encoder(lab_images(lightness, ab))
+    darker = encoder(lab_images(lightness - 20 * (torch.arange(48) < 24), ab))
+    for one, other, third in zip(plain, colored, darker, strict=True):
         assert change(one, other) < 0.01 < change(one, third)
 
 
@@ -63,18 +63,18 @@ def test_the_halves_of_the_split_brain_ignore_each_others_channels(name, context
     encoder = obtain(context(name))
     lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
     ab = torch.rand(2, 2, 48, 48) * 20 - 10
-    base, recoloured, relit = (
-        encoder.by_part(lab_pictures(*parts))
+    base, recolored, relit = (
+        encoder.by_part(lab_images(*parts))
         for parts in ((lightness, ab), (lightness, -ab), (lightness.flip(-1), ab))
     )
-    lightness_half, colour_half = 0, 1
+    lightness_half, color_half = 0, 1
     for stage in range(len(base[0])):
         moved = [
-            [change(base[half][stage], new[half][stage]) for new in (recoloured, relit)]
-            for half in (lightness_half, colour_half)
+            [change(base[half][stage], new[half][stage]) for new in (recolored, relit)]
+            for half in (lightness_half, color_half)
         ]
         assert moved[lightness_half][0] < 0.01 < moved[lightness_half][1]
-        assert moved[colour_half][1] < 0.01 < moved[colour_half][0]
+        assert moved[color_half][1] < 0.01 < moved[color_half][0]
 
 
 @pytest.mark.parametrize("name", ["split_brain_halves", "random_init_halves"])
@@ -103,18 +103,18 @@ def test_the_halves_answer_for_what_lies_near_the_cut():
     assert places[1] == {(column, row) for row, column in places[0]}
 
 
-def test_the_autoencoder_masks_lightness_and_colour_of_whole_cells():
+def test_the_autoencoder_masks_lightness_and_color_of_whole_cells():
     mask = module("autoencoder").mask
     torch.manual_seed(0)
     clean = torch.rand(50, 3, 20, 28) * 0.2 + 0.4  # so gray that every mixture is in gamut
     noisy, truth = rgb_to_lab(mask(clean)), rgb_to_lab(clean)
     light = (noisy[:, 0] - 50).abs() < 0.01
-    colour = (noisy[:, 1:].abs() < 0.01).all(1)
+    color = (noisy[:, 1:].abs() < 0.01).all(1)
     assert torch.allclose(noisy[:, 0][~light], truth[:, 0][~light], atol=0.01)
-    kept = ~colour[:, None].expand(-1, 2, -1, -1)
+    kept = ~color[:, None].expand(-1, 2, -1, -1)
     assert torch.allclose(noisy[:, 1:][kept], truth[:, 1:][kept], atol=0.01)
-    corners = light[:, ::8, ::8], colour[:, ::8, ::8]
-    for masked, corner in zip((light, colour), corners, strict=True):
+    corners = light[:, ::8, ::8], color[:, ::8, ::8]
+    for masked, corner in zip((light, color), corners, strict=True):
         whole = corner.repeat_interleave(8, 1).repeat_interleave(8, 2)[:, :20, :28]
         assert (masked == whole).float().mean() > 0.999  # but for a pixel that was mid-gray before
         assert corner.float().mean().item() == pytest.approx(0.5, abs=0.05)
@@ -127,10 +127,10 @@ def test_the_context_encoder_never_sees_its_hole(context):
     noise = torch.randint(0, 256, batch.shape, dtype=torch.uint8)
     inner = slice(pretext.border, pretext.hole - pretext.border)
     changed = batch.clone()
-    for picture, fresh, (top, left) in zip(changed, noise, corners.tolist(), strict=True):
+    for image, fresh, (top, left) in zip(changed, noise, corners.tolist(), strict=True):
         rows = slice(top + inner.start, top + inner.stop)
         columns = slice(left + inner.start, left + inner.stop)
-        picture[:, rows, columns] = fresh[:, rows, columns]
+        image[:, rows, columns] = fresh[:, rows, columns]
     one, other = (seen_by(pretext, (x, corners), "generator") for x in (batch, changed))
     assert not torch.equal(batch, changed) and torch.equal(one, other)
 
@@ -144,7 +144,7 @@ def test_patches_keep_their_distance_and_jitter():
     assert rows.min(0).values.tolist() == [3] * 3 + [33] * 3 + [63] * 3
 
 
-def test_context_prediction_asks_where_every_neighbour_lies():
+def test_context_prediction_asks_where_every_neighbor_lies():
     task = module("context_prediction")
     assert task.PAIRS.shape == (40, 2)
     pairs = map(tuple, task.PAIRS.tolist())
@@ -155,7 +155,7 @@ def test_context_prediction_asks_where_every_neighbour_lies():
     assert (0, 2) not in places and (0, 0) not in places
 
 
-def test_context_prediction_drops_colour_and_detail():
+def test_context_prediction_drops_color_and_detail():
     disguise = module("context_prediction").disguise
     torch.manual_seed(0)
     shown = torch.rand(600, 3, 16, 16)
@@ -168,13 +168,13 @@ def test_context_prediction_drops_colour_and_detail():
     )
 
 
-def test_jigsaw_tiles_are_normalised_each_by_itself(context):
+def test_jigsaw_tiles_are_normalized_each_by_itself(context):
     pretext = built("jigsaw", context)
-    normalise = module("jigsaw").normalise
+    normalize = module("jigsaw").normalize
     tiles = torch.rand(9, 3, 16, 16) * 0.5
     changed = tiles * torch.rand(9, 3, 1, 1).add(0.5) + torch.rand(9, 3, 1, 1) * 0.2
-    assert torch.allclose(normalise(tiles), normalise(changed), atol=1e-4)
-    made = normalise(tiles)
+    assert torch.allclose(normalize(tiles), normalize(changed), atol=1e-4)
+    made = normalize(tiles)
     assert torch.allclose(made.mean((2, 3)), torch.tensor(0.5), atol=1e-5)
     batch = torch.randint(0, 256, (2, 9, 3, 15, 15), dtype=torch.uint8)
     shown = seen_by(pretext, batch, "encoder")
@@ -189,7 +189,7 @@ def test_jigsaw_orders_are_far_apart():
     assert distance[~torch.eye(701, dtype=bool)].min() >= 5
 
 
-def test_a_solved_puzzle_is_the_picture(context):
+def test_a_solved_puzzle_is_the_image(context):
     pretext = built("jigsaw", context).eval()
     batch = batch_of(pretext, context, "jigsaw")
     pretext._solve = lambda tiles, order: F.one_hot(order, 701)  # a perfect solver
@@ -204,15 +204,15 @@ def test_rotation_numbers_the_turns_as_it_shows_them(context):
     assert pretext.monitors["accuracy"] == 1
 
 
-def test_colorization_is_told_the_colours_of_its_own_picture(context):
+def test_colorization_is_told_the_colors_of_its_own_image(context):
     pretext = built("colorization", context)
     batch = batch_of(pretext, context, "colorization")
     ab = rgb_to_lab(unit(batch))[:, 1:, ::4, ::4]
     logits = torch.randn(4, 313, *ab.shape[2:])
     pretext.head = Says(lambda maps, size: logits)
-    expected = color_bins.colour_loss(logits, ab, pretext.weights)
+    expected = color_bins.color_loss(logits, ab, pretext.weights)
     assert torch.allclose(pretext.loss(batch, "encoder"), expected)
-    assert not torch.allclose(color_bins.colour_loss(logits, ab.flip(0), pretext.weights), expected)
+    assert not torch.allclose(color_bins.color_loss(logits, ab.flip(0), pretext.weights), expected)
 
 
 def test_each_half_of_the_split_brain_predicts_from_the_others_channels(context):
@@ -220,13 +220,13 @@ def test_each_half_of_the_split_brain_predicts_from_the_others_channels(context)
     lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
     ab = torch.rand(2, 2, 48, 48) * 20 - 10
     with torch.no_grad():
-        base, recoloured, relit = (
-            pretext._predict(lab_pictures(*parts))
+        base, recolored, relit = (
+            pretext._predict(lab_images(*parts))
             for parts in ((lightness, ab), (lightness, -ab), (lightness.flip(-1), ab))
         )
-    colour, light = 0, 1
-    assert change(base[colour], recoloured[colour]) < 0.01 < change(base[colour], relit[colour])
-    assert change(base[light], relit[light]) < 0.01 < change(base[light], recoloured[light])
+    color, light = 0, 1
+    assert change(base[color], recolored[color]) < 0.01 < change(base[color], relit[color])
+    assert change(base[light], relit[light]) < 0.01 < change(base[light], recolored[light])
 
 
 def test_each_spatial_half_predicts_the_side_that_it_does_not_see(context):
@@ -241,7 +241,7 @@ def test_each_spatial_half_predicts_the_side_that_it_does_not_see(context):
     assert sorted(side for side, _, _ in pretext._decode(rgb)) == ["above", "below"]
 
 
-def test_the_autoencoder_is_shown_the_masked_picture_and_asked_for_the_clean_one(context):
+def test_the_autoencoder_is_shown_the_masked_image_and_asked_for_the_clean_one(context):
     pretext = built("autoencoder", context)
     batch = batch_of(pretext, context, "autoencoder")
     shown = seen_by(pretext, batch, "encoder")

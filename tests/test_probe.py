@@ -19,7 +19,7 @@ def problem(n, d, classes=3, seed=0):
     rng = np.random.default_rng(seed)
     truth = rng.choice([1, -1, 0], p=[0.3, 0.65, 0.05], size=(2 * n, classes)).astype(np.int8)
     raw = rng.normal(size=(2 * n, d)) + 1.0 * (truth == 1) @ rng.normal(size=(classes, d)) + 1
-    features = linear_svm.normalise(torch.from_numpy(np.maximum(raw, 0).astype(np.float32)))
+    features = linear_svm.normalize(torch.from_numpy(np.maximum(raw, 0).astype(np.float32)))
     return features[:n], truth[:n], features[n:]
 
 
@@ -128,7 +128,7 @@ def test_the_same_inputs_give_the_same_bits():
     np.testing.assert_array_equal(one.cv, two.cv)
 
 
-def test_difficult_pictures_are_negatives_in_training():
+def test_difficult_images_are_negatives_in_training():
     train, labels, test = problem(100, 10)
     negative = np.where(labels == 0, -1, labels).astype(np.int8)
     one, two = (linear_svm.fit(train, y, test, COSTS, 2) for y in (labels, negative))
@@ -171,8 +171,8 @@ def test_features_that_are_all_alike_give_a_constant_score():
     assert (np.ptp(result.scores, axis=2) == 0).all()
 
 
-def test_normalise_gives_rows_of_length_one_and_leaves_zeros():
-    rows = linear_svm.normalise(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+def test_normalize_gives_rows_of_length_one_and_leaves_zeros():
+    rows = linear_svm.normalize(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
     torch.testing.assert_close(rows, torch.tensor([[0.6, 0.8], [0.0, 0.0]]), atol=1e-5, rtol=0)
 
 

@@ -14,7 +14,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from timm.layers import BatchNormAct2d
 from bench import processes
-from bench.norms import synchronise
+from bench.norms import synchronize
 
 def network():
     torch.manual_seed(0)
@@ -28,7 +28,7 @@ batch = torch.randn(8, 3, 9, 9).double() * 3 + 1
 whole = network()
 whole(batch).square().mean().backward()
 shared = network()
-synchronise(shared)
+synchronize(shared)
 parallel = DistributedDataParallel(shared)
 mine = batch.chunk(2)[distributed.get_rank()]
 parallel(mine).square().mean().backward()
@@ -63,9 +63,9 @@ def test_statistics_are_those_of_all_processes(tmp_path):
 def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
     tasks = ["voc_seg", "voc_cls_finetune"]
     # Adam's first steps are of the rate's size whatever the gradient: they would magnify rounding.
-    settings = [*SMOKE, "pretraining.optimiser=sgd"]
+    settings = [*SMOKE, "pretraining.optimizer=sgd"]
     settings += [
-        f"{task}.{k}" for task in tasks for k in ("optimiser=sgd", "learning_rates=[0.01]")
+        f"{task}.{k}" for task in tasks for k in ("optimizer=sgd", "learning_rates=[0.01]")
     ]
     what = ["run", "--methods", "random_init,supervised", "--tasks", ",".join(tasks)]
     what += ["--device", "cpu", *(part for key in settings for part in ("--set", key))]

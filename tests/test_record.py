@@ -93,6 +93,6 @@ def test_changed_predictions_are_refused(folder):
 def test_a_file_that_is_no_record_is_named(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
     entry = json.loads(path.read_text())
-    path.write_text(json.dumps(entry | {"colour": "red"}))
-    with pytest.raises(UserError, match=r"rotation/seed0\.json: not a record \(key 'colour'"):
+    path.write_text(json.dumps(entry | {"color": "red"}))
+    with pytest.raises(UserError, match=r"rotation/seed0\.json: not a record \(key 'color'"):
         leaderboard.load(folder / "made")

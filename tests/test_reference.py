@@ -14,7 +14,7 @@ METHODS = plugins.names("methods")
 PRETRAINED = [name for name in METHODS if not name.startswith("random_init")]
 
 
-def has_learnt(row):
+def has_learned(row):
     """Whether a row beats both untrained ones, and imagenet beats it."""
     assert row.over_floor.low > 0, f"{row.method} does not beat random_init"
     assert row.over_untrained.low > 0, f"{row.method} does not beat {row.untrained}"
@@ -55,7 +55,7 @@ def test_the_reference_boards_have_every_method(reference):
 @pytest.mark.parametrize("name", SUITES)
 @pytest.mark.parametrize("method", PRETRAINED)
 def test_the_reference_boards_show_that_a_method_learns(name, method, reference):
-    has_learnt(reference[name, method])
+    has_learned(reference[name, method])
 
 
 # Not of tiny, which takes hours: its records say what code they are of.

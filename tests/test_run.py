@@ -26,7 +26,7 @@ def test_the_main_job_leaves_records_and_a_board(bench_run, tmp_path):
         assert arrays["scores"].shape == arrays["truth"].shape
         assert len(arrays["ids"]) == len(arrays["scores"]) == 80
     trained = found[folder / "voc_cls/rotation/seed0.json"]
-    assert trained.pretraining.images_seen == 64
+    assert trained.pretraining.views_seen == 64
     assert "accuracy" in trained.pretraining.monitors
     assert {"corpus", "voc_train", "voc_test"} == {*trained.data}
     text = (folder / "LEADERBOARD.md").read_text()
@@ -67,7 +67,7 @@ def test_neither_order_nor_company_nor_the_cache_changes_a_number(bench_run, tmp
 
 
 def test_a_failed_cell_fails_alone_and_is_run_again(bench_run, tmp_path):
-    hot = [*SMOKE, "recipes.rotation.learning_rate=1e30", "recipes.rotation.optimiser='sgd'"]
+    hot = [*SMOKE, "recipes.rotation.learning_rate=1e30", "recipes.rotation.optimizer='sgd'"]
     done = bench_run("rotation,random_init", sets=hot)
     assert done.status == 1
     folder = tmp_path / "out/mini"
@@ -149,12 +149,12 @@ def test_list_names_everything(bench):
     assert "voc_cls" not in bench("list", "methods").out
 
 
-def test_other_pictures_or_versions_are_refused_before_anything_is_computed(bench_run, tmp_path):
+def test_other_images_or_versions_are_refused_before_anything_is_computed(bench_run, tmp_path):
     assert bench_run("random_init").status == 0
     path = tmp_path / "out/mini/voc_cls/random_init/seed0.json"
     entry = storage.read(path)
     for change, message in (
-        ({"data": {"voc_test": "0" * 64}}, "was made on other pictures (voc_test)"),
+        ({"data": {"voc_test": "0" * 64}}, "was made on other images (voc_test)"),
         ({"task_version": 0}, "was scored by version 0 of voc_cls"),
         ({"task_code": "0" * 64}, "was scored by other code of voc_cls"),
         ({"suite_sha256": "0" * 64}, "was made by other settings of suite mini"),
@@ -180,9 +180,9 @@ def test_samples_lie_beside_the_record_and_are_linked(bench_run, tmp_path):
     out, cache = tmp_path / "out", tmp_path / "cache"
     assert bench_run("split_brain,random_init", out=out, cache=cache).status == 0
     folder = out / "mini" / "voc_cls"
-    with Image.open(folder / "split_brain" / "samples.png") as picture:
-        assert picture.width > picture.height > 3 * 32  # ten columns, three rows of 32 px crops
-        assert len(picture.getcolors(1 << 20)) > 100
+    with Image.open(folder / "split_brain" / "samples.png") as image:
+        assert image.width > image.height > 3 * 32  # ten columns, three rows of 32 px crops
+        assert len(image.getcolors(1 << 20)) > 100
     assert not (folder / "random_init" / "samples.png").exists()
     text = (out / "mini" / "LEADERBOARD.md").read_text()
     assert "[split_brain](voc_cls/split_brain/samples.png)" in text

@@ -66,12 +66,12 @@ def test_bytes_depend_on_the_seed_and_not_on_the_workers(tmp_path: Path) -> None
         assert sum(finished) == 70
     one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
-    pictures = [name for name in one if name.endswith((".jpg", ".png"))]
-    assert set(pictures) == {name for name in other if name.endswith((".jpg", ".png"))}
-    assert all(one[name] != other[name] for name in pictures if name.endswith(".jpg"))
+    images = [name for name in one if name.endswith((".jpg", ".png"))]
+    assert set(images) == {name for name in other if name.endswith((".jpg", ".png"))}
+    assert all(one[name] != other[name] for name in images if name.endswith(".jpg"))
 
 
-def test_a_picture_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
+def test_a_image_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
     synthetic_scenes.render(tmp_path, seed=0, size=SIZE, corpus=12, train=3, test=2, workers=1)
     few, many = contents(tmp_path), contents(root)
     first = "VOCdevkit/VOC2007/JPEGImages"
@@ -80,12 +80,12 @@ def test_a_picture_does_not_depend_on_how_many_there_are(root: Path, tmp_path: P
     assert all(few[name] == many[name] for name in few if name.startswith("corpus"))
 
 
-def test_no_picture_comes_twice(root: Path) -> None:
-    pictures = [value for name, value in contents(root).items() if name.endswith(".jpg")]
-    assert len(pictures) == len(set(pictures)) == TRAIN + TEST + CORPUS
+def test_no_image_comes_twice(root: Path) -> None:
+    images = [value for name, value in contents(root).items() if name.endswith(".jpg")]
+    assert len(images) == len(set(images)) == TRAIN + TEST + CORPUS
 
 
-def test_every_listed_picture_has_its_files(voc: Path) -> None:
+def test_every_listed_image_has_its_files(voc: Path) -> None:
     assert len(listed(voc, "trainval")) == TRAIN and len(listed(voc, "test")) == TEST
     assert len(set(everything(voc))) == TRAIN + TEST
     for split in ("trainval", "test"):
@@ -95,7 +95,7 @@ def test_every_listed_picture_has_its_files(voc: Path) -> None:
         assert {path.stem for path in (voc / folder).iterdir()} == set(everything(voc))
 
 
-def test_boxes_lie_inside_pictures_of_the_stated_size(voc: Path) -> None:
+def test_boxes_lie_inside_images_of_the_stated_size(voc: Path) -> None:
     shapes = set()
     for name in everything(voc):
         width, height = Image.open(voc / "JPEGImages" / f"{name}.jpg").size
@@ -144,7 +144,7 @@ def test_masks_use_the_palette_of_voc_and_known_classes_only(voc: Path) -> None:
         assert mask.mode == "P" and mask.size == Image.open(voc / f"JPEGImages/{name}.jpg").size
         palette = np.reshape(mask.getpalette(), (-1, 3))
         assert palette[0].tolist() == [0, 0, 0] and set(np.unique(np.asarray(mask))) <= known
-        assert all(tuple(palette[index]) == colour for index, colour in first.items())
+        assert all(tuple(palette[index]) == color for index, color in first.items())
 
 
 def test_mask_pixels_of_a_class_lie_in_its_boxes(voc: Path) -> None:
@@ -170,9 +170,9 @@ def test_objects_fill_their_boxes_and_are_bounded(voc: Path) -> None:
 
 
 def test_up_is_up(root: Path) -> None:
-    pictures = [read(path).mean(2) for path in root.rglob("*.jpg")]
-    top = [picture[: len(picture) // 3].mean() for picture in pictures]
-    bottom = [picture[-(len(picture) // 3) :].mean() for picture in pictures]
+    images = [read(path).mean(2) for path in root.rglob("*.jpg")]
+    top = [image[: len(image) // 3].mean() for image in images]
+    bottom = [image[-(len(image) // 3) :].mean() for image in images]
     assert np.mean(top) > np.mean(bottom) + 20
     assert np.mean(np.array(top) > bottom) > 0.75
 
@@ -186,12 +186,12 @@ def test_corpus_is_balanced_and_square(root: Path) -> None:
     assert sizes == {(SIZE, SIZE)}
 
 
-def test_mean_colour_does_not_give_the_class_away(tmp_path: Path) -> None:
+def test_mean_color_does_not_give_the_class_away(tmp_path: Path) -> None:
     synthetic_scenes.render(tmp_path, seed=1, size=32, corpus=200, train=0, test=0, workers=1)
     paths = sorted((tmp_path / "corpus").rglob("*.jpg"), key=lambda path: path.stem)
-    colours = np.stack([read(path).mean((0, 1)) for path in paths])
+    colors = np.stack([read(path).mean((0, 1)) for path in paths])
     labels = np.array([path.parent.name for path in paths])
     half = len(paths) // 2
-    distances = ((colours[half:, None] - colours[None, :half]) ** 2).sum(2)
+    distances = ((colors[half:, None] - colors[None, :half]) ** 2).sum(2)
     guesses = labels[:half][distances.argmin(1)]
     assert np.mean(guesses == labels[half:]) < 0.3

@@ -1,4 +1,4 @@
-"""What a segmenter is shown: every pixel keeps its label, and what lies beside the picture none."""
+"""What a segmenter is shown: every pixel keeps its label, and what lies beside the image none."""
 
 import numpy as np
 import pytest
@@ -13,12 +13,12 @@ from bench.evaluation.fcn import Segmenter
 
 @pytest.fixture
 def network(smoke, tmp_path):
-    """On one picture whose red says its label: 0, 1 or 2 in vertical bands."""
+    """On one image whose red says its label: 0, 1 or 2 in vertical bands."""
     bands = np.repeat([0, 1, 2], 20)[None].repeat(48, 0).astype(np.uint8)
-    for folder, values in {"masks": bands, "pictures": 100 * bands}.items():
+    for folder, values in {"masks": bands, "images": 100 * bands}.items():
         (tmp_path / folder).mkdir()
         Image.fromarray(values).save(tmp_path / folder / "a.png")
-    files = [scan(tmp_path, [f"{f}/a.png"], "stop", lambda _: None) for f in ("pictures", "masks")]
+    files = [scan(tmp_path, [f"{f}/a.png"], "stop", lambda _: None) for f in ("images", "masks")]
     settings = smoke.voc_seg.model_copy(update={"size": 40, "scale": (0.5, 2.0)})
     torch.manual_seed(0)
     return Segmenter(Encoder(smoke.backbone.name), settings, Masked(("a",), *files, "0" * 64), 11)
@@ -29,13 +29,13 @@ def test_masks_stay_on_their_pixels(network):
     orders, beside = set(), 0
     for seed in range(20):
         torch.manual_seed(seed)
-        picture, mask = network.example(image, 0)
-        assert picture.shape == (3, 40, 40)
+        crop, mask = network.example(image, 0)
+        assert crop.shape == (3, 40, 40)
         assert mask.shape == (40, 40)
         shown = mask != 255
         beside += int((~shown).sum())
-        assert not picture[:, ~shown].any()
-        nearest = (picture[0].float() / 100).round().long()
+        assert not crop[:, ~shown].any()
+        nearest = (crop[0].float() / 100).round().long()
         assert (nearest == mask)[shown].float().mean() > 0.9  # edges are blended
         columns = mask[shown.any(1)][0]
         columns = columns[columns != 255]
@@ -46,22 +46,22 @@ def test_masks_stay_on_their_pixels(network):
 
 def test_pixels_that_do_not_count_change_no_loss(network):
     network.eval()
-    pictures = torch.randint(0, 255, (2, 3, 40, 40), dtype=torch.uint8)
+    images = torch.randint(0, 255, (2, 3, 40, 40), dtype=torch.uint8)
     masks = torch.randint(0, 11, (2, 40, 40))
     masks[0] = 255
-    whole = network.loss((pictures, masks), "encoder")
-    alone = network.loss((pictures[1:], masks[1:]), "encoder")
+    whole = network.loss((images, masks), "encoder")
+    alone = network.loss((images[1:], masks[1:]), "encoder")
     torch.testing.assert_close(whole, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_labels_come_at_the_size_of_the_picture(network):
+def test_labels_come_at_the_size_of_the_image(network):
     network.eval()
     found = network.segment(torch.zeros(3, 37, 53, dtype=torch.uint8))
     assert found.shape == (37, 53)
     assert found.dtype == torch.int64
 
 
-def test_pictures_of_any_size_are_labelled_as_in_training(network):
+def test_images_of_any_size_are_labeled_as_in_training(network):
     """As if black had been added up to whole strides, which is what `example` adds."""
     network.eval()
     image = torch.randint(0, 255, (3, 30, 32), dtype=torch.uint8)

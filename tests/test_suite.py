@@ -54,7 +54,7 @@ def test_a_method_inherits_what_its_recipe_leaves_out():
         ("pretraining.crop='48'", "key 'pretraining.crop': input should be a valid integer"),
         ("pretraining.crop=-1", "key 'pretraining.crop': input should be greater than 0"),
         ("voc.size=1.5", "key 'voc.size': input should be a valid integer"),
-        ("pretraining.optimiser='lamb'", "key 'pretraining.optimiser': input should be 'sgd'"),
+        ("pretraining.optimizer='lamb'", "key 'pretraining.optimizer': input should be 'sgd'"),
         ("probe.costs=[1.0, 0.1]", "probe.costs must be positive and ascending"),
         ("crop", "write key=value"),
         ("name.x=1", "'name' is not a table"),

@@ -111,7 +111,7 @@ def test_classes_with_too_few_positives_are_left_out_and_named(scored):
     assert list(found.predictions["classes"]) == list(names[counts >= least])
     none = voc.model_copy(update={"min_positives": 10_000})
     hopeless = replace(made, suite=made.suite.model_copy(update={"voc": none}))
-    with pytest.raises(UserError, match="no class has 10000 positive pictures"):
+    with pytest.raises(UserError, match="no class has 10000 positive images"):
         plugins.load("tasks", "voc_cls")().evaluate(encoder, hopeless)
 
 
@@ -141,7 +141,7 @@ def test_the_voc_suite_runs_as_it_stands_on_a_voc07_tree(devkit, cache, tmp_path
 
 
 @pytest.mark.skipif("SSL_GAP_DATA_ROOT" not in os.environ, reason="SSL_GAP_DATA_ROOT is not set")
-def test_imagenet_beats_chance_on_real_pictures(cache):
+def test_imagenet_beats_chance_on_real_images(cache):
     """The tiny suite's data opens, and its thin classes are left out by name."""
     tiny = loader.load("tiny", ["voc.size=64", "probe.dimensions=320", "probe.costs=[0.1, 1.0]"])
     data = open_data(tiny, Path(os.environ["SSL_GAP_DATA_ROOT"]), {"voc"}, cache, Reporter())

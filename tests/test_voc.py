@@ -34,7 +34,7 @@ def opened(tree):
 def test_a_good_tree_opens(tree):
     voc = opened(tree)
     assert voc.train.truth.shape == (80, len(tree[1].classes))
-    assert len(voc.train.things) == len(voc.train.pictures.files) == 80
+    assert len(voc.train.things) == len(voc.train.images.files) == 80
     assert {*voc.train.truth.flat} <= {-1, 0, 1}
     names = tree[1].classes
     for row, things in zip(voc.train.truth, voc.train.things, strict=True):
@@ -44,7 +44,7 @@ def test_a_good_tree_opens(tree):
             assert row[c] == expected
 
 
-def test_a_changed_picture_or_label_changes_the_fingerprint(tree):
+def test_a_changed_image_or_label_changes_the_fingerprint(tree):
     before = opened(tree).train.fingerprint
     folder = tree[0] / "VOCdevkit/VOC2007"
     labels = folder / "ImageSets/Main" / f"{tree[1].classes[0]}_trainval.txt"
@@ -78,7 +78,7 @@ def spoil_label_value(folder):
     path.write_text(path.read_text().replace("-1", "2", 1))
 
 
-def spoil_picture(folder):
+def spoil_image(folder):
     (folder / "JPEGImages/000003.jpg").unlink()
 
 
@@ -132,11 +132,11 @@ def spoil_overlap(folder):
         (spoil_name, r"999999\.xml: no such annotation file"),
         (spoil_label, r"boat_trainval\.txt: has no label for 000001"),
         (spoil_label_value, r"boat_trainval\.txt: '\d+ 2' is not 'ID 1'"),
-        (spoil_picture, r"trainval\.txt: names 000003, but .*000003\.jpg does not exist"),
-        (spoil_jpeg, r"000003\.jpg: is truncated; replace the picture"),
+        (spoil_image, r"trainval\.txt: names 000003, but .*000003\.jpg does not exist"),
+        (spoil_jpeg, r"000003\.jpg: is truncated; replace the image"),
         (spoil_jpeg_kind, r"000003\.jpg: is neither JPEG nor PNG"),
         (spoil_xml, r"000003\.xml: not readable as XML"),
-        (spoil_box, r"000003\.xml: box \(.*\) of '\w+' lies outside the picture"),
+        (spoil_box, r"000003\.xml: box \(.*\) of '\w+' lies outside the image"),
         (spoil_area, r"000003\.xml: box \(40, .*\) of '\w+' has no area"),
         (spoil_class, r"000003\.xml: object 'yak' is not among the suite's voc\.classes"),
         (spoil_overlap, r"000001 stands in both lists, trainval and test"),
@@ -149,7 +149,7 @@ def test_a_spoilt_tree_is_refused_in_one_line_that_names_the_file(tree, spoil, m
     assert "\n" not in str(error.value)
 
 
-def test_a_picture_without_objects_and_a_box_of_one_pixel_are_fine(tree):
+def test_a_image_without_objects_and_a_box_of_one_pixel_are_fine(tree):
     folder = tree[0] / "VOCdevkit/VOC2007"
     path = folder / "Annotations/000003.xml"
     text = path.read_text()

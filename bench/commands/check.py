@@ -1,18 +1,18 @@
 """Whether the numbers of a reference still come out: `bench check`.
 
 Exact on any machine: does the metric give the reference's value for the reference's predictions,
-does it give the new value for the new predictions, is the list of test pictures the same?
+does it give the new value for the new predictions, is the list of test images the same?
 
 How far a value may move is not. The same seed on the same machine gives the same bytes; other
 machines and library versions round otherwise, and training amplifies that. So a value may move by
-what the test pictures cannot tell from nothing: by `WIDTH` times the half of the paired 95 %
-interval of new less reference, over the same pictures, that lies towards 0. That interval has no
+what the test images cannot tell from nothing: by `WIDTH` times the half of the paired 95 %
+interval of new less reference, over the same images, that lies towards 0. That interval has no
 width where nothing changed, little where little did. What a board would not print (`PRINTED`)
 never counts.
 
 That alone would miss a fault that leaves the mean where it was, such as an input that is no longer
-normalised. So where a frozen encoder has the same weights, byte for byte, nothing amplifies
-rounding, and the scores of the pictures must be the same too, as `ALIKE` says. Imports torch only
+normalized. So where a frozen encoder has the same weights, byte for byte, nothing amplifies
+rounding, and the scores of the images must be the same too, as `ALIKE` says. Imports torch only
 to compute.
 """
 
@@ -30,7 +30,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from bench.commands import plan
-from bench.commands.compare import Arrays, contrast, same_pictures
+from bench.commands.compare import Arrays, contrast, same_images
 from bench.commands.request import Cell, Places
 from bench.errors import UserError, unknown
 from bench.metrics.average_precision import Floats
@@ -177,8 +177,8 @@ def judge(old: Found, new: Found) -> Verdict:
         if entry.value is None or not abs(value - entry.value) <= EXACT:
             fault = f"another metric: the {whose} predictions give {value:.4f}"
             return replace(verdict, moved=f"{fault}, its record says {entry.value}")
-    if not same_pictures(before, arrays[0], after, arrays[1]):
-        return replace(verdict, moved="other test pictures: make a new reference")
+    if not same_images(before, arrays[0], after, arrays[1]):
+        return replace(verdict, moved="other test images: make a new reference")
     difference, _, _ = contrast([new], [old])
     value, low, high = difference.value, difference.low, difference.high
     moved = ""

@@ -41,7 +41,7 @@ class Comparison:
         values: the headlines in points, each the mean over its seeds.
         difference: A less B, with its 95 % interval; None where they cannot be compared.
         above: share of the resamples in which A is above B, those where they are equal by half.
-        paired: whether both were tested on the same pictures.
+        paired: whether both were tested on the same images.
         classes: A less B by class, best for A first.
         settings: in what they differ.
         refused: why they cannot be compared.
@@ -180,7 +180,7 @@ def contrast(
 ) -> tuple[Estimate, float, bool]:
     """A row less another, from the predictions of their seeds.
 
-    On the same test pictures both are recomputed on the same resamples; on others each on its own.
+    On the same test images both are recomputed on the same resamples; on others each on its own.
 
     Returns:
         The difference of the means over seeds with its 95 % interval, the share of resamples in
@@ -192,7 +192,7 @@ def contrast(
     sides = [[storage.read_predictions(*seed) for seed in side] for side in (one, other)]
     records = [found for side in (one, other) for _, found in side]
     paired = all(
-        same_pictures(records[0], sides[0][0], found, arrays)
+        same_images(records[0], sides[0][0], found, arrays)
         for found, arrays in zip(records, [*sides[0], *sides[1]], strict=True)
     )
     names = [side[0][1].method for side in (one, other)]
@@ -211,12 +211,12 @@ def contrast(
 
 
 def _samples(seeds: Sequence[Arrays], seed: int, order: list[int]) -> Floats:
-    """The row's value on every resample of pictures, and of seeds where there are several."""
+    """The row's value on every resample of images, and of seeds where there are several."""
     drawn = [drawn_values(arrays, weights(len(arrays["ids"]), seed)) for arrays in seeds]
     return intervals.over_seeds([v[0] for v in drawn], [v[1:] for v in drawn], order)
 
 
-def same_pictures(one: Record, mine: Arrays, other: Record, yours: Arrays) -> bool:
+def same_images(one: Record, mine: Arrays, other: Record, yours: Arrays) -> bool:
     """Whether two records were tested on the same list: the same names, files or truth."""
     if not np.array_equal(mine["ids"], yours["ids"]):
         return False
@@ -236,7 +236,7 @@ def _truth(arrays: Arrays) -> list[NDArray[Any]]:
 def render(found: Sequence[Comparison], one: str, other: str) -> Iterator[Grid | str]:
     """What the terminal shows: differences, classes, settings."""
     grid = Grid(title=f"A = {one}, B = {other}", box=box.SIMPLE, title_justify="left")
-    for header in ("task", "method", "metric", "A", "B", "A - B [95 %]", "A above B", "pictures"):
+    for header in ("task", "method", "metric", "A", "B", "A - B [95 %]", "A above B", "images"):
         grid.add_column(header, justify="left" if header in ("task", "method") else "right")
     for row in found:
         method = " / ".join(dict.fromkeys(row.methods))
@@ -270,8 +270,8 @@ def _cells(row: Comparison) -> tuple[str, str, str]:
         return "not comparable", "-", "-"
     low, high = row.difference.low, row.difference.high
     difference = f"{row.difference.value:+.2f} [{low:.2f}, {high:.2f}]"
-    pictures = "the same: paired" if row.paired else "others: unpaired"
-    return difference, f"{100 * row.above:.1f} %", pictures
+    images = "the same: paired" if row.paired else "others: unpaired"
+    return difference, f"{100 * row.above:.1f} %", images
 
 
 def _both(pair: Difference) -> tuple[str, str]:

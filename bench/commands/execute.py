@@ -99,10 +99,10 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
 def _save(result: Record, scores: Scores, encoder: Encoder, path: Path) -> None:
     """Write a record, its predictions, and beside that of the first seed what to look at."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    learnt = None if encoder.samples is None else encoder.samples.movedim(0, -1).numpy()
-    pictures = {"samples": learnt, "shown": scores.picture}
+    learned = None if encoder.samples is None else encoder.samples.movedim(0, -1).numpy()
+    images = {"samples": learned, "shown": scores.image}
     files = {"samples": "samples.png", "shown": "predictions.png"}
-    for kind, pixels in pictures.items():
+    for kind, pixels in images.items():
         if pixels is not None and result.seed == 0:
             result = result.model_copy(update={kind: files[kind]})
             encoded = io.BytesIO()
@@ -120,7 +120,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Sc
     started = time.monotonic()
     scores = task.evaluate(own, context)
     history = encoder.pretraining
-    speed = history.images_seen / history.seconds if history.seconds else None
+    speed = history.views_seen / history.seconds if history.seconds else None
     data = dict(scores.data)
     if context.data.corpus is not None and "corpus" in plugins.load("methods", cell.method).reads:
         data["corpus"] = context.data.corpus.fingerprint
@@ -139,7 +139,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Sc
             parameters=sum(p.numel() for p in encoder.parameters()),
         ),
         pretraining=PretrainingFacts(
-            images_seen=history.images_seen,
+            views_seen=history.views_seen,
             seconds=history.seconds,
             images_per_second=speed,
             monitors=history.monitors,
@@ -147,14 +147,14 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Sc
         timings=scores.timings | {"evaluate": time.monotonic() - started},
         peak_memory_mb=peak_memory_mb(context.device),
         data=data,
-        pictures={name: sizes[name] for name in data},
+        images={name: sizes[name] for name in data},
     )
     return result, scores
 
 
 def _skipped(data: Data) -> list[str]:
-    count = len(data.corpus.pictures.skipped) if data.corpus else 0
-    return [f"{count} damaged corpus pictures skipped"] if count else []
+    count = len(data.corpus.images.skipped) if data.corpus else 0
+    return [f"{count} damaged corpus images skipped"] if count else []
 
 
 def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> None:

@@ -111,7 +111,7 @@ def check_board(todo: Sequence[Cell], request: Request) -> None:
 
 
 def check_data(todo: Sequence[Cell], request: Request, fingerprints: Mapping[str, str]) -> None:
-    """Refuse, before anything is computed, to add cells to a board of other pictures.
+    """Refuse, before anything is computed, to add cells to a board of other images.
 
     Args:
         todo: the cells about to be computed; what they replace does not count.
@@ -126,7 +126,7 @@ def check_data(todo: Sequence[Cell], request: Request, fingerprints: Mapping[str
         for name, fingerprint in found.data.items():
             if found.task in tasks and fingerprints.get(name, fingerprint) != fingerprint:
                 raise UserError(
-                    f"{path}: was made on other pictures ({name}) than lie there now; "
+                    f"{path}: was made on other images ({name}) than lie there now; "
                     "choose another --out, or move it out of this folder"
                 )
 

@@ -22,7 +22,7 @@ class Request:
         methods: names, without repeats.
         tasks: names, without repeats.
         seeds: how many; they are 0, 1, ...
-        data_root: where the pictures lie; None for a suite that renders its own.
+        data_root: where the images lie; None for a suite that renders its own.
         out: where records and boards go.
         cache: where what can be computed again goes.
         device: a torch device's name, or `auto`.
@@ -63,7 +63,7 @@ class Places:
     Attributes:
         out: where the new records go.
         cache: where what can be computed again goes.
-        data_root: where the pictures lie, for suites that do not render their own.
+        data_root: where the images lie, for suites that do not render their own.
         device: a torch device's name, or `auto`.
     """
 

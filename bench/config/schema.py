@@ -28,19 +28,19 @@ class Backbone(Section):
 
 
 class Scenes(Section):
-    """Pictures that the suite renders for itself, instead of a data root."""
+    """ImageFiles that the suite renders for itself, instead of a data root."""
 
     seed: int
     size: Annotated[int, Field(ge=16)]
     """Longest side, pixels."""
     corpus: Positive
-    """Pictures for pretraining."""
+    """ImageFiles for pretraining."""
     train: Positive
     test: Positive
 
 
-class CorpusSource(Section):
-    """The pretraining pictures."""
+class PretrainingData(Section):
+    """The pretraining images."""
 
     folder: str
     """An image folder, below the data root."""
@@ -51,11 +51,11 @@ class CorpusSource(Section):
 class Schedule(Section):
     """What pretraining and fine-tuning ask of the training loop."""
 
-    images: Positive
-    """The budget: pictures seen by the encoder."""
+    views: Positive
+    """The budget: images seen by the encoder."""
     batch: Positive
-    """Pictures seen by the encoder in one step, over all processes."""
-    optimiser: Literal["sgd", "adam", "adamw"]
+    """ImageFiles seen by the encoder in one step, over all processes."""
+    optimizer: Literal["sgd", "adam", "adamw"]
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """Adam's; the first is the momentum of sgd."""
     weight_decay: Annotated[float, Field(ge=0)]
@@ -71,19 +71,19 @@ class Schedule(Section):
 class Recipe(Schedule):
     """How a pretext task is trained.
 
-    Budget and batch count the pictures that the encoder sees: a method that shows it four
-    rotations of a picture spends four.
+    Budget and batch count the images that the encoder sees: a method that shows it four
+    rotations of a image spends four.
     """
 
     crop: Positive
     """Side of the training crop, pixels."""
     crop_scale: tuple[Fraction, Fraction]
-    """Share of the picture's area that a crop covers, smallest and largest."""
+    """Share of the image's area that a crop covers, smallest and largest."""
     learning_rate: Annotated[float, Field(gt=0)]
 
 
 class Voc(Section):
-    """The pictures that the tasks train and test on."""
+    """The images that the tasks train and test on."""
 
     folder: str
     """A year's folder of a VOCdevkit, below the data root."""
@@ -93,9 +93,9 @@ class Voc(Section):
     """Name of the list to test on."""
     classes: tuple[str, ...]
     size: Positive
-    """Side to which the frozen tasks resize a picture, pixels."""
+    """Side to which the frozen tasks resize a image, pixels."""
     min_positives: Positive
-    """A class with fewer positive pictures in either list is left out of the mean, and named."""
+    """A class with fewer positive images in either list is left out of the mean, and named."""
 
 
 class LinearProbe(Section):
@@ -113,7 +113,7 @@ class Tuning(Schedule):
     """How a task fine-tunes, the same for every row: the rate is chosen on the training list."""
 
     size: Positive
-    """Side of the training crop, or the longest side of a picture, pixels."""
+    """Side of the training crop, or the longest side of a image, pixels."""
     learning_rates: tuple[float, ...]
     """The candidates, ascending."""
     trial: Annotated[float, Field(gt=0, le=1)]
@@ -126,8 +126,8 @@ class Tuning(Schedule):
     def recipe(self, rate: float, share: float) -> Recipe:
         """The training recipe at one rate, for a share of the budget."""
         shared = {key: getattr(self, key) for key in Schedule.model_fields}
-        budget = max(self.batch, round(self.images * share))
-        own = {"images": budget, "crop": self.size, "crop_scale": (1.0, 1.0)}
+        budget = max(self.batch, round(self.views * share))
+        own = {"views": budget, "crop": self.size, "crop_scale": (1.0, 1.0)}
         return Recipe(**shared | own, learning_rate=rate)
 
 
@@ -139,15 +139,15 @@ class Detection(Tuning):
     metric: Literal["11-point", "area"]
     """Which VOC average precision is the headline."""
     scale: tuple[float, float] = (1.0, 1.0)
-    """A training picture's longest side, smallest and largest, in shares of `size`."""
+    """A training image's longest side, smallest and largest, in shares of `size`."""
     channels: Positive = 256
     """Of the pyramid."""
     hidden: Positive = 1024
     """Of the pyramid's head."""
     proposals: Positive = 1000
-    """Kept of each picture for the head."""
+    """Kept of each image for the head."""
     regions: Positive = 512
-    """Sampled of each picture for the head's loss."""
+    """Sampled of each image for the head's loss."""
 
 
 class Segmentation(Tuning):
@@ -163,7 +163,7 @@ class Segmentation(Tuning):
     head: Literal["fcn", "fcn32s"]
     """Two dilated 3x3 convolutions at stride 16, or one linear layer at stride 32."""
     scale: tuple[float, float]
-    """Size of a training picture in shares of its own, smallest and largest."""
+    """Size of a training image in shares of its own, smallest and largest."""
     channels: Positive = 256
     """Of the dilated convolutions."""
 
@@ -172,9 +172,9 @@ class Classification(Tuning):
     """`voc_cls_finetune`."""
 
     crop_scale: tuple[Fraction, Fraction]
-    """Share of the picture's area that a crop covers, smallest and largest; at test too."""
+    """Share of the image's area that a crop covers, smallest and largest; at test too."""
     crops: Positive
-    """Crops of each test picture whose scores are averaged."""
+    """Crops of each test image whose scores are averaged."""
 
 
 TUNED = ("voc_det", "voc_seg", "voc_cls_finetune")  # the sections that one task alone reads
@@ -190,7 +190,7 @@ class Suite(Section):
     """How many seeds a run takes if the command line does not say."""
     backbone: Backbone
     scenes: Scenes | None = None
-    corpus: CorpusSource
+    corpus: PretrainingData
     pretraining: Recipe
     recipes: dict[str, Recipe] = {}
     """Per method, the keys in which its recipe differs from `pretraining`."""

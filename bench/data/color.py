@@ -1,4 +1,4 @@
-"""The CIE Lab colour space: L in [0, 100]; a in [-86, 98] and b in [-108, 94] for sRGB (D65)."""
+"""The CIE Lab color space: L in [0, 100]; a in [-86, 98] and b in [-108, 94] for sRGB (D65)."""
 
 from __future__ import annotations
 

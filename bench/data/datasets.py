@@ -12,7 +12,7 @@ import filelock
 
 from bench.config.schema import Scenes, Suite
 from bench.data import synthetic_objects, synthetic_scenes
-from bench.data.image_folder import Corpus, open_corpus
+from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import Voc, open_voc
 from bench.data.voc_masks import Masks, open_masks
 from bench.errors import UserError
@@ -24,7 +24,7 @@ from bench.runtime.progress import Reporter
 class Data:
     """The image sets that a run needs; None is one that it does not."""
 
-    corpus: Corpus | None
+    corpus: LabeledImages | None
     voc: Voc | None
     masks: Masks | None = None
 
@@ -44,8 +44,8 @@ class Data:
         return found
 
     def sizes(self) -> dict[str, int]:
-        """How many pictures each image set holds, by the same names."""
-        found = {"corpus": len(self.corpus.pictures.files)} if self.corpus else {}
+        """How many images each image set holds, by the same names."""
+        found = {"corpus": len(self.corpus.images.files)} if self.corpus else {}
         for kind, lists in (("voc", self.voc), ("masks", self.masks)):
             if lists:
                 found |= {
@@ -64,7 +64,7 @@ def open_data(
         suite: says where everything lies below the data root.
         root: the data root; None for a suite that renders its own.
         reads: any of `corpus`, `voc` and `masks`.
-        cache: where rendered pictures are kept.
+        cache: where rendered images are kept.
         reporter: where progress is shown.
 
     Raises:
@@ -72,16 +72,16 @@ def open_data(
     """
     if suite.scenes is not None:
         if root is not None:
-            raise UserError(f"suite {suite.name} renders its own pictures: leave out --data-root")
+            raise UserError(f"suite {suite.name} renders its own images: leave out --data-root")
         root = rendered(suite.scenes, cache, reporter)
     elif root is None:
-        raise UserError(f"suite {suite.name} needs pictures: say where with --data-root DIR")
+        raise UserError(f"suite {suite.name} needs images: say where with --data-root DIR")
     elif not root.is_dir():
         raise UserError(f"--data-root {root}: no such folder")
     elif not any(root.iterdir()):
         raise UserError(f"--data-root {root}: the folder is empty")
     return Data(
-        corpus=open_corpus(root / suite.corpus.folder, suite.corpus.damaged, reporter)
+        corpus=open_image_folder(root / suite.corpus.folder, suite.corpus.damaged, reporter)
         if "corpus" in reads
         else None,
         voc=open_voc(root, suite.voc, reporter) if "voc" in reads else None,

@@ -1,4 +1,4 @@
-"""Pictures on disk: checked, fingerprinted and decoded."""
+"""ImageFiles on disk: checked, fingerprinted and decoded."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ THREADS = 8
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Some pictures below a folder, whole as far as their bytes tell.
+class ImageFiles:
+    """Some images below a folder, whole as far as their bytes tell.
 
     Attributes:
         root: the folder.
@@ -46,17 +46,17 @@ def scan(
     files: Sequence[str],
     damaged: Literal["stop", "skip"],
     advance: Callable[[int], None],
-) -> Pictures:
-    """Read every file once: check that it is a whole picture, and fingerprint it.
+) -> ImageFiles:
+    """Read every file once: check that it is a whole image, and fingerprint it.
 
     Args:
         root: the folder.
         files: paths below it.
-        damaged: whether a damaged picture raises an error or is left out.
+        damaged: whether a damaged image raises an error or is left out.
         advance: called with 1 for each file read.
 
     Raises:
-        UserError: a picture is damaged and `damaged` is `stop`; or none is left.
+        UserError: a image is damaged and `damaged` is `stop`; or none is left.
     """
     kept, contents, skipped = [], [], []
     with ThreadPoolExecutor(THREADS) as pool:
@@ -71,12 +71,12 @@ def scan(
                 skipped.append(name)
             else:
                 raise UserError(
-                    f"{root / name}: {fault}; replace the picture (an image folder may "
+                    f"{root / name}: {fault}; replace the image (an image folder may "
                     "leave it out with corpus.damaged = 'skip')"
                 )
     if not kept:
-        raise UserError(f"{root}: holds no readable picture")
-    return Pictures(root, tuple(kept), digest([kept, contents]), tuple(skipped))
+        raise UserError(f"{root}: holds no readable image")
+    return ImageFiles(root, tuple(kept), digest([kept, contents]), tuple(skipped))
 
 
 def _inspect(path: Path) -> tuple[str, str]:
@@ -93,12 +93,12 @@ def _inspect(path: Path) -> tuple[str, str]:
 
 
 def read(path: Path) -> Tensor:
-    """Decode a picture: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels."""
+    """Decode a image: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels."""
     try:
-        with Image.open(path) as picture:
-            pixels = np.array(picture.convert("RGB"))
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
-        raise UserError(f"{path}: cannot be decoded; replace the picture") from None
+        raise UserError(f"{path}: cannot be decoded; replace the image") from None
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
@@ -106,7 +106,7 @@ def squash(image: Tensor, size: int) -> Tensor:
     """Resize uint8 (3, H, W) to (3, size, size), antialiased bilinear, the aspect not kept.
 
     Goyal et al. 2019 scale the short side to 256 and then squash to 224 x 224; the second step
-    alone gives the same picture but for one interpolation.
+    alone gives the same image but for one interpolation.
     """
     small: Tensor = transforms.resize(image, [size, size], antialias=True)
     return small

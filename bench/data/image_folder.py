@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.data.image_files import Pictures, scan
+from bench.data.image_files import ImageFiles, scan
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
 
@@ -16,30 +16,30 @@ SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """Pictures with the class each folder names; only `supervised` may look at the labels.
+class LabeledImages:
+    """ImageFiles with the class each folder names; only `supervised` may look at the labels.
 
     Attributes:
-        pictures: the files.
-        labels: int64 (N,), the index of each picture's folder.
+        images: the files.
+        labels: int64 (N,), the index of each image's folder.
         classes: the folders' names, sorted.
     """
 
-    pictures: Pictures
+    images: ImageFiles
     labels: np.ndarray
     classes: tuple[str, ...]
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the pictures; their labels are part of the file names."""
-        return self.pictures.fingerprint
+        """SHA-256 of the images; their labels are part of the file names."""
+        return self.images.fingerprint
 
 
-def open_corpus(folder: Path, damaged: Literal["stop", "skip"], reporter: Reporter) -> Corpus:
+def open_image_folder(folder: Path, damaged: Literal["stop", "skip"], reporter: Reporter) -> LabeledImages:
     """Open an image folder: FOLDER/CLASS/**/*.jpg, any depth below the class.
 
     Raises:
-        UserError: the folder is missing or empty, or a picture is damaged.
+        UserError: the folder is missing or empty, or a image is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (the suite's corpus.folder); see --data-root")
@@ -49,12 +49,12 @@ def open_corpus(folder: Path, damaged: Literal["stop", "skip"], reporter: Report
         if path.suffix.lower() in SUFFIXES and path.parent != folder
     )
     if not files:
-        raise UserError(f"{folder}: holds no pictures in class folders (CLASS/*.jpg)")
+        raise UserError(f"{folder}: holds no images in class folders (CLASS/*.jpg)")
     with reporter.stage("checking the corpus", len(files)) as bar:
-        pictures = scan(folder, files, damaged, bar.advance)
-    names = [name.split("/")[0] for name in pictures.files]
+        images = scan(folder, files, damaged, bar.advance)
+    names = [name.split("/")[0] for name in images.files]
     classes, labels = np.unique(names, return_inverse=True)
-    return Corpus(pictures, labels, tuple(map(str, classes)))
+    return LabeledImages(images, labels, tuple(map(str, classes)))
 
 
 

@@ -1,9 +1,9 @@
-"""Near-duplicates between two sets of pictures: a perceptual hash first, then the pixels.
+"""Near-duplicates between two sets of images: a perceptual hash first, then the pixels.
 
-A picture's hash is imagehash's `phash`: 64 signs of the low frequencies of its 32 x 32 gray copy
+A image's hash is imagehash's `phash`: 64 signs of the low frequencies of its 32 x 32 gray copy
 (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). Resizing to
-another aspect, compressing again and small changes of colour turn a few bits; two different
-pictures differ in 32 of 64 on average. Pairs within `DISTANCE` bits are then compared pixel by
+another aspect, compressing again and small changes of color turn a few bits; two different
+images differ in 32 of 64 on average. Pairs within `DISTANCE` bits are then compared pixel by
 pixel at `SIDE` x `SIDE`. One set is also searched mirrored, as a crop's flip is common in training.
 What was cropped by more than a few percent, or turned, is not found.
 """
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from bench.data.image_files import THREADS, Pictures
+from bench.data.image_files import THREADS, ImageFiles
 from bench.errors import UserError
 
 BITS = 64
@@ -31,21 +31,21 @@ CHUNK = 4096  # hashes compared with all others at a time: 4096 x 10,000 floats 
 
 
 def hashes(
-    pictures: Pictures, advance: Callable[[int], None], mirrored: bool = False
+    images: ImageFiles, advance: Callable[[int], None], mirrored: bool = False
 ) -> NDArray[np.float32]:
-    """The perceptual hash of every picture, (N, 64) of 1 and -1.
+    """The perceptual hash of every image, (N, 64) of 1 and -1.
 
     Args:
-        pictures: the files.
-        advance: called with 1 for each picture.
+        images: the files.
+        advance: called with 1 for each image.
         mirrored: whether to hash mirror images.
 
     Raises:
-        UserError: a picture cannot be decoded.
+        UserError: a image cannot be decoded.
     """
-    signs = np.empty((len(pictures.files), BITS), np.float32)
+    signs = np.empty((len(images.files), BITS), np.float32)
     with ThreadPoolExecutor(THREADS) as pool:
-        paths = [pictures.root / name for name in pictures.files]
+        paths = [images.root / name for name in images.files]
         for row, bits in enumerate(pool.map(lambda path: _hash(path, mirrored), paths)):
             signs[row] = np.where(bits, 1, -1)
             advance(1)
@@ -53,21 +53,21 @@ def hashes(
 
 
 def _hash(path: Path, mirrored: bool) -> NDArray[np.bool_]:
-    picture = _open(path)
+    image = _open(path)
     bits: NDArray[np.bool_] = imagehash.phash(
-        ImageOps.mirror(picture) if mirrored else picture
+        ImageOps.mirror(image) if mirrored else image
     ).hash.ravel()
     return bits
 
 
 def _open(path: Path) -> Image.Image:
-    """Decode a picture; a large JPEG at a fraction of its size, which is faster."""
+    """Decode a image; a large JPEG at a fraction of its size, which is faster."""
     try:
-        with Image.open(path) as picture:
-            picture.draft("RGB", (DECODED, DECODED))
-            return picture.convert("RGB")
+        with Image.open(path) as image:
+            image.draft("RGB", (DECODED, DECODED))
+            return image.convert("RGB")
     except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
-        raise UserError(f"{path}: cannot be decoded; replace the picture") from None
+        raise UserError(f"{path}: cannot be decoded; replace the image") from None
 
 
 def near(
@@ -91,15 +91,15 @@ def near(
 
 
 def difference(one: Path, other: Path, mirrored: bool = False) -> float:
-    """Root mean square difference of two pictures at `SIDE` x `SIDE`, over the second's spread.
+    """Root mean square difference of two images at `SIDE` x `SIDE`, over the second's spread.
 
     Each channel is compared less its mean, so a change of brightness alone is none. 0 for equal
-    pictures, about 1.4 for unrelated ones of equal spread.
+    images, about 1.4 for unrelated ones of equal spread.
     """
     small = []
     for path, mirror in ((one, mirrored), (other, False)):
-        picture = _open(path).resize((SIDE, SIDE), Image.Resampling.BOX)
-        pixels = np.asarray(ImageOps.mirror(picture) if mirror else picture, dtype=float)
+        image = _open(path).resize((SIDE, SIDE), Image.Resampling.BOX)
+        pixels = np.asarray(ImageOps.mirror(image) if mirror else image, dtype=float)
         small.append(pixels - pixels.mean((0, 1)))
-    spread = max(float(np.sqrt((small[1] ** 2).mean())), 1.0)  # a gray level: a blank picture's
+    spread = max(float(np.sqrt((small[1] ** 2).mean())), 1.0)  # a gray level: a blank image's
     return float(np.sqrt(((small[0] - small[1]) ** 2).mean())) / spread

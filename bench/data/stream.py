@@ -12,25 +12,25 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from bench.data.image_files import read
-from bench.data.image_folder import Corpus
+from bench.data.image_folder import LabeledImages
 
 
 class Stream(Dataset[Any]):
     """Position p of an endless stream: shuffled passes over the corpus, one after another.
 
     What stands at a position depends on the seed and the position alone, not on workers,
-    processes or where a run was resumed: every position seeds torch afresh before the picture is
+    processes or where a run was resumed: every position seeds torch afresh before the image is
     augmented.
 
     Args:
-        corpus: the pictures.
+        corpus: the images.
         seed: of the order and of the augmentation.
-        example: picture uint8 (3, H, W) and label -> what the loader collates.
+        example: image uint8 (3, H, W) and label -> what the loader collates.
         length: how many positions a loader may ask for.
     """
 
     def __init__(
-        self, corpus: Corpus, seed: int, example: Callable[[Tensor, int], Any], length: int
+        self, corpus: LabeledImages, seed: int, example: Callable[[Tensor, int], Any], length: int
     ) -> None:
         self._corpus, self._seed, self._example, self._length = corpus, seed, example, length
         self._pass: tuple[int, np.ndarray] = (-1, np.empty(0, int))
@@ -44,14 +44,14 @@ class Stream(Dataset[Any]):
         if self._pass[0] != epoch:
             self._pass = epoch, np.random.default_rng([self._seed, epoch]).permutation(count)
         index = int(self._pass[1][offset])
-        pictures = self._corpus.pictures
-        image = read(pictures.root / pictures.files[index])
+        images = self._corpus.images
+        image = read(images.root / images.files[index])
         # Not torch.manual_seed, which also visits every accelerator: as slow as the decoding.
         torch.default_generator.manual_seed(_mix(self._seed, position))
         return self._example(image, int(self._corpus.labels[index]))
 
 
 def _mix(seed: int, position: int) -> int:
-    """A 63-bit seed for one position: neighbours must not give related random streams."""
+    """A 63-bit seed for one position: neighbors must not give related random streams."""
     text = f"{seed}/{position}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

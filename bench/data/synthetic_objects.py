@@ -1,4 +1,4 @@
-"""The things in the rendered scenes: their classes, parts, surfaces and colours."""
+"""The things in the rendered scenes: their classes, parts, surfaces and colors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Kind:
         forms: the layouts of its parts, one text each. A text lists its parts back to front,
             separated by ";", and "|" separates alternatives, "-" being none. A part is a tone, a
             shape and its numbers in hundredths of the unit box, y down: `b` box (x0 y0 x1 y1), `o`
-            oval (centre x and y, radii), `p` polygon.
+            oval (center x and y, radii), `p` polygon.
         aloft: the share of instances that do not stand on the ground.
     """
 
@@ -199,26 +199,26 @@ def relief(rng: Generator, texture: str, rows: Array, columns: Array, period: in
     return smooth
 
 
-def colour(hue: float, saturation: float, value: float) -> Array:
+def color(hue: float, saturation: float, value: float) -> Array:
     """RGB (3,) in [0, 1] of a hue (taken modulo 1), saturation and value in [0, 1]."""
     return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value), np.float32)
 
 
 def palette(rng: Generator, kind: Kind) -> dict[str, tuple[Array, str, float]]:
-    """Draw a thing's colour, texture and depth of relief for each tone, wide around the usual."""
+    """Draw a thing's color, texture and depth of relief for each tone, wide around the usual."""
     surfaces = {}
     for tone, hues in zip(("main", "second"), kind.hues, strict=True):
         hue = rng.random() if rng.random() < 0.15 else rng.normal(pick(rng, hues), 0.05)
         texture = pick(rng, kind.textures if rng.random() < 0.75 else TEXTURES)
-        paint = colour(hue, rng.uniform(0.15, 0.8), rng.uniform(0.4, 0.95))
+        paint = color(hue, rng.uniform(0.15, 0.8), rng.uniform(0.4, 0.95))
         surfaces[tone] = (paint, texture, rng.uniform(0.05, 0.2))
     tint, value = rng.random(2)
     plain = {
-        "dark": colour(tint, 0.3, 0.1 + 0.15 * value),
-        "light": colour(tint, 0.1, 0.95 - 0.15 * value),
-        "glass": colour(rng.normal(0.57, 0.04), 0.3, rng.uniform(0.35, 0.95)),
-        "accent": colour(rng.normal(0.12, 0.1), rng.uniform(0.1, 0.7), rng.uniform(0.6, 1.0)),
-        "skin": colour(rng.normal(0.07, 0.01), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.95)),
+        "dark": color(tint, 0.3, 0.1 + 0.15 * value),
+        "light": color(tint, 0.1, 0.95 - 0.15 * value),
+        "glass": color(rng.normal(0.57, 0.04), 0.3, rng.uniform(0.35, 0.95)),
+        "accent": color(rng.normal(0.12, 0.1), rng.uniform(0.1, 0.7), rng.uniform(0.6, 1.0)),
+        "skin": color(rng.normal(0.07, 0.01), rng.uniform(0.3, 0.6), rng.uniform(0.4, 0.95)),
     }
     return surfaces | {tone: (paint, "grain", 0.04) for tone, paint in plain.items()}
 

@@ -23,7 +23,7 @@ from bench.data.synthetic_objects import (
     SOLIDS,
     VERSION,
     Array,
-    colour,
+    color,
     draw,
     ink,
     jumble,
@@ -51,10 +51,10 @@ class Thing(NamedTuple):
 
 
 class Canvas:
-    """A picture in the making, twice as fine as the finished one.
+    """A image in the making, twice as fine as the finished one.
 
     Attributes:
-        frame: where the picture is; the margin around it catches what its border cuts off.
+        frame: where the image is; the margin around it catches what its border cuts off.
         rgb: (h, w, 3) in [0, 1], margin included.
         owners: (h, w); 0, or k where the k-th object of a class is on top.
         objects: the class of each object so far, and the pixels it would show if nothing hid it.
@@ -84,12 +84,12 @@ class Canvas:
         light = 1.2 - 0.4 * ((rows - tops[part]) / (bottoms - tops)[part])
         light[contour] *= 0.75
         tones, period = palette(rng, kind), max(3, round(height * rng.uniform(0.08, 0.14)))
-        colours, textures, depths = zip(*(tones[tone] for tone, _ in parts), strict=True)
+        colors, textures, depths = zip(*(tones[tone] for tone, _ in parts), strict=True)
         for texture in dict.fromkeys(textures):
             same = np.array([other == texture for other in textures])[part]
             depth = relief(rng, texture, rows[same], columns[same], period)
             light[same] *= 1 + np.array(depths)[part[same]] * depth
-        self.rgb[rows, columns] = np.minimum(light[:, None] * np.stack(colours)[part], 1)
+        self.rgb[rows, columns] = np.minimum(light[:, None] * np.stack(colors)[part], 1)
         self.owners[rows, columns] = len(self.objects) + 1 if name else 0
         if name:
             self.objects.append((name, len(rows)))
@@ -108,10 +108,10 @@ def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
         view[inside] = (shade * dimming)[inside][:, None] * tint
 
     def paint() -> Array:
-        return colour(rng.random(), rng.uniform(0.1, 0.5), rng.uniform(0.45, 0.8))
+        return color(rng.random(), rng.uniform(0.1, 0.5), rng.uniform(0.45, 0.8))
 
     hue = rng.normal(*pick(rng, ((0.57, 0.03), (0.57, 0.03), (0.07, 0.03))))
-    zenith, haze = colour(hue, rng.uniform(0.2, 0.6), 0.9), colour(hue, 0.1, 0.95)
+    zenith, haze = color(hue, rng.uniform(0.2, 0.6), 0.9), color(hue, 0.1, 0.95)
     view[:] = zenith + (haze - zenith) * np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     view += np.float32(rng.uniform(0, 0.06)) * relief(rng, "clouds", rows, columns)[..., None]
     between, edge = pick(rng, ("plain", "hills", "wall", "water")), np.array(horizon)
@@ -123,11 +123,11 @@ def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
         pattern, period = pick(rng, ("bricks", "planks")), int(rng.integers(8, 18))
         fill(edge * rng.uniform(-0.5, 0.7), horizon, paint(), pattern, period)
     earth = rng.normal(pick(rng, (0.3, 0.1, 0.13, 0.6, 0.05)), 0.03)
-    soil = colour(earth, rng.uniform(0.1, 0.5), rng.uniform(0.4, 0.7))
+    soil = color(earth, rng.uniform(0.1, 0.5), rng.uniform(0.4, 0.7))
     cover = pick(rng, ("fur", "grain", "foliage", "checks", "bricks", "waves"))
     fill(edge, height, soil, cover, int(rng.integers(6, 20)))
     if between == "water":
-        lake = colour(rng.normal(0.55, 0.04), rng.uniform(0.2, 0.6), rng.uniform(0.5, 0.8))
+        lake = color(rng.normal(0.55, 0.04), rng.uniform(0.2, 0.6), rng.uniform(0.5, 0.8))
         fill(edge, horizon * rng.uniform(1.1, 1.4), lake, "waves")
 
 
@@ -176,7 +176,7 @@ def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
 
 
 def _develop(rng: Generator, canvas: Canvas) -> Image.Image:
-    """Return the picture a cheap camera takes at this hour: downscaled, tinted and noisy."""
+    """Return the image a cheap camera takes at this hour: downscaled, tinted and noisy."""
     fine = canvas.rgb[canvas.frame]
     rgb = (fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4
     hour = pick(rng, ((1, 1, 1), (1, 0.8, 0.66), (0.8, 0.88, 1)))
@@ -223,8 +223,8 @@ def _annotate(canvas: Canvas) -> tuple[list[Instance], Array]:
 
 
 @cache
-def _colour_map() -> bytes:
-    """Return VOC's 256 colours of 3 bytes: bit 3k + c of the index is bit 7 - k of channel c."""
+def _color_map() -> bytes:
+    """Return VOC's 256 colors of 3 bytes: bit 3k + c of the index is bit 7 - k of channel c."""
     bits = [[(i >> 3 * k + c & 1) << 7 - k for k in range(3)] for i in range(256) for c in range(3)]
     return bytes(map(sum, bits))
 
@@ -244,37 +244,37 @@ def _xml(name: str, size: tuple[int, int], instances: Sequence[Instance]) -> str
 
 
 class Job(NamedTuple):
-    """One picture to render: its split, its place there from 0, and its number in its folder."""
+    """One image to render: its split, its place there from 0, and its number in its folder."""
 
     split: str
     place: int
     number: int
 
 
-Labels = dict[Job, dict[str, int]]  # per picture and class: 1, or 0 if all instances are difficult
+Labels = dict[Job, dict[str, int]]  # per image and class: 1, or 0 if all instances are difficult
 
 
-def _picture(root: Path, seed: int, size: int, job: Job) -> dict[str, int]:
-    """Render one picture and what belongs to it below `root`; return its labels."""
+def _image(root: Path, seed: int, size: int, job: Job) -> dict[str, int]:
+    """Render one image and what belongs to it below `root`; return its labels."""
     rng = np.random.default_rng([VERSION, seed, zlib.crc32(job.split.encode()), job.place])
     lead, name = CLASSES[job.place % len(CLASSES)], f"{job.number:06d}"
     canvas = _compose(rng, lead, size, portrait=job.split == "corpus")
-    picture, voc = _develop(rng, canvas), root / "VOCdevkit" / "VOC2007"
+    image, voc = _develop(rng, canvas), root / "VOCdevkit" / "VOC2007"
     folder = root / "corpus" / lead if job.split == "corpus" else voc / "JPEGImages"
-    picture.save(folder / f"{name}.jpg", quality=92, subsampling=0)
+    image.save(folder / f"{name}.jpg", quality=92, subsampling=0)
     if job.split == "corpus":
         return {lead: 1}
     instances, values = _annotate(canvas)
     mask = Image.fromarray(values)
-    mask.putpalette(_colour_map())
+    mask.putpalette(_color_map())
     mask.save(voc / "SegmentationClass" / f"{name}.png")
-    (voc / "Annotations" / f"{name}.xml").write_text(_xml(name, picture.size, instances))
+    (voc / "Annotations" / f"{name}.xml").write_text(_xml(name, image.size, instances))
     easy = {instance.name for instance in instances if not instance.difficult}
     return {instance.name: int(instance.name in easy) for instance in instances}
 
 
-def _pictures(root: Path, seed: int, size: int, jobs: Sequence[Job]) -> Labels:
-    return {job: _picture(root, seed, size, job) for job in jobs}
+def _images(root: Path, seed: int, size: int, jobs: Sequence[Job]) -> Labels:
+    return {job: _image(root, seed, size, job) for job in jobs}
 
 
 def _spread(
@@ -283,11 +283,11 @@ def _spread(
     """Yield the labels of each chunk as it is finished, over at most `workers` processes."""
     workers = min(workers, len(chunks))
     if workers <= 1:
-        yield from (_pictures(root, seed, size, chunk) for chunk in chunks)
+        yield from (_images(root, seed, size, chunk) for chunk in chunks)
         return
     spawn = multiprocessing.get_context("spawn")  # forking a process with torch's threads may hang
     with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-        tasks = [pool.submit(_pictures, root, seed, size, chunk) for chunk in chunks]
+        tasks = [pool.submit(_images, root, seed, size, chunk) for chunk in chunks]
         try:
             yield from (task.result() for task in as_completed(tasks))
         except BaseException:
@@ -317,17 +317,17 @@ def render(
 ) -> None:
     """Render `root/VOCdevkit/VOC2007` and `root/corpus/<class>`.
 
-    Every picture depends only on `VERSION`, the seed, the size, its split and its place there.
+    Every image depends only on `VERSION`, the seed, the size, its split and its place there.
 
     Args:
         root: an empty or absent folder.
         seed: any integer >= 0.
-        size: the side of a corpus picture and the longer side of a VOC picture, in pixels.
-        corpus: pictures to pretrain on, spread evenly over the classes.
-        train: pictures of the split `trainval`.
-        test: pictures of the split `test`.
+        size: the side of a corpus image and the longer side of a VOC image, in pixels.
+        corpus: images to pretrain on, spread evenly over the classes.
+        train: images of the split `trainval`.
+        test: images of the split `test`.
         workers: processes; all processors if None, this process alone if 1.
-        advance: called here with the number of pictures that have become ready.
+        advance: called here with the number of images that have become ready.
     """
     voc = root / "VOCdevkit" / "VOC2007"
     parts = ("JPEGImages", "Annotations", "SegmentationClass", "ImageSets/Main")

@@ -13,7 +13,7 @@ from bench.config.schema import Recipe
 
 
 def random_crop(image: Tensor, recipe: Recipe) -> Tensor:
-    """A random part of a picture at the recipe's crop size, mirrored half of the time.
+    """A random part of a image at the recipe's crop size, mirrored half of the time.
 
     Args:
         image: uint8 (3, H, W).
@@ -32,7 +32,7 @@ def _cropper(side: int, scale: tuple[float, float]) -> v2.RandomResizedCrop:
 
 
 def unit(image: Tensor) -> Tensor:
-    """Byte pictures in [0, 255] as floats in [0, 1]."""
+    """Byte images in [0, 255] as floats in [0, 1]."""
     return image.float() / 255
 
 
@@ -62,15 +62,15 @@ def gray(rgb: Tensor) -> Tensor:
     return luma.expand_as(rgb)
 
 
-def cut(pictures: Tensor, corners: Tensor, side: int) -> Tensor:
-    """The squares of pictures (B, C, H, W) at upper left corners (B, 2), (B, C, side, side)."""
+def cut(images: Tensor, corners: Tensor, side: int) -> Tensor:
+    """The squares of images (B, C, H, W) at upper left corners (B, 2), (B, C, side, side)."""
     rows, columns = (corners.T[:, :, None] + torch.arange(side, device=corners.device)).unbind(0)
-    index = torch.arange(len(pictures), device=corners.device)[:, None, None]
-    return pictures.movedim(1, -1)[index, rows[:, :, None], columns[:, None]].movedim(-1, 1)
+    index = torch.arange(len(images), device=corners.device)[:, None, None]
+    return images.movedim(1, -1)[index, rows[:, :, None], columns[:, None]].movedim(-1, 1)
 
 
 def mosaic(tiles: Tensor) -> Tensor:
-    """Tiles (B, 9, 3, h, w) as pictures (B, 3, H, W), a white line after each."""
+    """Tiles (B, 9, 3, h, w) as images (B, 3, H, W), a white line after each."""
     framed = F.pad(tiles, (0, 1, 0, 1), value=1.0).unflatten(1, (3, 3))
-    pictures: Tensor = framed.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
-    return pictures
+    images: Tensor = framed.permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    return images

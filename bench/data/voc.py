@@ -1,7 +1,7 @@
-"""A year of a VOCdevkit: pictures, image-level labels and boxes of its lists, all checked.
+"""A year of a VOCdevkit: images, image-level labels and boxes of its lists, all checked.
 
 Layout and meaning as in the devkit's documentation (Everingham et al. 2012, devkit_doc, sections
-2 and 3): ImageSets/Main/LIST.txt names the pictures, ImageSets/Main/CLASS_LIST.txt labels them
+2 and 3): ImageSets/Main/LIST.txt names the images, ImageSets/Main/CLASS_LIST.txt labels them
 (1 present, -1 absent, 0 only `difficult` objects), Annotations/ID.xml holds the boxes.
 """
 
@@ -15,7 +15,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from bench.config import schema
-from bench.data.image_files import Pictures, scan
+from bench.data.image_files import ImageFiles, scan
 from bench.errors import UserError
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
@@ -33,18 +33,18 @@ class Thing:
 
 @dataclass(frozen=True)
 class Split:
-    """The pictures of one list.
+    """The images of one list.
 
     Attributes:
         ids: the list's identifiers, in its order.
-        pictures: the files, in the same order.
+        images: the files, in the same order.
         truth: int8 (N, C); 1 present, -1 absent, 0 only difficult objects.
-        things: the annotated objects of each picture.
-        fingerprint: SHA-256 of list, pictures, labels and annotations.
+        things: the annotated objects of each image.
+        fingerprint: SHA-256 of list, images, labels and annotations.
     """
 
     ids: tuple[str, ...]
-    pictures: Pictures
+    images: ImageFiles
     truth: np.ndarray
     things: tuple[tuple[Thing, ...], ...]
     fingerprint: str
@@ -78,12 +78,12 @@ def open_voc(root: Path, source: schema.Voc, reporter: Reporter) -> Voc:
 
 
 def check_disjoint(devkit: Path, names: Sequence[str], lists: Sequence[Sequence[str]]) -> None:
-    """Refuse two lists, by name, that share a picture."""
+    """Refuse two lists, by name, that share a image."""
     shared = set(lists[0]) & set(lists[1])
     if shared:
         raise UserError(
             f"{devkit}: {min(shared)} stands in both lists, {names[0]} and {names[1]}: "
-            "the test pictures must not be trained on"
+            "the test images must not be trained on"
         )
 
 
@@ -103,10 +103,10 @@ def _open_split(
         if not (devkit / file).is_file():
             where = _list_path(devkit, name)
             raise UserError(f"{where}: names {identifier}, but {devkit / file} does not exist")
-    pictures = scan(devkit, files, "stop", advance)
+    images = scan(devkit, files, "stop", advance)
     boxes = [file_digest(path) for path in annotations]
-    fingerprint = digest([ids, pictures.fingerprint, truth.tolist(), boxes])
-    return Split(ids, pictures, truth, things, fingerprint)
+    fingerprint = digest([ids, images.fingerprint, truth.tolist(), boxes])
+    return Split(ids, images, truth, things, fingerprint)
 
 
 def _list_path(devkit: Path, name: str, kind: str = "Main") -> Path:
@@ -122,17 +122,17 @@ def _lines(path: Path) -> list[list[str]]:
 
 
 def identifiers(devkit: Path, name: str, kind: str = "Main") -> tuple[str, ...]:
-    """The pictures that ImageSets/KIND/NAME.txt names.
+    """The images that ImageSets/KIND/NAME.txt names.
 
     Raises:
-        UserError: the list is missing or empty, or names a picture twice.
+        UserError: the list is missing or empty, or names a image twice.
     """
     path = _list_path(devkit, name, kind)
     ids = tuple(fields[0] for fields in _lines(path))
     if not ids:
         raise UserError(f"{path}: the list is empty")
     if len(set(ids)) != len(ids):
-        raise UserError(f"{path}: names a picture twice")
+        raise UserError(f"{path}: names a image twice")
     return ids
 
 
@@ -150,7 +150,7 @@ def _labels(devkit: Path, name: str, ids: tuple[str, ...]) -> list[int]:
 
 
 def _things(path: Path, classes: tuple[str, ...]) -> tuple[Thing, ...]:
-    """The objects of one annotation file, in the suite's classes; boxes lie inside the picture."""
+    """The objects of one annotation file, in the suite's classes; boxes lie inside the image."""
     try:
         tree = ElementTree.parse(path).getroot()
         size = tree.find("size")
@@ -171,7 +171,7 @@ def _things(path: Path, classes: tuple[str, ...]) -> tuple[Thing, ...]:
             raise UserError(f"{path}: {box} has no area: xmax or ymax is below xmin or ymin")
         # VOC 2011 and 2012 hold fractional boxes that begin at half a pixel.
         if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
-            raise UserError(f"{path}: {box} lies outside the picture ({width:g} x {height:g})")
+            raise UserError(f"{path}: {box} lies outside the image ({width:g} x {height:g})")
     return things
 
 
@@ -194,12 +194,12 @@ def _text(node: ElementTree.Element | None, tag: str) -> str:
 
 
 def usable_classes(voc: Voc, names: Sequence[str], least: int) -> tuple[list[int], list[str]]:
-    """The classes with enough positive pictures in both lists.
+    """The classes with enough positive images in both lists.
 
     Args:
         voc: the lists.
         names: of all classes.
-        least: how many positive pictures are enough.
+        least: how many positive images are enough.
 
     Returns:
         Their indices, and the names of the rest.
@@ -211,7 +211,7 @@ def usable_classes(voc: Voc, names: Sequence[str], least: int) -> tuple[list[int
     enough = positives >= least
     if not enough.any():
         raise UserError(
-            f"no class has {least} positive pictures in both lists; lower voc.min_positives"
+            f"no class has {least} positive images in both lists; lower voc.min_positives"
         )
     chosen = np.flatnonzero(enough).tolist()
     return chosen, [name for c, name in enumerate(names) if c not in chosen]

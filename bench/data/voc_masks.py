@@ -1,7 +1,7 @@
-"""The segmentation lists of a VOCdevkit: pictures and masks of class indices, all checked.
+"""The segmentation lists of a VOCdevkit: images and masks of class indices, all checked.
 
 Layout and meaning as in the devkit's documentation (Everingham et al. 2012, devkit_doc, section
-2.3): ImageSets/Segmentation/LIST.txt names the pictures, SegmentationClass/ID.png holds a class
+2.3): ImageSets/Segmentation/LIST.txt names the images, SegmentationClass/ID.png holds a class
 index for every pixel, 0 for background, 255 for a pixel that does not count. Masks of the SBD
 (Hariharan et al. 2011) lie in a folder of their own, beside those or instead of them.
 """
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from bench.config import schema
-from bench.data.image_files import Pictures, scan
+from bench.data.image_files import ImageFiles, scan
 from bench.data.voc import check_disjoint, identifiers
 from bench.errors import UserError
 from bench.metrics.segmentation import VOID
@@ -28,18 +28,18 @@ OFFICIAL = "SegmentationClass"
 
 @dataclass(frozen=True)
 class Masked:
-    """The pictures of one segmentation list.
+    """The images of one segmentation list.
 
     Attributes:
         ids: the list's identifiers, in its order.
-        pictures: the files, in the same order.
+        images: the files, in the same order.
         masks: files of class indices, 0 background, 255 does not count; in the same order.
-        fingerprint: SHA-256 of list, pictures and masks.
+        fingerprint: SHA-256 of list, images and masks.
     """
 
     ids: tuple[str, ...]
-    pictures: Pictures
-    masks: Pictures
+    images: ImageFiles
+    masks: ImageFiles
     fingerprint: str
 
 
@@ -79,11 +79,11 @@ def _open_masked(
     devkit: Path, folder: str, ids: tuple[str, ...], labels: int, advance: Callable[[int], None]
 ) -> Masked:
     files = [f"JPEGImages/{name}.jpg" for name in ids], [_mask(devkit, folder, i) for i in ids]
-    pictures, masks = (scan(devkit, found, "stop", lambda _: None) for found in files)
-    for picture, mask in zip(pictures.files, masks.files, strict=True):
-        _check_mask(devkit / picture, devkit / mask, labels)
+    images, masks = (scan(devkit, found, "stop", lambda _: None) for found in files)
+    for image, mask in zip(images.files, masks.files, strict=True):
+        _check_mask(devkit / image, devkit / mask, labels)
         advance(1)
-    return Masked(ids, pictures, masks, digest([ids, pictures.fingerprint, masks.fingerprint]))
+    return Masked(ids, images, masks, digest([ids, images.fingerprint, masks.fingerprint]))
 
 
 def _mask(devkit: Path, folder: str, identifier: str) -> str:
@@ -93,13 +93,13 @@ def _mask(devkit: Path, folder: str, identifier: str) -> str:
     return official if not (devkit / own).is_file() and (devkit / official).is_file() else own
 
 
-def _check_mask(picture: Path, mask: Path, labels: int) -> None:
+def _check_mask(image: Path, mask: Path, labels: int) -> None:
     values = read_mask(mask)
-    with Image.open(picture) as image:
+    with Image.open(image) as image:
         width, height = image.size
     if values.shape != (height, width):
         size = f"{values.shape[1]} x {values.shape[0]}"
-        raise UserError(f"{mask}: is {size} pixels, its picture is {width} x {height}")
+        raise UserError(f"{mask}: is {size} pixels, its image is {width} x {height}")
     odd = np.setdiff1d(values, [*range(labels), VOID])
     if odd.size:
         raise UserError(
@@ -108,15 +108,15 @@ def _check_mask(picture: Path, mask: Path, labels: int) -> None:
 
 
 def read_mask(path: Path) -> np.ndarray:
-    """The class indices of a mask, uint8 (H, W): the PNG's palette indices, not its colours.
+    """The class indices of a mask, uint8 (H, W): the PNG's palette indices, not its colors.
 
     Raises:
-        UserError: the file is not a palette or gray-level picture.
+        UserError: the file is not a palette or gray-level image.
     """
     try:
         with Image.open(path) as image:
             if image.mode not in ("P", "L"):
-                raise UserError(f"{path}: holds colours ({image.mode}), not class indices")
+                raise UserError(f"{path}: holds colors ({image.mode}), not class indices")
             return np.array(image)
     except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
         raise UserError(f"{path}: cannot be decoded; replace the mask") from None

@@ -18,7 +18,7 @@ from bench.data.color import rgb_to_lab
 from bench.encoders.backbone import imagenet_weights, make_backbone
 from bench.errors import UserError
 
-# What a part of an encoder may see of a picture -> how many channels that has.
+# What a part of an encoder may see of a image -> how many channels that has.
 SIGHTS = {"rgb": 3, "l": 1, "ab": 2, "above": 3, "below": 3}
 
 
@@ -27,12 +27,12 @@ class Pretraining:
     """What an encoder's pretraining took and reached.
 
     Attributes:
-        images_seen: pictures that went through the encoder, every view counted.
+        views_seen: images that went through the encoder, every view counted.
         seconds: wall time of the training loop, over all its runs.
         monitors: the pretext's own measures, averaged over the last tenth of the run.
     """
 
-    images_seen: int = 0
+    views_seen: int = 0
     seconds: float = 0.0
     monitors: dict[str, float] = field(default_factory=dict)
 
@@ -45,15 +45,15 @@ class Encoder(nn.Module):
 
     Args:
         backbone: name of a timm model with stage-wise features.
-        sees: what each part sees: "rgb", normalised as the timm model's weights expect; "l" or
+        sees: what each part sees: "rgb", normalized as the timm model's weights expect; "l" or
             "ab", the channels of Lab, as L / 50 - 1 and ab / 110; "above" or "below" the
-            picture's diagonal from upper left to lower right, normalised RGB, the rest 0.
+            image's diagonal from upper left to lower right, normalized RGB, the rest 0.
 
     Attributes:
         channels: of each stage, fine to coarse, over all parts.
         strides: of each stage, in input pixels.
         pretraining: how its weights came about.
-        samples: pictures of what was learnt, a uint8 grid (3, H, W), if its method makes any.
+        samples: images of what was learned, a uint8 grid (3, H, W), if its method makes any.
     """
 
     def __init__(self, backbone: str, sees: tuple[str, ...] = ("rgb",)) -> None:
@@ -121,16 +121,16 @@ class Encoder(nn.Module):
         partial.replace(path)
 
 
-def side_mask(side: str, pictures: Tensor) -> Tensor:
+def side_mask(side: str, images: Tensor) -> Tensor:
     """1 where a pixel of (..., H, W) lies "above" or "below" the diagonal, else 0; (H, W).
 
-    The diagonal runs from the upper left corner to the lower right one, of oblong pictures too; a
+    The diagonal runs from the upper left corner to the lower right one, of oblong images too; a
     pixel on it is neither.
     """
-    height, width = pictures.shape[-2:]
-    rows = (torch.arange(height, device=pictures.device) + 0.5)[:, None] * width
-    columns = (torch.arange(width, device=pictures.device) + 0.5)[None] * height
-    return ((columns > rows) if side == "above" else (columns < rows)).to(pictures.dtype)
+    height, width = images.shape[-2:]
+    rows = (torch.arange(height, device=images.device) + 0.5)[:, None] * width
+    columns = (torch.arange(width, device=images.device) + 0.5)[None] * height
+    return ((columns > rows) if side == "above" else (columns < rows)).to(images.dtype)
 
 
 def load_encoder(path: Path, backbone: str) -> Encoder:

@@ -1,9 +1,9 @@
 """torchvision's Faster R-CNN on any encoder, as a network to fine-tune.
 
 Two protocols. "fpn": a feature pyramid over the stages of stride 4 and more, two linear layers as
-the head. "c4": proposals from the map of stride 16, the last stage and one more normalisation as
+the head. "c4": proposals from the map of stride 16, the last stage and one more normalization as
 the head (He et al. 2020, MoCo, appendix A: batch statistics trained everywhere, and shared by all
-processes). The encoder owns its normalisation: the detector adds none.
+processes). The encoder owns its normalization: the detector adds none.
 
 Inside, boxes are (x1, y1, x2, y2) in continuous pixels from 0, so that VOC's inclusive (1, 1, 1, 1)
 is (0, 0, 1, 1).
@@ -31,11 +31,11 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import split_last_stage
 from bench.training.finetuning import Tuned
 
-MOST_OBJECTS = 64  # of one training picture; VOC 2007 and 2012 hold 56 at most
+MOST_OBJECTS = 64  # of one training image; VOC 2007 and 2012 hold 56 at most
 RATIOS = (0.5, 1.0, 2.0)  # of anchors, height / width (Ren et al. 2015, section 3.1.1)
 ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, section 4.1)
 C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
-KEPT = 100  # detections of a picture, as COCO counts them
+KEPT = 100  # detections of a image, as COCO counts them
 LEAST_SCORE = 0.05  # of a detection, both protocols' (detectron2's TEST.SCORE_THRESH_TEST)
 
 
@@ -48,7 +48,7 @@ class Detector(Tuned):
     Args:
         encoder: becomes part of the network.
         settings: of the task.
-        things: the objects of every picture of the training list.
+        things: the objects of every image of the training list.
         classes: their names, in order.
     """
 
@@ -72,7 +72,7 @@ class Detector(Tuned):
         self.encoder = self.network.backbone.encoder
 
     def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
-        """A picture, maybe mirrored, in a square, and what is in it.
+        """A image, maybe mirrored, in a square, and what is in it.
 
         Returns:
             uint8 (3, side, side), side being the suite's size in whole strides; and float
@@ -80,7 +80,7 @@ class Detector(Tuned):
         """
         low, high = self.settings.scale
         share = low + (high - low) * float(torch.rand(()))
-        picture, factor = fit(image, self.side, self.settings.size * share)
+        padded, factor = fit(image, self.side, self.settings.size * share)
         found = torch.zeros(MOST_OBJECTS, 5)
         easy = [thing for thing in self.things[label] if not thing.difficult][:MOST_OBJECTS]
         for k, thing in enumerate(easy):
@@ -88,26 +88,26 @@ class Detector(Tuned):
             found[k, 1:] = (torch.tensor(thing.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])) * factor
         if torch.rand(()) < 0.5:
             width = round(image.shape[-1] * factor)
-            picture[..., :width] = picture[..., :width].flip(-1)
+            padded[..., :width] = padded[..., :width].flip(-1)
             found[:, [1, 3]] = width - found[:, [3, 1]]
-        return picture, found
+        return padded, found
 
     def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
         """Sum of the four losses of Ren et al. 2015: two of the proposals, two of the head."""
-        pictures, found = batch
+        images, found = batch
         targets = []
         for lines in found:
             lines = lines[lines[:, 0] > 0]
             wide = (lines[:, 3:] > lines[:, 1:3]).all(1)  # scaled to nothing
             targets.append({"labels": lines[wide, 0].long(), "boxes": lines[wide, 1:]})
-        losses: dict[str, Tensor] = self.network(pictures.float() / 255, targets)
+        losses: dict[str, Tensor] = self.network(images.float() / 255, targets)
         return torch.stack(list(losses.values())).sum()
 
     def detect(self, image: Tensor) -> Found:
-        """What a picture, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
-        picture, factor = fit(image, self.side, self.settings.size)
+        """What a image, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
+        padded, factor = fit(image, self.side, self.settings.size)
         with torch.inference_mode():
-            (found,) = self.network((picture[None].float() / 255).to(self.encoder.mean.device))
+            (found,) = self.network((padded[None].float() / 255).to(self.encoder.mean.device))
         limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=found["boxes"].device)
         inside = (found["boxes"][:, :2] / factor < limit[:2]).all(1)  # not in the black strip
         found = {name: values[inside] for name, values in found.items()}
@@ -118,10 +118,10 @@ class Detector(Tuned):
 
 
 def fit(image: Tensor, side: int, longest: float) -> tuple[Tensor, float]:
-    """A picture in the upper left of a square, its longest side so many pixels, black elsewhere.
+    """A image in the upper left of a square, its longest side so many pixels, black elsewhere.
 
     Returns:
-        uint8 (3, side, side), and the factor that picture and boxes were scaled by.
+        uint8 (3, side, side), and the factor that image and boxes were scaled by.
     """
     height, width = image.shape[-2:]
     factor = longest / max(height, width)
@@ -135,7 +135,7 @@ def fit(image: Tensor, side: int, longest: float) -> tuple[Tensor, float]:
 def _as_many(
     sample: Callable[[list[Tensor]], list[Tensor]], regions: int
 ) -> Callable[[list[Tensor]], list[Tensor]]:
-    """Sampled regions of each picture, repeated in turn where there are fewer than asked for.
+    """Sampled regions of each image, repeated in turn where there are fewer than asked for.
 
     So that every process has as many, and means and statistics over all processes are those of one.
     """
@@ -148,13 +148,13 @@ def _as_many(
 
 
 class _Whole(nn.Module):
-    """Pictures that are all of the network's size already, in place of torchvision's transform."""
+    """ImageFiles that are all of the network's size already, in place of torchvision's transform."""
 
     def forward(
-        self, pictures: Tensor, targets: list[Found] | None = None
+        self, images: Tensor, targets: list[Found] | None = None
     ) -> tuple[ImageList, list[Found] | None]:
-        height, width = pictures.shape[-2:]
-        return ImageList(pictures, [(height, width)] * len(pictures)), targets
+        height, width = images.shape[-2:]
+        return ImageList(images, [(height, width)] * len(images)), targets
 
     def postprocess(self, found: list[Found], sizes: Any, originals: Any) -> list[Found]:
         return found
@@ -171,8 +171,8 @@ class _Pyramid(nn.Module):
         self.pyramid = FeaturePyramidNetwork(widths, channels, norm_layer=nn.BatchNorm2d)
         self.out_channels = channels
 
-    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        maps = self.encoder(pictures)
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        maps = self.encoder(images)
         levels: dict[str, Tensor] = self.pyramid(OrderedDict((str(k), maps[k]) for k in self.used))
         return levels
 
@@ -198,13 +198,13 @@ class _Trunk(nn.Module):
         self.encoder = encoder
         self.out_channels = encoder.channels[-1]
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        last: Tensor = self.encoder(pictures)[-1]
+    def forward(self, images: Tensor) -> Tensor:
+        last: Tensor = self.encoder(images)[-1]
         return last
 
 
 class _Head(nn.Module):
-    """The last stage on regions, normalised, averaged over places."""
+    """The last stage on regions, normalized, averaged over places."""
 
     def __init__(self, stage: nn.Module, channels: int) -> None:
         super().__init__()

@@ -52,10 +52,10 @@ class Segmenter(Tuned):
         self.head = nn.Sequential(*layers, nn.Conv2d(width, labels, 1))
 
     def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
-        """A part of a picture scaled at random, maybe mirrored, and its mask.
+        """A part of a image scaled at random, maybe mirrored, and its mask.
 
         Returns:
-            uint8 (3, size, size), black beside the picture, and int64 (size, size), 255 there.
+            uint8 (3, size, size), black beside the image, and int64 (size, size), 255 there.
         """
         masks, size = self.masked.masks, self.settings.size
         mask = torch.from_numpy(read_mask(Path(masks.root) / masks.files[label]))[None]
@@ -75,14 +75,14 @@ class Segmenter(Tuned):
 
     def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
         """Mean cross-entropy over the pixels that count, in all processes."""
-        pictures, masks = batch
-        logits = self._label(pictures.float() / 255)
+        images, masks = batch
+        logits = self._label(images.float() / 255)
         counted = distributed.average((masks != VOID).sum()).clamp(min=1)
         total = F.cross_entropy(logits.float(), masks, ignore_index=VOID, reduction="sum")
         return total / counted
 
     def segment(self, image: Tensor) -> Tensor:
-        """The label of every pixel of a picture, uint8 (3, H, W), as int64 (H, W)."""
+        """The label of every pixel of a image, uint8 (3, H, W), as int64 (H, W)."""
         with torch.inference_mode():
             logits = self._label((image[None].float() / 255).to(self.encoder.mean.device))
         return finite(logits)[0].argmax(0)
@@ -91,7 +91,7 @@ class Segmenter(Tuned):
         """Logits (B, labels, H, W) of RGB in [0, 1].
 
         Black is added below and to the right up to whole strides: otherwise the coarse map would
-        be laid over the picture a little too small.
+        be laid over the image a little too small.
         """
         height, width = rgb.shape[-2:]
         stride = self.encoder.strides[-1]

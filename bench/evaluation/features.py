@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from bench.data.image_files import Pictures, read, squash
+from bench.data.image_files import ImageFiles, read, squash
 from bench.data.transforms import unit
 from bench.encoders.encoder import Encoder
 from bench.runtime.device import loader_workers
@@ -58,25 +58,25 @@ def pooled(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor]:
         ]
 
 
-def features(encoder: Encoder, pictures: Pictures, context: Context, name: str) -> list[np.memmap]:
-    """Every stage's pooled features of some pictures, from the cache or extracted into it.
+def features(encoder: Encoder, images: ImageFiles, context: Context, name: str) -> list[np.memmap]:
+    """Every stage's pooled features of some images, from the cache or extracted into it.
 
-    Memory does not grow with the number of pictures: batches go straight to disk.
+    Memory does not grow with the number of images: batches go straight to disk.
 
     Args:
         encoder: in evaluation mode, on `context.device`.
-        pictures: the files; each is resized to the suite's `voc.size`.
+        images: the files; each is resized to the suite's `voc.size`.
         context: the cell.
-        name: what the pictures are, for the progress bar.
+        name: what the images are, for the progress bar.
 
     Returns:
-        One read-only float32 (N, D_s) array on disk for each stage, not normalised.
+        One read-only float32 (N, D_s) array on disk for each stage, not normalized.
     """
     size, dimensions = context.suite.voc.size, context.suite.probe.dimensions
     key = digest(
         {
             "weights": encoder.weights_sha256(),
-            "pictures": pictures.fingerprint,
+            "images": images.fingerprint,
             "transform": ["squash", size],
             "pooling": ["average", dimensions],
             "precision": "float32",
@@ -89,9 +89,9 @@ def features(encoder: Encoder, pictures: Pictures, context: Context, name: str) 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
-            with context.reporter.stage(f"features, {name}", len(pictures.files)) as bar:
-                batches = loader(pictures, size)
-                extract(encoder, batches, len(pictures.files), dimensions, folder, bar)
+            with context.reporter.stage(f"features, {name}", len(images.files)) as bar:
+                batches = loader(images, size)
+                extract(encoder, batches, len(images.files), dimensions, folder, bar)
     stages = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
     return [np.load(folder / f"stage{s}.npy", mmap_mode="r") for s in range(stages)]
 
@@ -133,18 +133,18 @@ def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
 
 
 class _Squashed(Dataset[Tensor]):
-    """Decoded pictures at one size."""
+    """Decoded images at one size."""
 
-    def __init__(self, pictures: Pictures, size: int) -> None:
-        self._pictures, self._size = pictures, size
+    def __init__(self, images: ImageFiles, size: int) -> None:
+        self._images, self._size = images, size
 
     def __len__(self) -> int:
-        return len(self._pictures.files)
+        return len(self._images.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        return squash(read(self._pictures.root / self._pictures.files[index]), self._size)
+        return squash(read(self._images.root / self._images.files[index]), self._size)
 
 
-def loader(pictures: Pictures, size: int) -> Iterable[Tensor]:
-    """Batches of decoded pictures in order, uint8 (B, 3, size, size)."""
-    return DataLoader(_Squashed(pictures, size), batch_size=BATCH, num_workers=loader_workers())
+def loader(images: ImageFiles, size: int) -> Iterable[Tensor]:
+    """Batches of decoded images in order, uint8 (B, 3, size, size)."""
+    return DataLoader(_Squashed(images, size), batch_size=BATCH, num_workers=loader_workers())

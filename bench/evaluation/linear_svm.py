@@ -2,13 +2,13 @@
 
 The objective of each problem is that of scikit-learn's `LinearSVC(penalty="l2",
 loss="squared_hinge", class_weight={1: 2, -1: 1}, intercept_scaling=1)`, with x extended by a
-constant 1 whose weight is regularised like the others:
+constant 1 whose weight is regularized like the others:
 
     f(w) = |w|^2 / 2 + cost * sum_i c_i max(0, 1 - y_i w.x_i)^2,  c_i = 2 if y_i = 1, else 1.
 
 All problems share the features, so one eigendecomposition serves them all: in its coordinates the
 scatter matrix is diagonal, which preconditions conjugate gradients, and if there are more
-dimensions than pictures only the span of the pictures is left (representer theorem). Each cost is
+dimensions than images only the span of the images is left (representer theorem). Each cost is
 then one batch of semismooth Newton iterations (Keerthi and DeCoste 2005, "A modified finite Newton
 method for fast solution of large scale linear SVMs") over the columns class x (folds + refit),
 started from the solution of the cost below. Gradients and line searches are float64, so that the
@@ -28,14 +28,14 @@ from torch import Tensor
 from bench.metrics.average_precision import average_precision
 
 POSITIVE_WEIGHT = 2.0  # Goyal et al. 2019: class_weight={1: 2, -1: 1}
-NORM_EPSILON = 1e-5  # added to the norm in Goyal et al. 2019's normalisation
+NORM_EPSILON = 1e-5  # added to the norm in Goyal et al. 2019's normalization
 # A solve stops at |gradient| <= ACCURACY |w|. As f is 1-strongly convex this proves that w is
 # within that fraction of the solution, and f within ACCURACY^2 (1e-5) of its least value.
 ACCURACY = 3e-3
 NEWTON_STEPS = 50  # 4 to 10 are typical; what needs more is counted as unconverged
 FORCING = 0.1  # how much of the (preconditioned) gradient a Newton direction may leave unsolved
 # A direct solution costs as much as this times A^3 / (N r) conjugate gradient iterations, A the
-# pictures inside the margin (5,011 x 2,049 on two cores; the operation counts alone say 1 / 12).
+# images inside the margin (5,011 x 2,049 on two cores; the operation counts alone say 1 / 12).
 DIRECT_COST = 1 / 24
 FEWEST = 10  # iterations that are rarely enough: a direct solution as cheap is taken at once
 ROWS = 4096  # test features multiplied at a time
@@ -57,7 +57,7 @@ class Probe:
     """How many of them hit the iteration cap before the accuracy asked for."""
 
 
-def normalise(features: Tensor) -> Tensor:
+def normalize(features: Tensor) -> Tensor:
     """Scale the rows of (N, D) features to length 1: x / (|x| + 1e-5), as Goyal et al. 2019."""
     lengths: Tensor = features.norm(dim=1, keepdim=True)
     return features / (lengths + NORM_EPSILON)
@@ -74,13 +74,13 @@ def fit(
 ) -> Probe:
     """Solve every class x cost x (cross-validation fold or whole training set) of one stage.
 
-    Difficult pictures (label 0) are negatives in training and validation, as in the full-data
+    Difficult images (label 0) are negatives in training and validation, as in the full-data
     script of Goyal et al. 2019 (fair_self_supervision_benchmark), which leaves them at -1.
     Folds are per class, stratified and unshuffled, as scikit-learn's `cross_val_score` makes them.
     The same inputs give the same result on the same machine.
 
     Args:
-        train: (N, D) features of length 1 (see `normalise`), on a device with float64.
+        train: (N, D) features of length 1 (see `normalize`), on a device with float64.
         labels: (N, C) of 1 (positive), -1 (negative), 0 (difficult).
         test: (M, D) features, on any device.
         costs: K different costs > 0, in any order.
@@ -145,7 +145,7 @@ def _check(
 
 
 def _held_out(positive: NDArray[np.bool_], folds: int) -> NDArray[np.bool_]:
-    """Which pictures each column does not train on: (N, C x (folds + 1)), none in a refit."""
+    """Which images each column does not train on: (N, C x (folds + 1)), none in a refit."""
     held = np.zeros((*positive.shape, folds + 1), dtype=bool)
     for c, y in enumerate(positive.T):
         for k, (_, validation) in enumerate(StratifiedKFold(folds).split(y, y)):
@@ -156,7 +156,7 @@ def _held_out(positive: NDArray[np.bool_], folds: int) -> NDArray[np.bool_]:
 def _validate(
     decisions: NDArray[np.float64], positive: NDArray[np.bool_], held: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
-    """Mean over the folds of the average precision on the pictures held out, (C,)."""
+    """Mean over the folds of the average precision on the images held out, (C,)."""
     classes = positive.shape[1]
     by_class = zip(
         np.split(decisions, classes, axis=1),
@@ -179,7 +179,7 @@ def _decide(features: Tensor, models: Tensor) -> Tensor:
 
 
 class _Span:
-    """The training pictures (with the constant 1) in coordinates that diagonalise their scatter.
+    """The training images (with the constant 1) in coordinates that diagonalize their scatter.
 
     Attributes:
         z: (N, r) float64; z.T @ z = diag(spectrum).
@@ -207,7 +207,7 @@ class _Span:
 
 
 def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor, decisions: Tensor) -> int:
-    """Minimise every column's |theta|^2 / 2 + sum weight max(0, 1 - sign z.theta)^2, in place.
+    """Minimize every column's |theta|^2 / 2 + sum weight max(0, 1 - sign z.theta)^2, in place.
 
     Args:
         span: the training features.
@@ -237,7 +237,7 @@ def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor, decisions: 
 
 
 def _line_search(old: Tensor, move: Tensor, slack: Tensor, fall: Tensor, weight: Tensor) -> Tensor:
-    """Step in (0, 2) that nearly minimises each column along `move`, by bisection on the slope.
+    """Step in (0, 2) that nearly minimizes each column along `move`, by bisection on the slope.
 
     Nearly: the slope is a tenth of what it was (the strong Wolfe condition), mostly at step 1.
     Along the line the slack is slack - step * fall, so no product with the features is needed.
@@ -259,7 +259,7 @@ def _newton_direction(span: _Span, curvature: Tensor, gradient: Tensor) -> Tenso
 
     Preconditioned conjugate gradients, each column for as long as a direct solution would take;
     what is then still open is solved directly, so that no column costs more than twice the better
-    of the two. Few pictures inside the margin (a large cost) are a direct case from the start.
+    of the two. Few images inside the margin (a large cost) are a direct case from the start.
 
     Args:
         span: the training features.
@@ -268,7 +268,7 @@ def _newton_direction(span: _Span, curvature: Tensor, gradient: Tensor) -> Tenso
     """
     z = span.z32
     patience = DIRECT_COST * (curvature > 0).sum(dim=0).double() ** 3 / z.numel()
-    # Were the active pictures a fair sample of all, this would be the Hessian exactly.
+    # Were the active images a fair sample of all, this would be the Hessian exactly.
     diagonal = 1 + span.spectrum[:, None] * curvature.mean(dim=0).float()
     solution = torch.zeros_like(gradient)
     left = torch.arange(gradient.shape[1], device=gradient.device)
@@ -301,7 +301,7 @@ def _newton_direction(span: _Span, curvature: Tensor, gradient: Tensor) -> Tenso
 
 
 def _direct(span: _Span, curvature: Tensor, gradient: Tensor) -> Tensor:
-    """`_newton_direction` by Woodbury's identity on each column's active pictures.
+    """`_newton_direction` by Woodbury's identity on each column's active images.
 
     In float32 where its rounding of the Gram matrix, at most epsilon times its trace, stays within
     `FORCING` of the least eigenvalue, 1 / curvature (a cost below about 150); else in float64.

@@ -16,7 +16,7 @@ from bench.training.heads import Classifier
 
 
 class MultiLabel(Tuned):
-    """An encoder and a linear layer that says which classes a picture shows.
+    """An encoder and a linear layer that says which classes a image shows.
 
     Args:
         encoder: becomes part of the network.
@@ -43,14 +43,14 @@ class MultiLabel(Tuned):
 
     def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
         """Mean binary cross-entropy over the labels that count, in all processes."""
-        pictures, truth = batch
-        logits = self.score(pictures).float()
+        images, truth = batch
+        logits = self.score(images).float()
         each = F.binary_cross_entropy_with_logits(logits, (truth > 0).float(), reduction="none")
         counted = truth != 0
         return (each * counted).sum() / distributed.average(counted.sum()).clamp(min=1)
 
-    def score(self, pictures: Tensor) -> Tensor:
-        """Logits (B, C) of pictures, uint8 (B, 3, H, W)."""
-        rgb = (pictures.float() / 255).to(self.encoder.mean.device)
+    def score(self, images: Tensor) -> Tensor:
+        """Logits (B, C) of images, uint8 (B, 3, H, W)."""
+        rgb = (images.float() / 255).to(self.encoder.mean.device)
         logits: Tensor = self.head(self.encoder(rgb)[-1])
         return logits

@@ -23,7 +23,7 @@ class Scores:
         data: fingerprint of each image set used.
         timings: seconds by stage.
         flags: what a reader must know before believing the value.
-        picture: predictions beside the truth, to look at, uint8 (H, W, 3).
+        image: predictions beside the truth, to look at, uint8 (H, W, 3).
     """
 
     value: float
@@ -33,7 +33,7 @@ class Scores:
     data: dict[str, str]
     timings: dict[str, float]
     flags: list[str] = field(default_factory=list)
-    picture: np.ndarray | None = None
+    image: np.ndarray | None = None
 
 
 class Task(Protocol):

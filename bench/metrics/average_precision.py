@@ -1,8 +1,8 @@
-"""The evaluators: average precision of pictures and of detections, mean intersection over union.
+"""The evaluators: average precision of images and of detections, mean intersection over union.
 
 All functions are pure and need numpy only; anybody's scores, boxes and label maps will do. One
-core, `weighted_average_precision`, serves the plain value (every picture once) and the bootstrap
-(every picture as often as it was drawn).
+core, `weighted_average_precision`, serves the plain value (every image once) and the bootstrap
+(every image as often as it was drawn).
 """
 
 from typing import Literal, get_args
@@ -23,10 +23,10 @@ def weighted_average_precision(
     kind: Kind = "area",
     total: ArrayLike | None = None,
 ) -> Floats:
-    """Average precision of one ranking under many integer weightings of its pictures.
+    """Average precision of one ranking under many integer weightings of its images.
 
-    Precision and recall are taken only at distinct scores, after all pictures of equal score, so
-    the order of tied pictures never matters. A weight k equals k copies of the picture.
+    Precision and recall are taken only at distinct scores, after all images of equal score, so
+    the order of tied images never matters. A weight k equals k copies of the image.
 
     Kinds: "area" is the area under the monotone envelope of precision (VOC2010 devkit, section
     3.4.1; Goyal et al. 2019); "11-point" the mean over recall 0, .1, ..., 1 of the best precision
@@ -35,7 +35,7 @@ def weighted_average_precision(
 
     Args:
         scores: (N,) finite, higher is more positive; of a signed type.
-        positive: (N,) true where the picture shows the class.
+        positive: (N,) true where the image shows the class.
         weights: (B, N) integers >= 0. Fortran order is the fast one.
         kind: how the curve becomes a number.
         total: (B,) weight of all positives where some were not ranked at all, as objects that no
@@ -72,9 +72,9 @@ def weighted_average_precision(
 
 
 def average_precision(scores: ArrayLike, positive: ArrayLike, kind: Kind = "area") -> float:
-    """Average precision of one ranking, in 0..1; nan without a positive picture.
+    """Average precision of one ranking, in 0..1; nan without a positive image.
 
-    The value does not depend on the order of tied pictures; see `weighted_average_precision` for
+    The value does not depend on the order of tied images; see `weighted_average_precision` for
     the kinds, the arguments and the errors.
     """
     once = np.ones((1, np.size(scores)), dtype=np.uint8)
@@ -87,7 +87,7 @@ def labels(truth: ArrayLike, difficult: Difficult = "ignore") -> tuple[Bools, Bo
     Args:
         truth: (N, C) of 1 (shows the class), -1 (does not), 0 (only instances marked difficult), as
             in VOC's ImageSets/Main.
-        difficult: what a 0 is. "ignore" leaves the picture out of that class (VOC; Goyal et al.
+        difficult: what a 0 is. "ignore" leaves the image out of that class (VOC; Goyal et al.
             2019 at test time), "negative" is Ericsson et al. 2021, "positive" is for completeness.
 
     Returns:
@@ -131,7 +131,7 @@ def class_average_precisions(
 def mean_average_precision(
     scores: ArrayLike, truth: ArrayLike, kind: Kind = "area", difficult: Difficult = "ignore"
 ) -> float:
-    """Mean of `class_average_precisions` over the classes that have a positive picture, in 0..1."""
+    """Mean of `class_average_precisions` over the classes that have a positive image, in 0..1."""
     values = class_average_precisions(scores, truth, kind, difficult)
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 

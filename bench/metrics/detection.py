@@ -39,7 +39,7 @@ def match(
 ) -> NDArray[np.int8]:
     """What each detection of one class is: `FOUND`, `FALSE` or `IGNORED`.
 
-    A detection, from the highest score down, belongs to the object of its picture that it overlaps
+    A detection, from the highest score down, belongs to the object of its image that it overlaps
     most, difficult or not. Up to `overlap` it is false; on a difficult object it is ignored; the
     first on any other object finds it, later ones are false, even if they overlap a free object
     too (VOC devkit; overlap strictly above the threshold as in py-faster-rcnn's voc_eval.py, where
@@ -93,7 +93,7 @@ def _best(
     some = np.flatnonzero(counts)
     if not some.size:
         return best, iou
-    # One line for each pair of a detection and an object of its picture.
+    # One line for each pair of a detection and an object of its image.
     firsts = np.concatenate([[0], counts[some].cumsum()[:-1]])
     pair = np.repeat(np.arange(len(some)), counts[some])
     place = np.arange(len(pair)) - firsts[pair]
@@ -126,7 +126,7 @@ def detection_average_precision(
     Args:
         boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin.
         scores: (D,) finite, higher is more certain; of any type.
-        images: (D,) integers, the picture of each.
+        images: (D,) integers, the image of each.
         true_boxes: (T, 4) objects, in the same convention.
         true_images: (T,) integers.
         difficult: (T,) bool, objects that count neither way; none if not given.

@@ -1,7 +1,7 @@
 """The headline of a record's predictions, whole and on every bootstrap resample, many at once.
 
 `rescore` computes the same values one metric call after another; this does it as matrix products of
-pictures with resamples, which a board of hundreds of records needs. Needs numpy and scipy only.
+images with resamples, which a board of hundreds of records needs. Needs numpy and scipy only.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ def drawn_values(predictions: Predictions, weights: Weights) -> Floats:
     """The headline in points of every resample, (B,); which metric shows in what they hold.
 
     Args:
-        predictions: boxes, confusion matrices or scores of N pictures, as a record keeps them.
-        weights: (N, B), how often each picture counts, see `weights_of`; a column of ones gives
+        predictions: boxes, confusion matrices or scores of N images, as a record keeps them.
+        weights: (N, B), how often each image counts, see `weights_of`; a column of ones gives
             the value itself.
 
     Returns:
@@ -97,20 +97,20 @@ def class_precisions(
 def ranked_precisions(
     scores: NDArray[np.floating],
     positive: NDArray[np.bool_],
-    pictures: NDArray[np.integer],
+    images: NDArray[np.integer],
     weights: Weights,
     kind: Kind,
     total: Floats | None = None,
 ) -> Floats:
-    """Average precision of one ranking on every resample of its pictures, (B,).
+    """Average precision of one ranking on every resample of its images, (B,).
 
     The definitions are those of `metrics.weighted_average_precision`.
 
     Args:
-        scores: (D,) finite, of pictures or of detections in them.
+        scores: (D,) finite, of images or of detections in them.
         positive: (D,).
-        pictures: (D,) 0..N-1, the picture that each belongs to.
-        weights: (N, B), how often each picture was drawn, see `weights_of`.
+        images: (D,) 0..N-1, the image that each belongs to.
+        weights: (N, B), how often each image was drawn, see `weights_of`.
         kind: how the curve becomes a number.
         total: (B,) how many positives there are to find; what was ranked if not given.
     """
@@ -118,12 +118,12 @@ def ranked_precisions(
         nothing = np.zeros(weights.shape[1]) if total is None else total
         return np.where(nothing > 0, 0.0, np.nan)
     order = np.argsort(-scores, kind="stable")
-    falling, positive, pictures = -scores[order], positive[order], pictures[order]
+    falling, positive, images = -scores[order], positive[order], images[order]
     hit = np.flatnonzero(positive)
     # Thresholds that gain no positive lower precision and add no recall: no kind sees them.
     ends = np.unique(np.searchsorted(falling, falling[hit], side="right"))
-    hits = _sums(pictures[hit], np.searchsorted(hit, ends), weights)
-    seen, found = _sums(pictures[: ends[-1]], ends, weights), hits.copy()
+    hits = _sums(images[hit], np.searchsorted(hit, ends), weights)
+    seen, found = _sums(images[: ends[-1]], ends, weights), hits.copy()
     _accumulate(np.add, seen)
     _accumulate(np.add, found)
     every = found[-1] if total is None else total
@@ -135,11 +135,11 @@ def ranked_precisions(
     return np.where(every > 0, value, np.nan)
 
 
-def _sums(pictures: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Weights:
-    """Weights summed over pictures[0:ends[0]], pictures[ends[0]:ends[1]] ...: (T, B)."""
-    if pictures.size and not 0 <= pictures.min() <= pictures.max() < len(weights):
-        raise ValueError(f"a picture's number is not in 0..{len(weights) - 1}")
-    where = (np.ones(ends[-1], np.float32), pictures, np.concatenate([[0], ends]))
+def _sums(images: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Weights:
+    """Weights summed over images[0:ends[0]], images[ends[0]:ends[1]] ...: (T, B)."""
+    if images.size and not 0 <= images.min() <= images.max() < len(weights):
+        raise ValueError(f"a image's number is not in 0..{len(weights) - 1}")
+    where = (np.ones(ends[-1], np.float32), images, np.concatenate([[0], ends]))
     sums: Weights = csr_array(where, shape=(len(ends), len(weights))) @ weights
     return sums
 
@@ -166,15 +166,15 @@ def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:
     mine, true = (_by_label(predictions[name]) for name in ("label", "true_class"))
     for label in predictions["counted"]:
         found, objects = mine.get(label, NONE), true.get(label, NONE)
-        scores, pictures = predictions["score"][found], predictions["image"][found]
+        scores, images = predictions["score"][found], predictions["image"][found]
         places = predictions["true_image"][objects]
         hard = predictions["true_difficult"][objects]
         boxes = predictions["box"][found], predictions["true_box"][objects]
-        verdicts = match(boxes[0], scores, pictures, boxes[1], places, hard, OVERLAP)
+        verdicts = match(boxes[0], scores, images, boxes[1], places, hard, OVERLAP)
         kept = verdicts != IGNORED
         counted = places[~hard]
         total = _sums(counted, np.array([len(counted)]), weights)[0]
-        ranked = scores[kept], verdicts[kept] > 0, pictures[kept]
+        ranked = scores[kept], verdicts[kept] > 0, images[kept]
         values.append(ranked_precisions(*ranked, weights, _kind(predictions, "11-point"), total))
     return np.array(values)
 

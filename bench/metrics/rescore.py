@@ -1,7 +1,7 @@
 """A headline computed again from the predictions beside a record, whole or resampled.
 
 Which metric it is shows in what the predictions hold: boxes, confusion matrices, or scores of
-pictures. Needs numpy only.
+images. Needs numpy only.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ OVERLAP = 0.5  # VOC devkit, VOCinit.m: minoverlap
 
 
 def images(predictions: Predictions) -> int:
-    """How many test pictures the predictions are of."""
+    """How many test images the predictions are of."""
     return len(predictions["ids"])
 
 
@@ -77,25 +77,25 @@ def _class_precisions(
     predictions: Predictions, label: int, kind: Kind, counts: NDArray[np.integer]
 ) -> Floats:
     mine, true = predictions["label"] == label, predictions["true_class"] == label
-    scores, picture = predictions["score"][mine], predictions["image"][mine]
+    scores, image = predictions["score"][mine], predictions["image"][mine]
     places, hard = predictions["true_image"][true], predictions["true_difficult"][true]
     verdicts = match(
         predictions["box"][mine],
         scores,
-        picture,
+        image,
         predictions["true_box"][true],
         places,
         hard,
         OVERLAP,
     )
     counted = verdicts >= 0
-    scores, found, picture = scores[counted], verdicts[counted] > 0, picture[counted]
+    scores, found, image = scores[counted], verdicts[counted] > 0, image[counted]
     objects = np.bincount(places[~hard], minlength=counts.shape[1])
     values = [
         weighted_average_precision(
             scores,
             found,
-            np.asfortranarray(part[:, picture]),
+            np.asfortranarray(part[:, image]),
             kind,
             part.astype(np.int64) @ objects,
         )

@@ -14,7 +14,7 @@ FEWEST = 3  # methods trained here, of which a plot against budgets shows anythi
 
 @dataclass(frozen=True)
 class Plot:
-    """One picture of a table, NAME_TASK.svg.
+    """One image of a table, NAME_TASK.svg.
 
     Attributes:
         name: the first part of its file's name.
@@ -54,9 +54,9 @@ def class_gaps(table: Table) -> dict[str, dict[str, float]]:
     return {method: own for method, own in gaps.items() if own}
 
 
-def images_seen(row: Row) -> float | None:
-    """Pictures that went through the encoder in pretraining; None if it was not trained here."""
-    return row.mean(lambda r: r.pretraining and r.pretraining.images_seen) or None
+def views_seen(row: Row) -> float | None:
+    """ImageFiles that went through the encoder in pretraining; None if it was not trained here."""
+    return row.mean(lambda r: r.pretraining and r.pretraining.views_seen) or None
 
 
 def minutes(row: Row) -> float | None:
@@ -71,11 +71,11 @@ def plots(table: Table) -> list[Plot]:
         caption = (
             f"Points of {metric} below `{CEILING}`, with paired 95 % interval; less is better. "
             f"Diamonds: `{CEILING}` and untrained networks; dotted: `{FLOOR}`. Rows share their "
-            "test pictures, so whether two bars overlap does not say whether two rows differ."
+            "test images, so whether two bars overlap does not say whether two rows differ."
         )
         found.append(Plot("gap", f"Gap to {CEILING}", caption))
     for name, title, note, read in (
-        ("images", "inputs seen", "Every turn, patch or tile of a picture is one.", images_seen),
+        ("images", "inputs seen", "Every turn, patch or tile of a image is one.", views_seen),
         ("time", "pretraining time", "By the clock, other work included.", minutes),
     ):
         if sum(bool(row.value and read(row)) for row in table.rows) >= FEWEST:
@@ -88,7 +88,7 @@ def plots(table: Table) -> list[Plot]:
         caption = (
             f"Points of the class's own score, of which {metric} is the mean, below `{CEILING}`; "
             "below 0 beats it. Single classes "
-            "rest on few pictures and have no interval here: read them as hints."
+            "rest on few images and have no interval here: read them as hints."
         )
         found.append(Plot("classes", f"Gap to {CEILING} by class", caption))
     return found

@@ -38,7 +38,7 @@ class Pair:
     """One row less another.
 
     Attributes:
-        difference: in points, paired over test pictures.
+        difference: in points, paired over test images.
         above: share of the resamples in which the difference is above 0, those where it is 0 by
             half: 0..1. With one seed it says nothing of another run.
     """
@@ -55,7 +55,7 @@ class Row:
         method: its name.
         records: of its seeds, in order.
         value: the headline; None if every seed failed.
-        gap: value(imagenet) - value, paired over test pictures; None without an imagenet row.
+        gap: value(imagenet) - value, paired over test images; None without an imagenet row.
         over_floor: value - value(random_init), paired; None without a random_init row.
         untrained: the untrained method whose encoder sees the same; None if there is no such row.
         over_untrained: value - value(untrained), paired.
@@ -111,13 +111,13 @@ class Table:
     Attributes:
         task: its name.
         rows: best first, failed ones last.
-        pictures: how many it was tested on; 0 if every row failed.
+        images: how many it was tested on; 0 if every row failed.
         pairs: (one, other) -> one less other, for any two scored rows.
     """
 
     task: str
     rows: tuple[Row, ...]
-    pictures: int = 0
+    images: int = 0
     pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)
 
     @property
@@ -183,8 +183,8 @@ def _table(
     for path, found in records.items():
         groups[found.method].append(found)
         if found.status == "ok":
-            pictures, values = drawn[path]
-            sizes.setdefault(pictures, path)
+            images, values = drawn[path]
+            sizes.setdefault(images, path)
             values_of[found.method].append(values)
     comparability.check_sizes(sizes)
     samples = {
@@ -315,13 +315,13 @@ COLUMNS: dict[str, Any] = {
     "rank": lambda t, r: r.rank,
     "last_rank": lambda t, r: r.last_rank,
     "above_next": lambda t, r: r.above_next,
-    "pictures": lambda t, r: t.pictures,
+    "images": lambda t, r: t.images,
     "backbone": lambda t, r: next((x.encoder.backbone for x in r.scored), None),
     "parameters": lambda t, r: r.mean(lambda x: x.encoder.parameters),
     "effective_rank": lambda t, r: r.mean(effective_rank),
     "candidates": lambda t, r: r.mean(lambda x: x.selection["candidates"]),
     "optimism": lambda t, r: r.mean(lambda x: x.scores.get("optimism")),
-    "images_seen": lambda t, r: r.mean(lambda x: x.pretraining.images_seen),
+    "views_seen": lambda t, r: r.mean(lambda x: x.pretraining.views_seen),
     "seconds": lambda t, r: r.mean(lambda x: x.pretraining.seconds),
     "status": lambda t, r: r.status,
     "flags": lambda t, r: "; ".join(r.flags),

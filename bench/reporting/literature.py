@@ -36,7 +36,7 @@ class Number(BaseModel):
     """Points 0-100, digit by digit as printed."""
     backbone: Text
     pretraining: str
-    """The pictures; empty where our notes do not say."""
+    """The images; empty where our notes do not say."""
     protocol: Text
     """What distinguishes it from other ways to do the task."""
     source: Text
@@ -52,7 +52,7 @@ class Number(BaseModel):
 
     @property
     def row(self) -> str:
-        """The method, with its pretraining pictures where they are neither ImageNet nor none."""
+        """The method, with its pretraining images where they are neither ImageNet nor none."""
         usual = self.pretraining in ("", "none", "ImageNet")
         return self.method if usual else f"{self.method} ({self.pretraining})"
 
@@ -233,7 +233,7 @@ HEAD = """# Reported elsewhere
 Numbers attributed to papers and repositories, in points. None was measured here. **Those with a
 question mark were not looked up in their source: do not cite them from here.**
 
-**Why they are never ranked with measured rows**: backbone, pretraining pictures and length, tuning
+**Why they are never ranked with measured rows**: backbone, pretraining images and length, tuning
 budget, test crops, metric and the choice of stage differ from ours, and from source to source; each
 of these alone can move a number by more than methods differ. A column holds numbers of one
 protocol; even there rows may come from several sources, in brackets, and differ in what was tuned.

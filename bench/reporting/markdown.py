@@ -42,7 +42,7 @@ OBTAINED = (
     "effective rank",
 )
 ONE_SEED = (
-    f"**One run per row, `{FLOOR}` included.** The intervals are over test pictures alone. Another"
+    f"**One run per row, `{FLOOR}` included.** The intervals are over test images alone. Another"
     " run would move a row too, by an amount that was not measured here: do not read differences of"
     " a few points as differences of methods."
 )
@@ -111,29 +111,29 @@ def _facts(board: Board) -> str:
     voc = suite["voc"]
     lines = [
         f"Every row is a network of one family, `{backbone}`, pretrained in another way: by a"
-        " self-supervised method, which makes its own labels from pictures; by the labels that the"
-        " same pictures have (`supervised`); by the labels that people gave the 1.3 million"
+        " self-supervised method, which makes its own labels from images; by the labels that the"
+        " same images have (`supervised`); by the labels that people gave the 1.3 million"
         f" photographs of ImageNet (`{CEILING}`, published weights); or not at all (`{FLOOR}` and"
         " its variants). All were then scored by the same protocol, tuned over the same"
-        " candidates, on the same test pictures.",
+        " candidates, on the same test images.",
         "",
         f"The **gap** is how far a row is below `{CEILING}`. It is not the worth of labels alone:"
-        f" `{CEILING}` was trained elsewhere, on more and larger pictures, for longer. The brackets"
-        " behind a number are its 95 % interval over test pictures. Words are explained below the"
+        f" `{CEILING}` was trained elsewhere, on more and larger images, for longer. The brackets"
+        " behind a number are its 95 % interval over test images. Words are explained below the"
         " tables.",
     ]
     if rendered:
         lines += [
             "",
-            "**The pictures are rendered**: small drawn scenes that the suite makes for itself,"
+            "**The images are rendered**: small drawn scenes that the suite makes for itself,"
             " stored in the layout of PASCAL VOC. They are not photographs, and no number below"
             " can be compared with a published one.",
         ]
-    what = "rendered scenes, in" if rendered else "pictures of"
+    what = "rendered scenes, in" if rendered else "images of"
     rows = {
-        "backbone": f"`{backbone}`; a method that sees a picture in two halves has two copies of"
+        "backbone": f"`{backbone}`; a method that sees a image in two halves has two copies of"
         " half the width",
-        "pretraining pictures": f"{what} `{suite['corpus']['folder']}`{corpus}",
+        "pretraining images": f"{what} `{suite['corpus']['folder']}`{corpus}",
         "pretraining recipe, where a method has no other": recipe_words(suite["pretraining"], {}),
         "scored on": f"{what} `{voc['folder']}`, {voc['size']} px where the network is frozen",
     }
@@ -142,11 +142,11 @@ def _facts(board: Board) -> str:
 
 
 def _count(board: Board, name: str, declared: int | None) -> str:
-    """How many pictures an image set holds, in parentheses, where that is known."""
+    """How many images an image set holds, in parentheses, where that is known."""
     records = [r for table in board.tables for row in table.rows for r in row.scored]
-    counts = {r.pictures[name] for r in records if name in r.pictures}
+    counts = {r.images[name] for r in records if name in r.images}
     found = declared if not counts else max(counts)
-    return "" if found is None else f" ({found:,} pictures)"
+    return "" if found is None else f" ({found:,} images)"
 
 
 def _overview(board: Board) -> str:
@@ -223,7 +223,7 @@ def _caveats(table: Table, once: bool) -> list[str]:
         said.append(ONE_SEED)
     elif single and len(single) < len(scored):
         said.append(
-            f"**One seed** of {', '.join(single)}: their intervals are over test pictures alone,"
+            f"**One seed** of {', '.join(single)}: their intervals are over test images alone,"
             " and a difference to one of them holds the seeds of the other row only."
         )
     both = {CEILING, FLOOR} <= {row.method for row in scored}
@@ -244,7 +244,7 @@ def _obtained(row: Row) -> list[str]:
     first = row.scored[0] if row.scored else None
     sees = ", ".join(first.encoder.sees) if first and first.encoder else "-"
     parameters = row.mean(lambda r: r.encoder and r.encoder.parameters)
-    images = row.mean(lambda r: r.pretraining and r.pretraining.images_seen)
+    images = row.mean(lambda r: r.pretraining and r.pretraining.views_seen)
     candidates = row.mean(lambda r: r.selection.get("candidates"))
     optimism = row.mean(lambda r: r.scores.get("optimism"))
     directions = row.mean(effective_rank)
@@ -297,10 +297,10 @@ def _curve(row: Row) -> list[str]:
 
 
 def _links(table: Table) -> list[str]:
-    """Where to look at what was learnt and predicted, where there is something to see."""
+    """Where to look at what was learned and predicted, where there is something to see."""
     lines = []
     for title, read in (
-        ("What was learnt, to look at", lambda r: r.samples),
+        ("What was learned, to look at", lambda r: r.samples),
         ("Predictions, each left of the truth", lambda r: r.shown),
     ):
         links = _linked(table, read)

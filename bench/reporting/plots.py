@@ -1,4 +1,4 @@
-"""The board's pictures, as SVG and PNG; equal rows give equal bytes."""
+"""The board's images, as SVG and PNG; equal rows give equal bytes."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from bench.reporting.leaderboard import CEILING, FLOOR, Row, Table
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, told apart by colour-blind readers
-# The page gives these colours, wherever they stand in an SVG, its own theme.
+BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, told apart by color-blind readers
+# The page gives these colors, wherever they stand in an SVG, its own theme.
 INK, MUTED, RULE, PAPER = "#1c1f23", "#5b626b", "#d9dbde", "#ffffff"
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ssl-gap",  # otherwise element names differ from run to run
     "text.parse_math": False,  # a name may hold a dollar
-    "svg.fonttype": "none",  # text stays text: small files, the reader's fonts and colours
+    "svg.fonttype": "none",  # text stays text: small files, the reader's fonts and colors
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
     "axes.spines.top": False,
@@ -68,12 +68,12 @@ def gap(table: Table) -> dict[str, bytes]:
         for place, row in enumerate(rows):
             assert row.gap is not None
             value, low, high = row.gap.value, row.gap.low, row.gap.high
-            colour = ORANGE if _is_reference(row) else BLUE
+            color = ORANGE if _is_reference(row) else BLUE
             tips[f"tip-{place}"] = f"{row.method}: gap {value:.1f} [{low:.1f}, {high:.1f}]"
             axes.axhline(place, color=RULE, lw=0.6, zorder=0)
-            axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="butt")
+            axes.plot([low, high], [place, place], color=color, lw=2, solid_capstyle="butt")
             mark = "D" if _is_reference(row) else "o"
-            axes.plot(value, place, mark, color=colour, ms=5.5, gid=f"tip-{place}")
+            axes.plot(value, place, mark, color=color, ms=5.5, gid=f"tip-{place}")
             text = f"{value:.1f}" + ("" if row.method == CEILING else f" [{low:.1f}, {high:.1f}]")
             side: dict[str, Any] = {
                 "xycoords": ("axes fraction", "data"),
@@ -118,12 +118,12 @@ def stages(table: Table) -> dict[str, bytes]:
             axes.fill_between(range(count), *spread, color=RULE, alpha=0.6, lw=0)
             axes.plot(top, color=MUTED, lw=1, ls=":")
             axes.plot(curves.get(row.untrained or "", []), color=ORANGE, lw=1.2, ls="--")
-            colour = ORANGE if _is_reference(row) else BLUE
+            color = ORANGE if _is_reference(row) else BLUE
             own = curves[row.method]
-            axes.plot(own, "o-", color=colour, lw=1.6, ms=2.5, gid=f"tip-{place}")
+            axes.plot(own, "o-", color=color, lw=1.6, ms=2.5, gid=f"tip-{place}")
             tips[f"tip-{place}"] = f"{row.method}: {', '.join(f'{value:.1f}' for value in own)}"
             chosen = sorted(details.chosen_stages(row))
-            axes.plot(chosen, [own[s] for s in chosen], "o", ms=7, mfc=PAPER, mec=colour, mew=1.6)
+            axes.plot(chosen, [own[s] for s in chosen], "o", ms=7, mfc=PAPER, mec=color, mew=1.6)
             axes.set_title(row.method, loc="left", fontsize=8.5)
             axes.set_ylim(low - room, high + room)
             axes.set_xticks(range(count))
@@ -160,7 +160,7 @@ def _stage_keys(top: bool) -> list[Any]:
 def images(table: Table) -> dict[str, bytes]:
     """The value against the inputs seen in pretraining."""
     label = "inputs seen in pretraining (logarithmic)"
-    return _against(table, "images", label, details.images_seen, "log")
+    return _against(table, "images", label, details.views_seen, "log")
 
 
 def time(table: Table) -> dict[str, bytes]:
@@ -250,9 +250,9 @@ def classes(table: Table) -> dict[str, bytes]:
         shades = mpl.colors.ListedColormap(every)
         mesh = axes.pcolormesh(values, cmap=shades, vmin=-most, vmax=most, edgecolors=PAPER, lw=1)
         for y, x in np.argwhere(np.isfinite(values)) if len(names) <= NUMBERED else ():
-            # Neither is INK or PAPER: a cell's colour is the same in every theme.
-            colour = "#fefefe" if _luminance(shades(mesh.norm(values[y, x]))) < 0.18 else "#010101"
-            at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
+            # Neither is INK or PAPER: a cell's color is the same in every theme.
+            color = "#fefefe" if _luminance(shades(mesh.norm(values[y, x]))) < 0.18 else "#010101"
+            at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": color}
             axes.text(x + 0.5, y + 0.5, f"{values[y, x]:.0f}", **at)
         axes.invert_yaxis()
         axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=45, ha="left", fontsize=8)
@@ -276,9 +276,9 @@ def _title(figure: Any, table: Table) -> None:
     figure.suptitle(_what(table), x=0.01, ha="left", fontsize=9, color=MUTED)
 
 
-def _luminance(colour: Any) -> float:
+def _luminance(color: Any) -> float:
     """Relative luminance of sRGB in 0..1 (WCAG 2.2); at 0.18 black and white contrast alike."""
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour[:3]]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in color[:3]]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 

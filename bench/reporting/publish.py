@@ -59,8 +59,8 @@ def stale(board: Board, folder: Path) -> list[str]:
         for name, content in files.items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content
     ]
-    pictures = [f"gap_{t.task}.png" for t in board.tables if f"gap_{t.task}.svg" in names]
-    absent = [name for name in pictures if not (folder / name).is_file()]
+    images = [f"gap_{t.task}.png" for t in board.tables if f"gap_{t.task}.svg" in names]
+    absent = [name for name in images if not (folder / name).is_file()]
     return differing + [name for name in names if name not in drawn] + absent
 
 

@@ -21,11 +21,11 @@ def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
     said = {key: value for key, value in recipe.items() if base.get(key, ...) != value}
     crops = "" if "crop" in said else "crops "
     words: dict[str, Any] = {
-        "images": lambda v: f"{v:,} inputs",
+        "views": lambda v: f"{v:,} inputs",
         "batch": lambda v: f"batch {v}",
         "crop": lambda v: f"crops of {v} px",
-        "crop_scale": lambda v: f"{crops}that cover {v[0]:g} to {v[1]:g} of a picture",
-        "optimiser": str,
+        "crop_scale": lambda v: f"{crops}that cover {v[0]:g} to {v[1]:g} of a image",
+        "optimizer": str,
         "learning_rate": lambda v: f"learning rate {v:g}",
         "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
         "weight_decay": lambda v: f"weight decay {v:g}",
@@ -51,8 +51,8 @@ def tuning_words(said: dict[str, Any]) -> str:
     """How every row was fine-tuned, in words."""
     rates = " or ".join(f"{rate:g}" for rate in said["learning_rates"])
     words = [
-        f"with {said['images']:,} random crops of {said['size']} px in batches of {said['batch']}",
-        f"by {said['optimiser']}, {said['schedule']} schedule, learning rate {rates}: each is tried"
+        f"with {said['views']:,} random crops of {said['size']} px in batches of {said['batch']}",
+        f"by {said['optimizer']}, {said['schedule']} schedule, learning rate {rates}: each is tried"
         f" with {said['trial']:.0%} of the crops, and the one that does best on a held-out"
         f" {said['held_out']:.0%} of the training list is used for all of them",
     ]
@@ -61,7 +61,7 @@ def tuning_words(said: dict[str, Any]) -> str:
     return ", ".join([*([kind] if kind else []), *frozen, *words])
 
 
-# How many pictures the official lists hold: VOC devkit, doc/voc.pdf, "Database statistics"; of the
+# How many images the official lists hold: VOC devkit, doc/voc.pdf, "Database statistics"; of the
 # augmented one, Hariharan et al. 2011 as used by Long et al. 2015.
 OFFICIAL = {
     ("VOC2007", "voc", "trainval"): 5011,
@@ -97,10 +97,10 @@ def _lists(table: Table) -> str:
     lists = (example.tuning or {}) | ({} if kind == "masks" else voc)
     said, subset = [], False
     for verb, part in (("trained", "train"), ("tested", "test")):
-        count = example.pictures.get(f"{kind}_{part}") or scenes.get(part)
-        count = count or (table.pictures if part == "test" else None)
+        count = example.images.get(f"{kind}_{part}") or scenes.get(part)
+        count = count or (table.images if part == "test" else None)
         official = OFFICIAL.get((voc["folder"].split("/")[-1], kind, lists[part]))
-        said.append(f"{verb} on {f'{count:,} pictures of ' if count else ''}`{lists[part]}`")
+        said.append(f"{verb} on {f'{count:,} images of ' if count else ''}`{lists[part]}`")
         if count and official and count != official and not scenes:
             said[-1] += f" (the official list has {official:,})"
             subset = True
@@ -129,14 +129,14 @@ def _classes(table: Table) -> list[str]:
 
 EXPLAINED = f"""## How to read this
 
-- **mAP** is the mean over classes of average precision (AP): how well the pictures that show a
+- **mAP** is the mean over classes of average precision (AP): how well the images that show a
   class are ranked before those that do not. **AP50** is the same of detected boxes, right if they
   overlap an object by more than half. **mIoU** is the mean over classes of the overlap of
   predicted and true pixels. 100 is perfect.
-- **[95 %]**: how far the value might be from that on other test pictures. Half of the test
-  pictures are drawn {RESAMPLES:,} times, each half is scored, and the middle 95 % of the scores,
+- **[95 %]**: how far the value might be from that on other test images. Half of the test
+  images are drawn {RESAMPLES:,} times, each half is scored, and the middle 95 % of the scores,
   moved until their mean is the value, are the interval. In simulated experiments 93 to 97 % of
-  such intervals of mAP, one seed, held the expected value on other lists of as many pictures
+  such intervals of mAP, one seed, held the expected value on other lists of as many images
   (docs/design.md, "Intervals", has the table, and what the intervals do not hold). With several
   seeds their spread is part of it.
 - **gap**: the value of `{CEILING}` less the row's. Smaller is better; below 0 beats `{CEILING}`.
@@ -145,9 +145,9 @@ EXPLAINED = f"""## How to read this
 - **closed**: the share of the way from `{FLOOR}` to `{CEILING}`: (row - `{FLOOR}`) /
   (`{CEILING}` - `{FLOOR}`). Below 0: less than `{FLOOR}`.
 - **over {FLOOR}**: the row's value less that of `{FLOOR}`, the untrained network.
-- **over untrained**: the row's value less that of an untrained network that sees of a picture
+- **over untrained**: the row's value less that of an untrained network that sees of a image
   what this one sees: all of it (`{FLOOR}`), lightness only (`{FLOOR}_l`), lightness
-  and colour by halves of the network (`{FLOOR}_lab`), or the two sides of the diagonal
+  and color by halves of the network (`{FLOOR}_lab`), or the two sides of the diagonal
   (`{FLOOR}_halves`).
 - **rank**: the places that a row may have. 4-9 of 17 says: three rows are better and eight
   worse, each by a difference whose interval excludes 0; from the other five it cannot be told.
@@ -163,19 +163,19 @@ EXPLAINED = f"""## How to read this
   their spread, so that two or three seeds make wide intervals. `{CEILING}` is one set of weights
   from elsewhere: its seeds differ in scoring alone.
 - **flags**: a row `below` an untrained one, or `not distinguishable from` it (the interval of the
-  difference holds 0), has shown no benefit here. `generated pictures collapsed`: an adversary's
-  generator made nearly the same picture every time. `collapsed features`: fewer than two
+  difference holds 0), has shown no benefit here. `generated images collapsed`: an adversary's
+  generator made nearly the same image every time. `collapsed features`: fewer than two
   effective directions. `probe fits unconverged`: some classifiers did not reach their optimum.
-  `contaminated`: so many test pictures have a near-duplicate in the corpus that the row was
+  `contaminated`: so many test images have a near-duplicate in the corpus that the row was
   pretrained on. `seed failed`, FAILED: that seed, or the row, has no value; a loss or a feature
   that is not finite fails it.
 - **stage**: a network has stages from 0, fine and early, to the last, coarse. **cost**: C of a
   class's support vector machine. **chosen**: what the candidates settled on, on the training list
   alone. **candidates**: how many settings were tried, the same for every row.
-- **sees**: what the network is given: rgb, l (lightness), ab (colour), the side above or below
+- **sees**: what the network is given: rgb, l (lightness), ab (color), the side above or below
   the diagonal. **parameters**: of the network that was scored.
 - **inputs seen**: what went through the network in pretraining; every turn, patch or tile of a
-  picture counts as one, so these are no equal amounts of pictures. **pretraining**: how long it
+  image counts as one, so these are no equal amounts of images. **pretraining**: how long it
   took by the clock, other work on the machine included. `{CEILING}` comes pretrained from
   elsewhere and shows neither.
 - **optimism**: how many points higher the value would read if stage and costs had been chosen on
@@ -206,26 +206,26 @@ def provenance(board: Board) -> str:
     lines = ["## Where this comes from", ""]
     lines += [
         f"- {len(records)} records beside this file, TASK/METHOD/seedK.json, with the predictions"
-        " for every test picture in seedK.npz. This file is computed from them alone (`bench"
+        " for every test image in seedK.npz. This file is computed from them alone (`bench"
         " board`), and every value again from its predictions.",
         f"- Settings that all rows share: SHA-256 `{board.sha256[:16]}`. Records of other settings,"
-        " task versions, backbones, pictures or scoring code are refused, never mixed.",
+        " task versions, backbones, images or scoring code are refused, never mixed.",
     ]
     lines.append(
         "- Each record names all settings, the commit, packages and machine of its run, and the"
-        " fingerprints of its pictures."
+        " fingerprints of its images."
     )
     if dirty := sum(bool(r.environment.get("dirty")) for r in records):
         lines[-1] += f" {dirty} of them were made with changes that were not committed."
     if board.audit is None:
         lines.append(
-            "- Near-duplicates of test pictures among the pretraining pictures were not searched"
+            "- Near-duplicates of test images among the pretraining images were not searched"
             " for (`bench audit` does)."
         )
     else:
         count = board.audit.contaminated(board.audit.tests.keys())
         lines.append(
-            f"- {count} test pictures have a near-duplicate among the pretraining pictures"
+            f"- {count} test images have a near-duplicate among the pretraining images"
             " (audit.json beside this file)."
         )
     lines[-1] += f" What `{CEILING}` has seen elsewhere is unknown."

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bench.results.record import Record
 
-COLLAPSED = 0.1  # an adversarial method whose pictures vary less than this share of real ones'
+COLLAPSED = 0.1  # an adversarial method whose images vary less than this share of real ones'
 
 
 def flags(records: Sequence[Record], over: Mapping[str, tuple[float, float]]) -> list[str]:
@@ -21,7 +21,7 @@ def flags(records: Sequence[Record], over: Mapping[str, tuple[float, float]]) ->
     said += [f"seed {found.seed} failed" for found in records if found.status != "ok"]
     varied = [r.pretraining.monitors.get("diversity", 1.0) for r in scored if r.pretraining]
     if min(varied, default=1.0) < COLLAPSED:
-        said.append("generated pictures collapsed")
+        said.append("generated images collapsed")
     unconverged = sum(found.selection.get("unconverged", 0) for found in scored)
     if unconverged:
         said.append(f"{unconverged} probe fits unconverged")

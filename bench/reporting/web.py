@@ -31,7 +31,7 @@ from bench.reporting.text import chance
 from bench.results.record import Record
 
 ASSETS = Path(__file__).with_name("templates")
-# What the colours of plots.py become in the page, which has a light and a dark theme.
+# What the colors of plots.py become in the page, which has a light and a dark theme.
 THEMED = {
     "#1c1f23": "var(--ink)",
     "#5b626b": "var(--muted)",
@@ -77,7 +77,7 @@ def _columns(metric: str) -> list[Column]:
         Column("closed (%)", _closed, "{:z.0f}", 100),
         Column("above next", lambda r: chance(r.above_next), key=lambda r: r.above_next),
         Column("seeds", lambda r: len(r.scored), "{:d}"),
-        Column("inputs seen", details.images_seen, "{:,.0f}"),
+        Column("inputs seen", details.views_seen, "{:,.0f}"),
         Column("minutes", details.minutes),
         Column("parameters", _mean(lambda x: x.encoder.parameters), "{:,.0f}", kind="more"),
         Column("tried", _mean(lambda x: x.selection["candidates"]), "{:.0f}", kind="more"),
@@ -196,15 +196,15 @@ def _row(
         "stages": list(enumerate(details.stages(row))),
         "chosen": details.chosen_stages(row),
         "sees": ", ".join(first.encoder.sees) if first.encoder else None,
-        "recipe": _said(first.recipe) if details.images_seen(row) else [],
+        "recipe": _said(first.recipe) if details.views_seen(row) else [],
         "monitors": _said(first.pretraining.monitors) if first.pretraining else [],
         "selection": _said(first.selection),
         "seeds": [_seed(found, folder) for found in row.records],
-        "pictures": [
+        "images": [
             (title, f"{folder}/{quote(file)}")
             for found in row.scored
             for title, file in (
-                ("What was learnt", found.samples),
+                ("What was learned", found.samples),
                 ("Predictions, each left of the truth", found.shown),
             )
             if file
@@ -309,7 +309,7 @@ def _said(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _inline(svg: bytes, prefix: str, label: str) -> Markup:
-    """An SVG file as a part of the page: names of its own, the page's colours, a label."""
+    """An SVG file as a part of the page: names of its own, the page's colors, a label."""
     text = svg.decode()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)

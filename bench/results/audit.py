@@ -1,8 +1,8 @@
-"""Which test pictures stand in the pretraining corpus, and what the board makes of it.
+"""Which test images stand in the pretraining corpus, and what the board makes of it.
 
 `bench audit` searches for near-duplicates (`duplicates`) and writes OUT/SUITE/audit.json. The board
 counts them for rows that were trained on that very corpus and tested on that very list, and says so
-where an audit is of other pictures. Imports no torch but to search.
+where an audit is of other images. Imports no torch but to search.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FILE = "audit.json"
 
 
 class Searched(Table):
-    """One set of pictures that was searched."""
+    """One set of images that was searched."""
 
     fingerprint: str
     """As records name it."""
-    pictures: int
+    images: int
 
 
 class Thresholds(Table):
-    """What made two pictures near-duplicates; see `duplicates`."""
+    """What made two images near-duplicates; see `duplicates`."""
 
     hash: str
     bits: int
@@ -39,7 +39,7 @@ class Thresholds(Table):
 
 
 class Duplicate(Table):
-    """A test picture and a corpus picture that look the same."""
+    """A test image and a corpus image that look the same."""
 
     list: str
     """The test list, as records name it: `voc_test` or `masks_test`."""
@@ -60,20 +60,20 @@ class Audit(Table):
     duplicates: list[Duplicate]
 
     def contaminated(self, names: Set[str]) -> int:
-        """How many test pictures of some lists have a near-duplicate in the corpus."""
+        """How many test images of some lists have a near-duplicate in the corpus."""
         return len({found.test for found in self.duplicates if found.list in names})
 
 
 def search(
     suite: Suite, reads: Set[str], root: Path | None, cache: Path, reporter: Reporter
 ) -> Audit:
-    """Compare every test picture, as it is and mirrored, with every picture of the corpus.
+    """Compare every test image, as it is and mirrored, with every image of the corpus.
 
     Args:
         suite: says where both lie.
         reads: the image sets of the tasks that count: `voc`, `masks`.
         root: the data root; None for a suite that renders its own.
-        cache: where rendered pictures are kept.
+        cache: where rendered images are kept.
         reporter: where progress is shown.
 
     Raises:
@@ -86,7 +86,7 @@ def search(
 
     data = open_data(suite, root, {*reads, "corpus"}, cache, reporter)
     assert data.corpus is not None
-    corpus = data.corpus.pictures
+    corpus = data.corpus.images
     lists = {"voc_test": data.voc and data.voc.test, "masks_test": data.masks and data.masks.test}
     tests = {name: split for name, split in lists.items() if split}
     found = []
@@ -96,11 +96,11 @@ def search(
         for mirrored in (False, True):
             what = f"{name}{', mirrored' if mirrored else ''}"
             with reporter.stage(f"hashing {what}", len(split.ids)) as bar:
-                signs = near_duplicates.hashes(split.pictures, bar.advance, mirrored)
+                signs = near_duplicates.hashes(split.images, bar.advance, mirrored)
             with reporter.stage(f"searching for {what}", len(known)) as bar:
                 for row, place, bits in near_duplicates.near(known, signs, bar.advance):
-                    test, other = split.pictures.files[place], corpus.files[row]
-                    paths = split.pictures.root / test, corpus.root / other
+                    test, other = split.images.files[place], corpus.files[row]
+                    paths = split.images.root / test, corpus.root / other
                     unlike = near_duplicates.difference(*paths, mirrored)
                     if unlike <= near_duplicates.DIFFERENCE:
                         found.append(
@@ -115,9 +115,9 @@ def search(
                         )
     return Audit(
         suite=suite.name,
-        corpus=Searched(fingerprint=corpus.fingerprint, pictures=len(corpus.files)),
+        corpus=Searched(fingerprint=corpus.fingerprint, images=len(corpus.files)),
         tests={
-            name: Searched(fingerprint=split.fingerprint, pictures=len(split.ids))
+            name: Searched(fingerprint=split.fingerprint, images=len(split.ids))
             for name, split in tests.items()
         },
         thresholds=Thresholds(
@@ -177,6 +177,6 @@ def flags(audit: Audit | None, records: Sequence[Record]) -> list[str]:
     if not lists.keys() <= audited.keys():
         return ["not audited: this test list was not searched"]
     if not mine:
-        return ["stale audit: of other pictures"]
+        return ["stale audit: of other images"]
     count = audit.contaminated(lists.keys())
-    return [f"contaminated: {count} test pictures"] if count else []
+    return [f"contaminated: {count} test images"] if count else []

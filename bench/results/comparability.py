@@ -51,7 +51,7 @@ def check_table(records: Records, task: str) -> None:
     _check_same(records, "backbone", lambda r: r.encoder.backbone if r.encoder else None)
     _check_same(records, f"settings of {task}", lambda r: json.dumps(r.tuning, sort_keys=True))
     for name in sorted({name for r in records.values() for name in r.data}):
-        _check_same(records, f"pictures ({name})", partial(_fingerprint, name=name))
+        _check_same(records, f"images ({name})", partial(_fingerprint, name=name))
     _check_same(records, f"code that scored {task}", lambda r: r.task_code)
     for method in {r.method for r in records.values()}:
         mine = {path: found for path, found in records.items() if found.method == method}
@@ -70,10 +70,10 @@ def check_seeds(records: Records, method: str) -> None:
 
 
 def check_sizes(sizes: Mapping[int, Path]) -> None:
-    """Refuse predictions of one task that are of different numbers of pictures.
+    """Refuse predictions of one task that are of different numbers of images.
 
     Args:
-        sizes: how many pictures -> a record whose predictions are of so many.
+        sizes: how many images -> a record whose predictions are of so many.
 
     Raises:
         UserError: there are several.
@@ -81,7 +81,7 @@ def check_sizes(sizes: Mapping[int, Path]) -> None:
     if len(sizes) > 1:
         (one, first), (two, second), *_ = sizes.items()
         raise UserError(
-            f"{first} has predictions of {one} pictures, {second} of {two}: never in one table; "
+            f"{first} has predictions of {one} images, {second} of {two}: never in one table; "
             "move one away"
         )
 

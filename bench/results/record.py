@@ -32,7 +32,7 @@ class EncoderFacts(Table):
 class PretrainingFacts(Table):
     """What its pretraining took and reached."""
 
-    images_seen: int
+    views_seen: int
     seconds: float
     images_per_second: float | None
     monitors: dict[str, float]
@@ -64,7 +64,7 @@ class Record(Table):
     flags: list[str] = []
     predictions: Predictions | None = None
     samples: str | None = None
-    """The file of pictures of what was learnt, beside the record of seed 0."""
+    """The file of images of what was learned, beside the record of seed 0."""
     shown: str | None = None
     """The file of predictions beside the truth, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
@@ -74,8 +74,8 @@ class Record(Table):
     """The most held, MiB: on a GPU since this encoder's work began, else by the process so far."""
     data: dict[str, str] = {}
     """Fingerprint of each image set used."""
-    pictures: dict[str, int] = {}
-    """How many pictures each image set of `data` holds."""
+    images: dict[str, int] = {}
+    """How many images each image set of `data` holds."""
     environment: dict[str, Any] = {}
     created: str
     seal: str = ""

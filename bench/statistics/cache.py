@@ -23,14 +23,14 @@ from bench.results.record import Record
 from bench.runtime.fingerprint import code_digest, digest
 from bench.statistics import resampling
 
-RESAMPLES = 1000  # of the test pictures; percentile ends move by about 3 % of the width
+RESAMPLES = 1000  # of the test images; percentile ends move by about 3 % of the width
 SEED = 0
 WORTHWHILE = 50  # records to resample, from which on starting processes saves time
 EXACT = 1e-6  # points by which a value may differ when it is computed again elsewhere
 
 
 def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
-    """How many pictures a record's predictions are of, and their headline, whole and resampled.
+    """How many images a record's predictions are of, and their headline, whole and resampled.
 
     Args:
         path: of the record.
@@ -38,30 +38,30 @@ def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
         cache: where what the resamples give is kept; None computes it.
 
     Returns:
-        The number of pictures, and (1 + RESAMPLES,) values in points, the headline first.
+        The number of images, and (1 + RESAMPLES,) values in points, the headline first.
 
     Raises:
         UserError: the predictions are missing or were changed, or give another headline.
     """
     file = storage.predictions_file(path, found)
     kept = cache and _place(found, cache)
-    pictures, values = _load(kept) if kept else (0, np.empty(0))
+    images, values = _load(kept) if kept else (0, np.empty(0))
     if values.shape != (1 + RESAMPLES,) or not _near(found.value, values[0]):
         arrays = storage.load_arrays(file, resampled.READS)
         try:
-            pictures = len(arrays["ids"])
-            values = resampled.drawn_values(arrays, weights(pictures))
+            images = len(arrays["ids"])
+            values = resampled.drawn_values(arrays, weights(images))
         except (KeyError, ValueError) as error:
             fault = f"cannot be scored ({error}); delete it and run again"
             raise UserError(f"{file}: {fault}") from error
         if kept:
-            _keep(kept, pictures, values)
+            _keep(kept, images, values)
     if not _near(found.value, values[0]):
         raise UserError(
             f"{path}: says {found.value}, but its predictions give {values[0]:.4f}; "
             "delete it and run again"
         )
-    return pictures, values
+    return images, values
 
 
 def all_drawn(records: Mapping[Path, Record], cache: Path | None) -> dict[Path, tuple[int, Floats]]:
@@ -87,9 +87,9 @@ def _near(value: float | None, again: float) -> bool:
 
 
 @lru_cache(maxsize=2)
-def weights(pictures: int, seed: int = SEED) -> resampled.Weights:
-    """How often each picture counts: once, then in every resample, (pictures, 1 + RESAMPLES)."""
-    counts = resampling.resamples(pictures, RESAMPLES, seed)
+def weights(images: int, seed: int = SEED) -> resampled.Weights:
+    """How often each image counts: once, then in every resample, (images, 1 + RESAMPLES)."""
+    counts = resampling.resamples(images, RESAMPLES, seed)
     return resampled.weights_of(np.concatenate([np.ones_like(counts[:1]), counts]))
 
 
@@ -106,17 +106,17 @@ def _place(found: Record, cache: Path) -> Path:
 
 
 def _load(kept: Path) -> tuple[int, Floats]:
-    """What was kept; 0 pictures if there is nothing, or nothing whole (zip has check sums)."""
+    """What was kept; 0 images if there is nothing, or nothing whole (zip has check sums)."""
     try:
         with np.load(kept, allow_pickle=False) as archive:
-            return int(archive["pictures"]), archive["values"]
+            return int(archive["images"]), archive["values"]
     except Exception:  # a damaged file of our own, in whatever way zip and npy readers fail on it
         return 0, np.empty(0)
 
 
-def _keep(kept: Path, pictures: int, values: Floats) -> None:
+def _keep(kept: Path, images: int, values: Floats) -> None:
     buffer = io.BytesIO()
-    np.savez(buffer, pictures=np.array(pictures), values=values)
+    np.savez(buffer, images=np.array(images), values=values)
     partial = kept.with_suffix(f".{os.getpid()}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)

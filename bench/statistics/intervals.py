@@ -1,4 +1,4 @@
-"""How sure a difference is: resamples of test pictures and of seeds, intervals, probabilities.
+"""How sure a difference is: resamples of test images and of seeds, intervals, probabilities.
 
 Two rows of a table are compared on the same resamples: `a - b` of what each of them gives. What was
 chosen here, and how often its intervals hold the true value, is in docs/design.md ("Intervals") and

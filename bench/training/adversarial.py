@@ -1,4 +1,4 @@
-"""What adversarial methods share: discriminator, loss, pool of past pictures, collapse check."""
+"""What adversarial methods share: discriminator, loss, pool of past images, collapse check."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ SLOPE = 0.2  # of the discriminators' leaky ReLU (Radford et al. 2016, section 3
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges every patch of a picture (Isola et al. 2017, section 3.2.2), at half their width.
+    """Judges every patch of a image (Isola et al. 2017, section 3.2.2), at half their width.
 
     Args:
-        channels: of the picture.
+        channels: of the image.
         layers: convolutions of stride 2; two see patches of 34 pixels, three the paper's 70.
         norm: BatchNorm2d (pix2pix) or InstanceNorm2d (CycleGAN); the first layer has none.
     """
 
-    WIDTH = 32  # the papers' 64 cost more than the encoder on small pictures
+    WIDTH = 32  # the papers' 64 cost more than the encoder on small images
 
     def __init__(self, channels: int, layers: int, norm: type[nn.Module]) -> None:
         super().__init__()
@@ -33,9 +33,9 @@ class PatchDiscriminator(nn.Module):
             width *= 2
         self.body = nn.Sequential(*body, nn.Conv2d(width, 1, 4, 1, 1))
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Map (B, channels, H, W) to a logit per patch, (B, 1, h, w); positive is real."""
-        logits: Tensor = self.body(picture)
+        logits: Tensor = self.body(image)
         return logits
 
 
@@ -45,9 +45,9 @@ def judged(logits: Tensor, real: bool) -> Tensor:
 
 
 def diversity(generated: Tensor, real: Tensor) -> Tensor:
-    """How varied generated pictures are, 1 as the real ones, 0 if they are all the same.
+    """How varied generated images are, 1 as the real ones, 0 if they are all the same.
 
-    The ratio of the pictures' mean absolute deviation from their mean picture: the collapse check
+    The ratio of the images' mean absolute deviation from their mean image: the collapse check
     of the adversarial methods. Both (B, ...), B > 1.
     """
     with torch.no_grad():
@@ -61,7 +61,7 @@ class Conditioned(nn.Module):
     Args:
         latent: dimensions of z.
         width: channels of the map.
-        norm: whether the map is normalised first.
+        norm: whether the map is normalized first.
     """
 
     def __init__(self, latent: int, width: int, norm: bool = True) -> None:
@@ -76,15 +76,15 @@ class Conditioned(nn.Module):
 
 
 class ImagePool(nn.Module):
-    """The last generated pictures, to show a discriminator its opponent's past (Shrivastava 2017).
+    """The last generated images, to show a discriminator its opponent's past (Shrivastava 2017).
 
-    Once the pool is full, half of the pictures asked for are returned as they are, the others take
+    Once the pool is full, half of the images asked for are returned as they are, the others take
     the place of a random one that is returned instead (Zhu et al. 2017, image_pool.py). The pool is
-    part of the module's state, so that a resumed run sees the same pictures.
+    part of the module's state, so that a resumed run sees the same images.
 
     Args:
-        shape: of a picture.
-        capacity: how many pictures it keeps; 50 in Zhu et al. 2017, section 4.
+        shape: of a image.
+        capacity: how many images it keeps; 50 in Zhu et al. 2017, section 4.
     """
 
     def __init__(self, shape: Sequence[int], capacity: int = 50) -> None:
@@ -94,9 +94,9 @@ class ImagePool(nn.Module):
         self.register_buffer("kept", torch.zeros(capacity, *shape))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures (B, ...) of which some are exchanged for older ones, without gradient."""
-        shown = pictures.detach().clone()
+    def forward(self, images: Tensor) -> Tensor:
+        """ImageFiles (B, ...) of which some are exchanged for older ones, without gradient."""
+        shown = images.detach().clone()
         room = min(len(self.kept) - int(self.count), len(shown))
         self.kept[int(self.count) : int(self.count) + room] = shown[:room].to(self.kept)
         self.count += room

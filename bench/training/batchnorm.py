@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.runtime import distributed
 
 
-def synchronise(network: nn.Module) -> None:
+def synchronize(network: nn.Module) -> None:
     """Make every batch norm of a network train on the statistics of all processes, in place.
 
     torch's own SyncBatchNorm does the same on GPUs alone, and knows none of timm's norms that hold
@@ -34,15 +34,15 @@ def _forward(norm: Any, x: Tensor) -> Tensor:
     values = x.float()
     count = distributed.count() * x.numel() / x.shape[1]  # every process has as many
     mean = _Sum.apply(values.sum((0, 2, 3))) / count
-    centred = values - mean.view(shape)
-    variance = _Sum.apply(centred.square().sum((0, 2, 3))) / count
+    centerd = values - mean.view(shape)
+    variance = _Sum.apply(centerd.square().sum((0, 2, 3))) / count
     with torch.no_grad():
         norm.num_batches_tracked += 1
         share = norm.momentum
         unbiased = variance * count / (count - 1)
         norm.running_mean.lerp_(mean.to(norm.running_mean), share)
         norm.running_var.lerp_(unbiased.to(norm.running_var), share)
-    scaled = centred * (variance + norm.eps).rsqrt().view(shape)
+    scaled = centerd * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         scaled = scaled * norm.weight.view(shape) + norm.bias.view(shape)
     for part in ("drop", "act"):  # of timm's norms

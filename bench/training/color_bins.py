@@ -1,4 +1,4 @@
-"""Colours as classes: the 313 bins of Zhang, Isola and Efros 2016, their soft code and weights."""
+"""Colors as classes: the 313 bins of Zhang, Isola and Efros 2016, their soft code and weights."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from torch import Tensor
 
 from bench.config.schema import Recipe
 from bench.data.color import rgb_to_lab
-from bench.data.image_folder import Corpus
+from bench.data.image_folder import LabeledImages
 from bench.data.stream import Stream
 from bench.data.transforms import random_crop, unit
 
 # Zhang, Isola and Efros 2016, resources/pts_in_hull.npy: the 313 points of a grid of 10 that hold
-# the colours in gamut: for every a, the least and the greatest b.
+# the colors in gamut: for every a, the least and the greatest b.
 AB_RANGES = {
     -90: (50, 90), -80: (20, 90), -70: (0, 90), -60: (-20, 90), -50: (-30, 100),
     -40: (-40, 100), -30: (-50, 100), -20: (-50, 100), -10: (-60, 100), 0: (-70, 100),
     10: (-80, 90), 20: (-80, 90), 30: (-90, 90), 40: (-100, 90), 50: (-100, 80),
     60: (-110, 80), 70: (-110, 80), 80: (-110, 70), 90: (-110, 70), 100: (-90, 0),
 }  # fmt: skip
-GRID = 10  # between two centres, the same source
-NEIGHBOURS = 5  # Zhang et al. 2016, section 2.1; their released layer takes 10
+GRID = 10  # between two centers, the same source
+NEIGHBORS = 5  # Zhang et al. 2016, section 2.1; their released layer takes 10
 SIGMA = 5.0  # of the soft code, the same section
 UNIFORM = 0.5  # lambda of the rebalancing, the same paper, section 2.2
 TEMPERATURE = 0.38  # of the annealed mean, section 2.3
-GRAY = 5.0  # a picture whose |a| and |b| never exceed it is gray: released NonGrayMaskLayer
-PICTURES = 2000  # of the corpus, from which the bins' shares are estimated
+GRAY = 5.0  # a image whose |a| and |b| never exceed it is gray: released NonGrayMaskLayer
+IMAGES = 2000  # of the corpus, from which the bins' shares are estimated
 LIGHTNESSES = 100  # bins of L; ours, one a unit
 
 
 @cache
-def ab_centres() -> Tensor:
-    """The 313 bins' centres, float (313, 2), a ascending, then b."""
+def ab_centers() -> Tensor:
+    """The 313 bins' centers, float (313, 2), a ascending, then b."""
     points = [(a, b) for a, (low, high) in AB_RANGES.items() for b in range(low, high + 1, GRID)]
     return torch.tensor(points, dtype=torch.float32)
 
 
 def soft_encode(ab: Tensor) -> tuple[Tensor, Tensor]:
-    """Share every colour among its nearest bins, exp(-distance^2 / (2 sigma^2)) each.
+    """Share every color among its nearest bins, exp(-distance^2 / (2 sigma^2)) each.
 
     Args:
         ab: (..., 2).
@@ -47,21 +47,21 @@ def soft_encode(ab: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         The bins, int64 (..., 5), nearest first, and their shares, which sum to 1.
     """
-    distances = torch.cdist(ab.float().reshape(-1, 2), ab_centres().to(ab.device))
-    nearest, bins = distances.topk(NEIGHBOURS, largest=False)
+    distances = torch.cdist(ab.float().reshape(-1, 2), ab_centers().to(ab.device))
+    nearest, bins = distances.topk(NEIGHBORS, largest=False)
     shares = torch.softmax(-(nearest**2) / (2 * SIGMA**2), dim=1)
-    return bins.view(*ab.shape[:-1], NEIGHBOURS), shares.view(*ab.shape[:-1], NEIGHBOURS)
+    return bins.view(*ab.shape[:-1], NEIGHBORS), shares.view(*ab.shape[:-1], NEIGHBORS)
 
 
 def histogram(ab: Tensor) -> Tensor:
-    """Share of every bin in colours (N, 2), (313,): smoothed, as the colours are soft-encoded."""
+    """Share of every bin in colors (N, 2), (313,): smoothed, as the colors are soft-encoded."""
     bins, shares = soft_encode(ab)
-    total = torch.zeros(len(ab_centres()), device=ab.device)
+    total = torch.zeros(len(ab_centers()), device=ab.device)
     return total.index_add_(0, bins.flatten(), shares.flatten()) / len(ab)
 
 
 def rebalancing(prior: Tensor) -> Tensor:
-    """Weight of every bin: 1 / (half its share, half uniform), with a mean of 1 over the colours.
+    """Weight of every bin: 1 / (half its share, half uniform), with a mean of 1 over the colors.
 
     The uniform half goes to the bins that occur; those that do not weigh 0 (Zhang et al. 2016,
     section 2.2, and their released PriorFactor).
@@ -73,37 +73,37 @@ def rebalancing(prior: Tensor) -> Tensor:
 
 
 def annealed_mean(logits: Tensor) -> Tensor:
-    """The colour of logits (B, 313, h, w): the mean of the sharpened distribution, (B, 2, h, w)."""
+    """The color of logits (B, 313, h, w): the mean of the sharpened distribution, (B, 2, h, w)."""
     shares = (logits.float() / TEMPERATURE).softmax(dim=1)
-    return torch.einsum("bqhw,qc->bchw", shares, ab_centres().to(logits.device))
+    return torch.einsum("bqhw,qc->bchw", shares, ab_centers().to(logits.device))
 
 
-def corpus_weights(corpus: Corpus, recipe: Recipe) -> Tensor:
-    """The rebalancing of a corpus, (313,): a pixel in sixteen of crops of its first pictures."""
-    stream = Stream(corpus, 0, lambda image, _: random_crop(image, recipe), PICTURES)
-    crops = torch.stack([stream[i] for i in range(min(PICTURES, len(corpus.labels)))])
-    total = torch.zeros(len(ab_centres()))
+def class_weights(corpus: LabeledImages, recipe: Recipe) -> Tensor:
+    """The rebalancing of a corpus, (313,): a pixel in sixteen of crops of its first images."""
+    stream = Stream(corpus, 0, lambda image, _: random_crop(image, recipe), IMAGES)
+    crops = torch.stack([stream[i] for i in range(min(IMAGES, len(corpus.labels)))])
+    total = torch.zeros(len(ab_centers()))
     for part in crops[:, :, ::4, ::4].split(200):
         total += histogram(rgb_to_lab(unit(part))[:, 1:].movedim(1, -1).reshape(-1, 2))
     return rebalancing(total / total.sum())
 
 
-def colour_loss(logits: Tensor, ab: Tensor, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Class-rebalanced cross-entropy with the soft code of the true colours.
+def color_loss(logits: Tensor, ab: Tensor, weights: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Class-rebalanced cross-entropy with the soft code of the true colors.
 
-    Every pixel weighs what its nearest bin does; gray pictures weigh nothing.
+    Every pixel weighs what its nearest bin does; gray images weigh nothing.
 
     Args:
         logits: (B, 313, h, w).
-        ab: the true colours, (B, 2, h, w).
+        ab: the true colors, (B, 2, h, w).
         weights: of the bins, (313,).
         mask: weight of every position, (h, w); 1 if not given.
     """
     bins, shares = soft_encode(ab.movedim(1, -1))
     log = logits.float().log_softmax(dim=1).movedim(1, -1)
     entropy = -(log.gather(-1, bins) * shares).sum(-1)
-    coloured = (ab.abs() > GRAY).flatten(1).any(dim=1)
-    weight = weights[bins[..., 0]] * coloured[:, None, None]
+    colored = (ab.abs() > GRAY).flatten(1).any(dim=1)
+    weight = weights[bins[..., 0]] * colored[:, None, None]
     if mask is not None:
         weight = weight * mask
     return (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
@@ -116,5 +116,5 @@ def lightness_bins(lab: Tensor) -> Tensor:
 
 def mean_lightness(logits: Tensor) -> Tensor:
     """The L of logits (B, 100, h, w): the mean of the distribution, (B, 1, h, w) in 0..100."""
-    centres = (torch.arange(LIGHTNESSES, device=logits.device) + 0.5) * 100 / LIGHTNESSES
-    return torch.einsum("bqhw,q->bhw", logits.float().softmax(dim=1), centres)[:, None]
+    centers = (torch.arange(LIGHTNESSES, device=logits.device) + 0.5) * 100 / LIGHTNESSES
+    return torch.einsum("bqhw,q->bhw", logits.float().softmax(dim=1), centers)[:, None]

@@ -11,7 +11,7 @@ import torch
 from bench import plugins
 from bench.config.schema import Recipe, Suite
 from bench.data.datasets import Data
-from bench.data.image_folder import Corpus
+from bench.data.image_folder import LabeledImages
 from bench.data.voc import Voc
 from bench.runtime.device import fast_bfloat16
 from bench.runtime.environment import library_versions
@@ -47,14 +47,14 @@ class Context:
         return self.suite.recipe(self.method)
 
     @property
-    def corpus(self) -> Corpus:
-        """The pretraining pictures; a method that uses them says so in `reads`."""
+    def corpus(self) -> LabeledImages:
+        """The pretraining images; a method that uses them says so in `reads`."""
         assert self.data.corpus is not None, "declare reads = ('corpus',)"
         return self.data.corpus
 
     @property
     def voc(self) -> Voc:
-        """The tasks' pictures; a task that uses them says so in `reads`."""
+        """The tasks' images; a task that uses them says so in `reads`."""
         assert self.data.voc is not None, "declare reads = ('voc',)"
         return self.data.voc
 

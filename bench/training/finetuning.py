@@ -1,7 +1,7 @@
 """Fine-tuning: a task's network, trained by the loop of pretraining, its rate chosen beforehand.
 
-A fine-tuned network is to that loop what a pretext task is: it says what a picture becomes and what
-is minimised. Its pictures are a task's training list, and the label of each is its place there, by
+A fine-tuned network is to that loop what a pretext task is: it says what a image becomes and what
+is minimized. Its images are a task's training list, and the label of each is its place there, by
 which it finds its boxes, mask or classes.
 """
 
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from bench.config.schema import Recipe, Tuning
-from bench.data.image_files import Pictures
-from bench.data.image_folder import Corpus
+from bench.data.image_files import ImageFiles
+from bench.data.image_folder import LabeledImages
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
 from bench.runtime import distributed
@@ -36,16 +36,16 @@ from bench.training.trainer import NonFiniteLossError, Trainee, Training
 
 @dataclasses.dataclass(frozen=True)
 class Job(Context):
-    """A context for one training: its own recipe, pictures and name.
+    """A context for one training: its own recipe, images and name.
 
     Attributes:
         own: the recipe.
-        pictures: the training pictures; the label of each is its place in the task's list.
+        images: the training images; the label of each is its place in the task's list.
         about: everything else that decides the weights, JSON-compatible.
     """
 
     own: Recipe
-    pictures: Corpus
+    images: LabeledImages
     about: dict[str, Any]
 
     @property
@@ -54,9 +54,9 @@ class Job(Context):
         return self.own
 
     @property
-    def corpus(self) -> Corpus:
+    def corpus(self) -> LabeledImages:
         """What it is trained on."""
-        return self.pictures
+        return self.images
 
     @cached_property
     def key(self) -> str:
@@ -65,7 +65,7 @@ class Job(Context):
             {
                 **self.about,
                 "recipe": self.own.model_dump(mode="json"),
-                "pictures": [self.pictures.fingerprint, self.pictures.labels.tolist()],
+                "images": [self.images.fingerprint, self.images.labels.tolist()],
                 "seed": self.seed,
                 "versions": library_versions(),
                 "device": [self.device.type, fast_bfloat16(self.device)],
@@ -112,7 +112,7 @@ Network = TypeVar("Network", bound=Tuned)
 def tune(
     make: Callable[[], Network],
     score: Callable[[Network, Sequence[int]], float],
-    pictures: Pictures,
+    images: ImageFiles,
     settings: Tuning,
     context: Context,
     about: dict[str, Any],
@@ -123,8 +123,8 @@ def tune(
 
     Args:
         make: a fresh network on a copy of the encoder that is scored.
-        score: the headline of a network on some pictures of the list, higher is better.
-        pictures: the training list.
+        score: the headline of a network on some images of the list, higher is better.
+        images: the training list.
         settings: of the task.
         context: the cell.
         about: what else decides weights and scores: digests of the task's code, of the encoder
@@ -135,20 +135,20 @@ def tune(
 
     Raises:
         NonFiniteLossError: every candidate diverged, or the chosen one did on the whole list.
-        UserError: the held-out pictures show nothing that counts.
+        UserError: the held-out images show nothing that counts.
     """
-    order = np.random.default_rng(0).permutation(len(pictures.files))
+    order = np.random.default_rng(0).permutation(len(images.files))
     held, kept = np.split(order, [max(1, round(len(order) * settings.held_out))])
     scores = []
     for rate in settings.learning_rates:
         recipe = settings.recipe(rate, settings.trial)
-        job = _job(pictures, np.sort(kept), recipe, settings, context, about)
+        job = _job(images, np.sort(kept), recipe, settings, context, about)
         scores.append(_trial(make, score, np.sort(held).tolist(), job, f"trying rate {rate:g}"))
     if not any(map(math.isfinite, scores)):
         raise NonFiniteLossError(f"diverged at every rate of {list(settings.learning_rates)}")
     best = settings.learning_rates[int(np.nanargmax(scores))]
     recipe = settings.recipe(best, 1.0)
-    job = _job(pictures, np.arange(len(order)), recipe, settings, context, about)
+    job = _job(images, np.arange(len(order)), recipe, settings, context, about)
     network = _trained(make, job, f"fine-tuning, rate {best:g}")
     selection = {
         "learning_rate": best,
@@ -163,7 +163,7 @@ def tune(
 
 
 def _job(
-    pictures: Pictures,
+    images: ImageFiles,
     places: np.ndarray,
     recipe: Recipe,
     settings: Tuning,
@@ -173,11 +173,11 @@ def _job(
     """One training on some places of the list; all of the settings but the choice decide it."""
     choice = {"learning_rates", "trial", "held_out"}
     decided = settings.model_dump(mode="json", exclude=choice)
-    files = tuple(pictures.files[k] for k in places)
-    chosen = dataclasses.replace(pictures, files=files)
+    files = tuple(images.files[k] for k in places)
+    chosen = dataclasses.replace(images, files=files)
     fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(Context)}
     about = {**about, "settings": decided}
-    return Job(**fields, own=recipe, pictures=Corpus(chosen, places, ()), about=about)
+    return Job(**fields, own=recipe, images=LabeledImages(chosen, places, ()), about=about)
 
 
 def _trial(
@@ -187,7 +187,7 @@ def _trial(
     job: Job,
     name: str,
 ) -> float:
-    """What a candidate scores on the pictures held out; nan if it diverged."""
+    """What a candidate scores on the images held out; nan if it diverged."""
     path = job.cache / "finetuned" / f"{job.key[:32]}.json"
     if distributed.everywhere(path.exists()):
         return float(json.loads(path.read_text(encoding="utf-8")))
@@ -195,7 +195,7 @@ def _trial(
         value = score(_train(make, job, name).eval(), held)
         if math.isnan(value):
             raise UserError(
-                f"the {len(held)} held-out pictures show nothing that counts; raise held_out"
+                f"the {len(held)} held-out images show nothing that counts; raise held_out"
             )
     except NonFiniteLossError:
         value = math.nan
@@ -223,7 +223,7 @@ def _train(make: Callable[[], Network], job: Job, name: str) -> Network:
     network = make()
     network.recipe = job.recipe
     training = Training(network, job)
-    with job.reporter.stage(name, job.own.images) as bar:
+    with job.reporter.stage(name, job.own.views) as bar:
         training.run(bar)
     training.checkpoint.unlink(missing_ok=True)
     if not all(bool(t.isfinite().all()) for t in network.state_dict().values()):

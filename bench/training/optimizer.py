@@ -22,13 +22,13 @@ def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
     return 0.1 ** sum(step >= milestone * steps for milestone in recipe.milestones)
 
 
-def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
-    """The recipe's optimiser; biases and norms are not decayed."""
+def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
+    """The recipe's optimizer; biases and norms are not decayed."""
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    if recipe.optimiser == "sgd":
+    if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             groups,
             recipe.learning_rate,
@@ -36,5 +36,5 @@ def make_optimiser(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
             weight_decay=recipe.weight_decay,
             nesterov=recipe.betas[0] > 0,
         )
-    kind = torch.optim.AdamW if recipe.optimiser == "adamw" else torch.optim.Adam
+    kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)

@@ -1,4 +1,4 @@
-"""Pretext tasks: methods whose labels come from the pictures themselves."""
+"""Pretext tasks: methods whose labels come from the images themselves."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bench.runtime.device import seed_everything
 from bench.training.context import Context
 from bench.training.trainer import Trainee, Training
 
-SAMPLES = 10  # pictures in each row of a method's samples
+SAMPLES = 10  # images in each row of a method's samples
 
 
 class Pretext(Trainee):
-    """A method that trains an encoder on labels made from the pictures themselves.
+    """A method that trains an encoder on labels made from the images themselves.
 
-    A subclass builds its heads in `build`, says in `example` what a picture becomes and in
-    `loss` what is minimised; `pretrain` is inherited.
+    A subclass builds its heads in `build`, says in `example` what a image becomes and in
+    `loss` what is minimized; `pretrain` is inherited.
 
     Attributes:
         reference: paper, year, link.
-        sees: what of a picture each part of the encoder sees (`Encoder`).
+        sees: what of a image each part of the encoder sees (`Encoder`).
     """
 
     reference: ClassVar[str]
@@ -42,7 +42,7 @@ class Pretext(Trainee):
         self.monitors = {}
 
     def example(self, image: Tensor, label: int) -> Any:
-        """Turn one picture into what the loader collates; runs in a worker.
+        """Turn one image into what the loader collates; runs in a worker.
 
         Args:
             image: uint8 (3, H, W).
@@ -54,9 +54,9 @@ class Pretext(Trainee):
         return random_crop(image, self.recipe)
 
     def samples(self, batch: Any) -> Tensor | None:
-        """What was learnt, to look at: rows of RGB pictures in [0, 1], (rows, columns, 3, h, w).
+        """What was learned, to look at: rows of RGB images in [0, 1], (rows, columns, 3, h, w).
 
-        Called once at the end of training, in evaluation mode, on the first pictures of the stream.
+        Called once at the end of training, in evaluation mode, on the first images of the stream.
         """
         return None
 
@@ -68,14 +68,14 @@ class Pretext(Trainee):
         """
         self.build(context)
         training = Training(self, context)
-        with context.reporter.stage("pretraining", self.recipe.images) as bar:
+        with context.reporter.stage("pretraining", self.recipe.views) as bar:
             training.run(bar)
         self.encoder.samples = self._grid(context)
         training.checkpoint.unlink(missing_ok=True)
         return self.encoder
 
     def _grid(self, context: Context) -> Tensor | None:
-        """`samples` of the stream's first pictures as one picture, uint8 (3, H, W)."""
+        """`samples` of the stream's first images as one image, uint8 (3, H, W)."""
         seed_everything(context.seed)
         stream = Stream(context.corpus, context.seed, self.example, SAMPLES)
         device = next(self.parameters()).device

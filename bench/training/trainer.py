@@ -21,10 +21,10 @@ from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import loader_workers, mixed_precision, seed_everything, yield_cores
 from bench.runtime.progress import Bar
-from bench.training.batchnorm import synchronise
+from bench.training.batchnorm import synchronize
 from bench.training.checkpoint import read_checkpoint
 from bench.training.context import Context
-from bench.training.optimizer import make_optimiser, rate_factor
+from bench.training.optimizer import make_optimizer, rate_factor
 
 FIRST_CHECKPOINT = 1.0  # seconds into a run
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
@@ -37,16 +37,16 @@ class NonFiniteLossError(RuntimeError):
 
 
 class Trainee(nn.Module, ABC):
-    """A network on an encoder that can be trained: what it is shown, and what it minimises.
+    """A network on an encoder that can be trained: what it is shown, and what it minimizes.
 
     Attributes:
-        views: pictures the encoder sees for each picture drawn.
+        views_per_image: images the encoder sees for each image drawn.
         encoder: the network that is kept.
         recipe: how it is trained.
         monitors: figures that `loss` leaves for the record, detached scalars by name.
     """
 
-    views: ClassVar[int] = 1
+    views_per_image: ClassVar[int] = 1
 
     encoder: Encoder
     recipe: Recipe
@@ -54,20 +54,20 @@ class Trainee(nn.Module, ABC):
 
     @abstractmethod
     def example(self, image: Tensor, label: int) -> Any:
-        """Turn one picture into what the loader collates; runs in a worker.
+        """Turn one image into what the loader collates; runs in a worker.
 
         Args:
             image: uint8 (3, H, W).
-            label: what the pictures' list says of it.
+            label: what the images' list says of it.
         """
 
     def players(self) -> dict[str, Iterable[nn.Parameter]]:
-        """The parameters that minimise each loss: one player, or two for an adversarial game."""
+        """The parameters that minimize each loss: one player, or two for an adversarial game."""
         return {"encoder": self.parameters()}
 
     @abstractmethod
     def loss(self, batch: Any, player: str) -> Tensor:
-        """What `player` minimises on a collated batch, a scalar; runs on the device."""
+        """What `player` minimizes on a collated batch, a scalar; runs on the device."""
 
     def forward(self, batch: Any, player: str) -> Tensor:
         """`loss`, under the name that distributed training calls."""
@@ -75,24 +75,24 @@ class Trainee(nn.Module, ABC):
 
 
 class Training:
-    """One training run: networks, optimisers, position. It goes on from its last checkpoint.
+    """One training run: networks, optimizers, position. It goes on from its last checkpoint.
 
     Args:
         trainee: on any device; it is moved to the context's.
-        context: says on which pictures, from which seed, and under which key.
+        context: says on which images, from which seed, and under which key.
     """
 
     def __init__(self, trainee: Trainee, context: Context) -> None:
         self.recipe, self.seed = trainee.recipe, context.seed
         self.trainee, self.context = trainee, context
         self.checkpoint = context.cache / "checkpoints" / f"{context.method}-{context.key[:24]}.pt"
-        if self.recipe.batch % trainee.views:
+        if self.recipe.batch % trainee.views_per_image:
             raise UserError(
-                f"{context.method} shows the encoder {trainee.views} views of each picture: "
+                f"{context.method} shows the encoder {trainee.views_per_image} views of each image: "
                 f"its batch ({self.recipe.batch}) must be a multiple of that"
             )
-        synchronise(trainee)
-        self.steps = max(1, self.recipe.images // self.recipe.batch)
+        synchronize(trainee)
+        self.steps = max(1, self.recipe.views // self.recipe.batch)
         self.step, self.seconds = 0, 0.0
         precision: str = self.recipe.precision
         if precision == "auto":
@@ -109,9 +109,9 @@ class Training:
         )
         # Torch's stubs do not know a device and a memory format in one call.
         trainee.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimisers = [make_optimiser(group, self.recipe) for group in players.values()]
-        self.model, *prepared = self.accelerator.prepare(trainee, *optimisers)
-        self.optimisers: dict[str, Any] = dict(zip(players, prepared, strict=True))
+        optimizers = [make_optimizer(group, self.recipe) for group in players.values()]
+        self.model, *prepared = self.accelerator.prepare(trainee, *optimizers)
+        self.optimizers: dict[str, Any] = dict(zip(players, prepared, strict=True))
         self.sums: dict[str, float] = {}
         self.counted = 0
         self._resume()
@@ -128,9 +128,9 @@ class Training:
         due = FIRST_CHECKPOINT
         finite = torch.ones((), dtype=torch.bool, device=self.accelerator.device)
         for batch in self._batches():
-            # Every step is a function of weights, optimiser and position: resuming needs no more.
+            # Every step is a function of weights, optimizer and position: resuming needs no more.
             seed_everything(hash((self.seed, self.step)) & 0x7FFFFFFF)
-            losses = [self._update(batch, player) for player in self.optimisers]
+            losses = [self._update(batch, player) for player in self.optimizers]
             finite &= torch.stack(losses).isfinite().all()
             self.step += 1
             bar.advance(self.recipe.batch)
@@ -145,28 +145,28 @@ class Training:
                 due = (saved - now) / CHECKPOINT_SHARE
         self.seconds += time.monotonic() - started
         self.trainee.encoder.pretraining = Pretraining(
-            images_seen=self.steps * self.recipe.batch,
+            views_seen=self.steps * self.recipe.batch,
             seconds=round(self.seconds, 3),
             monitors={name: total / self.counted for name, total in self.sums.items()},
         )
 
     def _update(self, batch: Any, player: str) -> Tensor:
-        optimiser = self.optimisers[player]
+        optimizer = self.optimizers[player]
         rate = self.recipe.learning_rate * rate_factor(self.step, self.steps, self.recipe)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate
         with self.accelerator.autocast():
             loss: Tensor = self.model(batch, player)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         self.accelerator.backward(loss)
-        optimiser.step()
+        optimizer.step()
         if self.step >= int(self.steps * (1 - MONITOR_SHARE)):
             self._monitor(player, loss)
         return loss.detach()
 
     def _monitor(self, player: str, loss: Tensor) -> None:
-        name = "loss" if len(self.optimisers) == 1 else f"loss_{player}"
-        first = player == next(iter(self.optimisers))
+        name = "loss" if len(self.optimizers) == 1 else f"loss_{player}"
+        first = player == next(iter(self.optimizers))
         self.counted += first
         for key, value in {name: loss, **(self.trainee.monitors if first else {})}.items():
             self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
@@ -180,7 +180,7 @@ class Training:
         bar.note("loss " + " ".join(f"{float(loss):.3f}" for loss in losses))
 
     def _batches(self) -> Iterator[Any]:
-        batch = self.recipe.batch // self.trainee.views
+        batch = self.recipe.batch // self.trainee.views_per_image
         stream = Stream(
             self.context.corpus, self.seed, self.trainee.example, length=self.steps * batch
         )
@@ -205,7 +205,7 @@ class Training:
             "sums": self.sums,
             "counted": self.counted,
             "model": self.trainee.state_dict(),
-            "optimisers": {name: o.state_dict() for name, o in self.optimisers.items()},
+            "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
             "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
         }
         self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -218,8 +218,8 @@ class Training:
             return
         state = read_checkpoint(self.checkpoint, self.context.key, self.accelerator.device)
         self.trainee.load_state_dict(state["model"])
-        for name, optimiser in self.optimisers.items():
-            optimiser.load_state_dict(state["optimisers"][name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
         if self.accelerator.scaler:  # of float16 losses
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.step, self.seconds = state["step"], state["seconds"]

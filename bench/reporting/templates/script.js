@@ -78,14 +78,14 @@ byId("more").addEventListener("change", (event) => {
 });
 filter();
 
-// Details of a row; its pictures are files beside the page, read when they are asked for.
+// Details of a row; its images are files beside the page, read when they are asked for.
 all(".open").forEach((button) => {
   button.addEventListener("click", () => byId(button.dataset.opens).showModal());
 });
 all("dialog").forEach((dialog) => {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
 });
-all(".picture").forEach((part) => {
+all(".image").forEach((part) => {
   part.addEventListener("toggle", () => {
     if (!part.open || part.querySelector("img")) return;
     const image = new Image();
