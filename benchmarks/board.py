@@ -3,7 +3,7 @@
     python benchmarks/board.py [--keep DIR]    # DIR keeps the records, for a closer look
 
 The records are made up, at the sizes of the tiny suite: 1,283 test images; 20 classes for
-classification, about 30 detections a image, confusion matrices of 21 x 21. The time is that of
+classification, about 30 detections an image, confusion matrices of 21 x 21. The time is that of
 the command, as a user waits for it. Exit status 1 if the claim below does not hold.
 """
 
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from bench import plugins
 from bench.config import loader, schema
-from bench.metrics.resampled import drawn_values, weights_of
+from bench.metrics.resampled import resampled_scores, resampling_weights
 from bench.results import storage
 from bench.results.record import EncoderFacts, PretrainingFacts, Record
 
@@ -36,14 +36,14 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def classification(quality: float, rng: np.random.Generator) -> Arrays:
-    """Scores of every stage, as `voc_cls` keeps them; 1.5 classes a image."""
+    """TaskResult of every stage, as `voc_cls` keeps them; 1.5 classes an image."""
     truth = np.where(np.random.default_rng(0).random((IMAGES, CLASSES)) < 0.075, 1, -1)
     stages = (quality * truth + rng.normal(size=(5, *truth.shape))).astype(np.float32)
     return {"scores": stages[-1], "stage_scores": stages, "truth": truth.astype(np.int8)}
 
 
 def detection(quality: float, rng: np.random.Generator) -> Arrays:
-    """2.4 objects and 30 detections a image, a third of them near an object."""
+    """2.4 objects and 30 detections an image, a third of them near an object."""
     fixed = np.random.default_rng(0)
     objects, total = int(2.4 * IMAGES), 30 * IMAGES
     corner = fixed.integers(1, 60, size=(objects, 2))
@@ -111,7 +111,7 @@ def save(
         seed=seed,
         status="ok",
         metric=about["metric"],
-        value=float(drawn_values(arrays, weights_of(once))[0]),
+        value=float(resampled_scores(arrays, resampling_weights(once))[0]),
         selection={"candidates": 3, "learning_rate": 0.001},
         encoder=EncoderFacts(backbone="made up", weights_sha256="made up", parameters=1),
         pretraining=PretrainingFacts(

@@ -23,7 +23,7 @@ MAX_SECONDS, MIN_RATIO, MAX_DIFFERENCE = 5.0, 50.0, 1e-9
 
 
 def rows() -> tuple[list[NDArray[np.float32]], NDArray[np.int8]]:
-    """Scores (N, C) of two rows, and truth, 1 and -1, with the class frequencies of VOC07."""
+    """TaskResult (N, C) of two rows, and truth, 1 and -1, with the class frequencies of VOC07."""
     rng = np.random.default_rng(0)
     frequency = rng.uniform(0.04, 0.09, CLASSES)
     frequency[14] = 0.4  # "person"

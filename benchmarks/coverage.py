@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from bench.metrics.resampled import drawn_values, weights_of
+from bench.metrics.resampled import resampled_scores, resampling_weights
 from bench.statistics import intervals, resampling
 
 STRENGTHS = (2.0, 1.2)
@@ -77,7 +77,7 @@ def with_replacement(images: int, resamples: int, seed: int) -> NDArray[np.uint1
 
 def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Generator) -> Floats:
     """The mAP of both methods, every seed and every row of counts: (2, S, B)."""
-    weights = weights_of(counts)
+    weights = resampling_weights(counts)
     shape = scenario.images, len(scenario.classes)
     shown = rng.random(shape) < scenario.classes
     truth = np.where(shown, 1, -1).astype(np.int8)
@@ -89,7 +89,7 @@ def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Genera
             own = strength + scenario.spread * rng.normal()
             noise = of_method + np.sqrt(1 - SHARED - OWN) * rng.normal(size=shape)
             scores = (own * shown + noise).astype(np.float32)
-            found.append(drawn_values({"scores": scores, "truth": truth}, weights))
+            found.append(resampled_scores({"scores": scores, "truth": truth}, weights))
     return np.reshape(found, (len(STRENGTHS), scenario.seeds, -1))
 
 
@@ -101,7 +101,7 @@ def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
     found = values(scenario, counts, rng)
     means = found[..., 0].mean(axis=1)
     one, two = (
-        intervals.over_seeds(each[:, 0], each[:, 1:], [number, place])
+        intervals.combine_seeds(each[:, 0], each[:, 1:], [number, place])
         for place, each in enumerate(found)
     )
     return np.array(

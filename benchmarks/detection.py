@@ -2,7 +2,7 @@
 
     python benchmarks/detection.py
 
-5,000 images, 20 classes, 100 detections a image, three objects a image, half of the
+5,000 images, 20 classes, 100 detections an image, three objects an image, half of the
 detections near an object. Ours is the mean average precision of all classes at one overlap; theirs
 is evaluate and accumulate at that overlap alone. Claim: ours is at least three times as fast.
 """

@@ -19,7 +19,7 @@ import torch
 
 from bench.config.loader import load
 from bench.data import synthetic_scenes
-from bench.data.image_files import scan
+from bench.data.image_files import verify
 from bench.encoders.encoder import Encoder
 from bench.evaluation.features import BATCH, extract, loader
 from bench.runtime.progress import Reporter
@@ -45,7 +45,7 @@ def main() -> int:
         root = Path(name)
         synthetic_scenes.render(root, seed=0, size=192, corpus=IMAGES, train=1, test=1)
         files = sorted(p.relative_to(root).as_posix() for p in root.glob("corpus/*/*.jpg"))
-        images = scan(root, files, "stop", lambda _: None)
+        images = verify(root, files, "stop", lambda _: None)
         decoded = list(loader(images, size))
         resident = [batch.float() / 255 for batch in decoded]
         count = iter(range(10**6))
@@ -53,7 +53,7 @@ def main() -> int:
         def bare() -> None:
             with torch.inference_mode():
                 for batch in resident:
-                    encoder.parts[0](batch.to(memory_format=torch.channels_last))
+                    encoder.branches[0](batch.to(memory_format=torch.channels_last))
 
         def extracted(batches) -> None:
             extract(encoder, batches, IMAGES, dimensions, root / f"f{next(count)}", bar)

@@ -27,7 +27,7 @@ from bench.runtime.device import seed_everything, select_device
 from bench.runtime.progress import Reporter
 from bench.training.finetuning import Job
 from bench.training.optimizer import make_optimizer
-from bench.training.trainer import Training
+from bench.training.trainer import Trainer
 
 STEPS, WARM, CLAIM = 100, 5, 0.9
 
@@ -49,7 +49,7 @@ def main() -> int:
         images = LabeledImages(train.images, torch.arange(len(train.ids)).numpy(), ())
         seed_everything(0)
         first = Detector(
-            Encoder(settings.backbone.name), tuning, train.things, settings.voc.classes
+            Encoder(settings.backbone.name), tuning, train.objects, settings.voc.classes
         )
 
         def harness(number: int) -> float:
@@ -59,7 +59,7 @@ def main() -> int:
             )  # fmt: skip
             network = copy.deepcopy(first)
             network.recipe = job.recipe
-            training = Training(network, job)
+            training = Trainer(network, job)
             with quiet.stage("", 1) as bar:
                 training.run(bar)
             return training.seconds / STEPS

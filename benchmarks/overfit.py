@@ -19,7 +19,7 @@ from bench.encoders.encoder import Pretraining
 from bench.runtime.device import seed_everything, select_device
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 IMAGES, STEPS, MOST = 64, 400, 0.75
 PADDING = 2  # pixels between the images of a grid
@@ -28,7 +28,7 @@ SCENES = [f"scenes.corpus={IMAGES}", "scenes.train=1", "scenes.test=1"]
 
 def main() -> int:
     """Train, print, judge."""
-    every = [n for n in plugins.names("methods") if issubclass(plugins.load("methods", n), Pretext)]
+    every = [n for n in plugins.names("methods") if issubclass(plugins.load("methods", n), PretextTask)]
     worst = 0.0
     with tempfile.TemporaryDirectory() as cache:
         for name in sys.argv[1:] or every:
@@ -63,8 +63,8 @@ def measure(name: str, steps: int, cache: Path) -> tuple[str, float]:
 
 def _pick(done: Pretraining, samples, side: int) -> tuple[str, float]:
     for what in ("l1", "cycle", "loss"):
-        if what in done.monitors:
-            return what, done.monitors[what]
+        if what in done.logged:
+            return what, done.logged[what]
     x, made = samples[:, PADDING:].float().div(255).split(side + PADDING, dim=1)[1:]
     return "l1", (x - made).abs().mean().item()
 

@@ -16,17 +16,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.data.transforms import unit
+from bench.data.transforms import to_unit_range
 from bench.training.context import Context
 from bench.training.heads import Decoder
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 MASKED = 0.5  # probability of a cell to lose its L, and again to lose its ab
 CELL = 8  # pixels a side; ours, see docs/design.md
 EMPTY = (50.0, 0.0, 0.0)  # Lab of what is masked: mid-gray
 
 
-class Autoencoder(Pretext):
+class Autoencoder(PretextTask):
     """Masking-noise autoencoder on the suite's backbone."""
 
     reference: ClassVar[str] = "Vincent et al. 2008, https://doi.org/10.1145/1390156.1390294"
@@ -38,9 +38,9 @@ class Autoencoder(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Mean squared error, pixels in [0, 1]; `batch` holds crops, uint8 (B, 3, H, H)."""
-        clean = unit(batch)
+        clean = to_unit_range(batch)
         made = self._reconstruct(mask(clean)).float()
-        self.monitors["l1"] = (made - clean).abs().mean()
+        self.logged["l1"] = (made - clean).abs().mean()
         return F.mse_loss(made, clean)
 
     def _reconstruct(self, noisy: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class Autoencoder(Pretext):
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: the masked image, its reconstruction, the truth."""
-        clean = unit(batch)
+        clean = to_unit_range(batch)
         noisy = mask(clean)
         return torch.stack([noisy, self._reconstruct(noisy), clean])
 

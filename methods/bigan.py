@@ -17,18 +17,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.data.transforms import unit
+from bench.data.transforms import to_unit_range
 from bench.errors import UserError
-from bench.training.adversarial import SLOPE, Conditioned, diversity, judged
+from bench.training.adversarial import SLOPE, Conditioned, adversarial_loss, diversity
 from bench.training.context import Context
 from bench.training.heads import Classifier
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 LATENT = 200  # released train_imagenet.sh
 SIZE, STRIDE, PADDING = 5, 2, 2  # of every convolution, released net.py
 
 
-class BiGan(Pretext):
+class BiGan(PretextTask):
     """Adversarial feature learning on the suite's backbone."""
 
     reference: ClassVar[str] = "Donahue et al. 2017, https://arxiv.org/abs/1605.09782"
@@ -59,12 +59,12 @@ class BiGan(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """The player's loss; `batch` holds crops, uint8 (B, 3, H, H)."""
-        x = unit(batch)
+        x = to_unit_range(batch)
         if player == "generator":
             z = torch.rand(len(x), LATENT, device=x.device) * 2 - 1
             self.pairs = (x, self._encode(x)), (self._generate(z), z)
-            self.monitors["diversity"] = diversity(self.pairs[1][0], x)
-            self.monitors["latent_diversity"] = diversity(self.pairs[0][1], z)
+            self.logged["diversity"] = diversity(self.pairs[1][0], x)
+            self.logged["latent_diversity"] = diversity(self.pairs[0][1], z)
             return joint_loss(*(self._score(*pair) for pair in self.pairs), flipped=True)
         pairs = [[part.detach() for part in pair] for pair in self.pairs]
         return joint_loss(*(self._score(*pair) for pair in pairs), flipped=False)
@@ -89,11 +89,11 @@ class BiGan(Pretext):
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: G(z), images x, G(E(x))."""
-        x = unit(batch)
+        x = to_unit_range(batch)
         z = torch.rand(len(x), LATENT, device=x.device) * 2 - 1
         return torch.stack([self._generate(z), x, self._generate(self._encode(x))])
 
 
 def joint_loss(encoded: Tensor, generated: Tensor, *, flipped: bool) -> Tensor:
     """Mean binary cross-entropy of both halves: encoded pairs are real, unless `flipped`."""
-    return (judged(encoded, not flipped) + judged(generated, flipped)) / 2
+    return (adversarial_loss(encoded, not flipped) + adversarial_loss(generated, flipped)) / 2

@@ -16,16 +16,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.data.transforms import unit
-from bench.training.color_bins import ab_centers, annealed_mean, color_loss, class_weights
+from bench.data.transforms import to_unit_range
+from bench.training.color_bins import ab_centers, annealed_mean, class_weights, color_loss
 from bench.training.context import Context
 from bench.training.heads import Decoder
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 STRIDE = 4  # of the predicted colors, in pixels; released VGG net
 
 
-class Colorization(Pretext):
+class Colorization(PretextTask):
     """Colorful image colorization on the suite's backbone."""
 
     reference: ClassVar[str] = "Zhang et al. 2016, https://arxiv.org/abs/1603.08511"
@@ -41,15 +41,15 @@ class Colorization(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Rebalanced cross-entropy of the colors; `batch` holds crops, uint8 (B, 3, H, H)."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         ab = rgb_to_lab(rgb)[:, 1:, ::STRIDE, ::STRIDE]
         logits = self.head(self.encoder(rgb), rgb.shape[2:])
-        self.monitors["ab_error"] = (annealed_mean(logits.detach()) - ab).abs().mean()
+        self.logged["ab_error"] = (annealed_mean(logits.detach()) - ab).abs().mean()
         return color_loss(logits, ab, self.weights)
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: what the network saw, what it painted, the truth."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         lightness = rgb_to_lab(rgb)[:, :1]
         small = annealed_mean(self.head(self.encoder(rgb), rgb.shape[2:]))
         ab = F.interpolate(small, size=rgb.shape[2:], mode="bilinear")

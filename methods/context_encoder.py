@@ -16,17 +16,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from bench.data.transforms import cut, random_crop, unit
-from bench.training.adversarial import PatchDiscriminator, diversity, judged
+from bench.data.transforms import cut, random_crop, to_unit_range
+from bench.training.adversarial import PatchDiscriminator, adversarial_loss, diversity
 from bench.training.context import Context
 from bench.training.heads import Decoder
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 ADVERSARY = 0.001  # of the generator's loss; the error is the rest
 BORDER_WEIGHT = 10.0  # released train.lua
 
 
-class ContextEncoder(Pretext):
+class ContextEncoder(PretextTask):
     """Inpainting on the suite's backbone."""
 
     reference: ClassVar[str] = "Pathak et al. 2016, https://arxiv.org/abs/1604.07379"
@@ -51,20 +51,20 @@ class ContextEncoder(Pretext):
 
     def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
         """The player's loss; `batch` holds crops and corners."""
-        clean, corners = unit(batch[0]), batch[1]
+        clean, corners = to_unit_range(batch[0]), batch[1]
         real = cut(clean, corners, self.hole)
         if player == "discriminator":
             verdicts = self.discriminator(real), self.discriminator(self.made)
-            return (judged(verdicts[0], True) + judged(verdicts[1], False)) / 2
+            return (adversarial_loss(verdicts[0], True) + adversarial_loss(verdicts[1], False)) / 2
         made = cut(self._paint(clean, corners), corners, self.hole)
         self.made = made.detach()
         inner = slice(self.border, -self.border)
         weight = torch.full_like(real[0, 0], BORDER_WEIGHT)
         weight[inner, inner] = 1
         error = (weight * (made - real) ** 2).mean()
-        self.monitors["l1"] = (made.detach() - real)[:, :, inner, inner].abs().mean()
-        self.monitors["diversity"] = diversity(made, real)
-        return (1 - ADVERSARY) * error + ADVERSARY * judged(self.discriminator(made), True)
+        self.logged["l1"] = (made.detach() - real)[:, :, inner, inner].abs().mean()
+        self.logged["diversity"] = diversity(made, real)
+        return (1 - ADVERSARY) * error + ADVERSARY * adversarial_loss(self.discriminator(made), True)
 
     def _damage(self, clean: Tensor, corners: Tensor) -> Tensor:
         """Fill the hole, less its border, with the mean that inputs are normalized by."""
@@ -84,7 +84,7 @@ class ContextEncoder(Pretext):
 
     def samples(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Rows: what the network saw, the painted hole in its place, the truth."""
-        clean, corners = unit(batch[0]), batch[1]
+        clean, corners = to_unit_range(batch[0]), batch[1]
         damaged = self._damage(clean, corners)
         hidden = (damaged != clean).any(dim=1, keepdim=True)
         return torch.stack(

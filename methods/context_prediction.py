@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.data.transforms import gray, patches, random_crop, unit
+from bench.data.transforms import gray, patches, random_crop, to_unit_range
 from bench.training.context import Context
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 GRAYED = 0.66  # share of patches without color
 SHRUNK, SMALLEST = 0.33, 10 / 96  # share of patches with less detail, and how much is left at least
@@ -37,7 +37,7 @@ def _pairs() -> tuple[Tensor, Tensor]:
 PAIRS, PLACES = _pairs()
 
 
-class ContextPrediction(Pretext):
+class ContextPrediction(PretextTask):
     """Relative patch location on the suite's backbone."""
 
     reference: ClassVar[str] = "Doersch et al. 2015, https://arxiv.org/abs/1505.05192"
@@ -58,12 +58,12 @@ class ContextPrediction(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Cross-entropy of the eight places; `batch` is uint8 (B, 9, 3, side, side)."""
-        shown = disguise(unit(batch.flatten(0, 1)))
+        shown = disguise(to_unit_range(batch.flatten(0, 1)))
         features = self.encoder(shown)[-1].mean((2, 3)).unflatten(0, batch.shape[:2])
         pairs = PAIRS.to(batch.device)
         logits = self.head(features[:, pairs].flatten(2).flatten(0, 1))
         places = PLACES.to(batch.device).repeat(len(batch))
-        self.monitors["accuracy"] = (logits.argmax(1) == places).float().mean()
+        self.logged["accuracy"] = (logits.argmax(1) == places).float().mean()
         return F.cross_entropy(logits.float(), places)
 
 

@@ -18,16 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.data.transforms import unit
+from bench.data.transforms import to_unit_range
 from bench.training.adversarial import ImagePool, PatchDiscriminator, diversity
 from bench.training.context import Context
 from bench.training.heads import Decoder
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 CYCLE = 10.0  # lambda, section 5.1 (released: lambda_A, lambda_B)
 
 
-class CycleGan(Pretext):
+class CycleGan(PretextTask):
     """Unpaired gray <-> color translation, the encoder sees gray."""
 
     reference: ClassVar[str] = "Zhu et al. 2017, https://arxiv.org/abs/1703.10593"
@@ -52,33 +52,33 @@ class CycleGan(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """The player's loss; `batch` holds crops, uint8 (B, 3, H, H)."""
-        lab = rgb_to_lab(unit(batch))
+        lab = rgb_to_lab(to_unit_range(batch))
         images = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], dim=1)
         half = (len(batch) + 1) // 2
         gray, color = images[:half, :1], images[-half:]
         if player == "discriminator":
             made = [pool(x) for pool, x in zip(self.pools, self.made, strict=True)]
-            judged = zip(self.critics, (gray, color), made, strict=True)
-            losses = [_squared(c(real), 1) + _squared(c(fake), 0) for c, real, fake in judged]
+            adversarial_loss = zip(self.critics, (gray, color), made, strict=True)
+            losses = [_squared(c(real), 1) + _squared(c(fake), 0) for c, real, fake in adversarial_loss]
             return torch.stack(losses).sum() / 2
         colored, grayed = self._color(gray), self.graying(color).float()
         self.made = grayed.detach(), colored.detach()
         cycle: Tensor = (self.graying(colored) - gray).abs().mean()
         cycle = cycle + (self._color(grayed) - color).abs().mean()
-        self.monitors["cycle"] = cycle.detach()
-        self.monitors["diversity"] = diversity(colored[:, 1:], color[:, 1:])
+        self.logged["cycle"] = cycle.detach()
+        self.logged["diversity"] = diversity(colored[:, 1:], color[:, 1:])
         verdicts = self.critics[0](grayed), self.critics[1](colored)
         fooled = _squared(verdicts[0], 1) + _squared(verdicts[1], 1)
         return fooled + CYCLE * cycle
 
     def _color(self, gray: Tensor) -> Tensor:
-        image: Tensor = self.decoder(self.encoder.parts[0](gray), gray.shape[2:])
+        image: Tensor = self.decoder(self.encoder.branches[0](gray), gray.shape[2:])
         made: Tensor = image.float().tanh()
         return made
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: gray, colored by the generator, the truth."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         gray = rgb_to_lab(rgb)[:, :1]
         lightness, a, b = self._color(gray / 50 - 1).unbind(1)
         made = torch.stack([lightness * 50 + 50, a * 110, b * 110], dim=1)

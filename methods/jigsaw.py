@@ -1,4 +1,4 @@
-"""Jigsaw: in which of 701 orders do the nine tiles of a image lie?
+"""Jigsaw: in which of 701 orders do the nine tiles of an image lie?
 
 What was kept of the paper and its released code: 3 x 3 tiles, each a random 64 / 85 of its cell, so
 that edges do not match; each tile is normalized by its own mean and deviation; 701 permutations
@@ -20,15 +20,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.data.transforms import gray, mosaic, patches, random_crop, unit
+from bench.data.transforms import gray, mosaic, patches, random_crop, to_unit_range
 from bench.training.context import Context
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 ORDERS = 701
 TILE = 64 / 85  # of a cell's side
 GRAYED = 0.3  # share of images without color
 DRAWS = 16  # orders shown of every image: its tiles are encoded once for all of them
-DEVIATION = 0.25  # of a normalized tile around 0.5, about that of a image in [0, 1]
+DEVIATION = 0.25  # of a normalized tile around 0.5, about that of an image in [0, 1]
 
 
 @cache
@@ -43,7 +43,7 @@ def orders(count: int) -> Tensor:
     return torch.from_numpy(every[:, chosen].T.astype(np.int64))
 
 
-class Jigsaw(Pretext):
+class Jigsaw(PretextTask):
     """Jigsaw puzzles on the suite's backbone."""
 
     reference: ClassVar[str] = "Noroozi and Favaro 2016, https://arxiv.org/abs/1603.09246"
@@ -67,12 +67,12 @@ class Jigsaw(Pretext):
         """Cross-entropy of the order; `batch` is uint8 (B, 9, 3, side, side)."""
         order = torch.randint(ORDERS, (len(batch) * DRAWS,), device=batch.device)
         logits = self._solve(batch, order)
-        self.monitors["accuracy"] = (logits.argmax(1) == order).float().mean()
+        self.logged["accuracy"] = (logits.argmax(1) == order).float().mean()
         return F.cross_entropy(logits.float(), order)
 
     def _solve(self, batch: Tensor, order: Tensor) -> Tensor:
         """Logits of the orders, (n B, 701), of tiles shuffled by `order` (n B,), by image."""
-        tiles = unit(batch.flatten(0, 1))
+        tiles = to_unit_range(batch.flatten(0, 1))
         features = self.encoder(normalize(tiles))[-1].mean((2, 3))
         features = self.tower(features).unflatten(0, batch.shape[:2])
         features = features.repeat_interleave(len(order) // len(batch), dim=0)
@@ -86,7 +86,7 @@ class Jigsaw(Pretext):
         order = torch.randint(ORDERS, (len(batch),), device=batch.device)
         every = orders(ORDERS).to(batch.device)
         shuffle, found = every[order], every[self._solve(batch, order).argmax(1)]
-        tiles = unit(batch)
+        tiles = to_unit_range(batch)
         puzzle = tiles.take_along_dim(shuffle[:, :, None, None, None], dim=1)
         solved = puzzle.take_along_dim(found.argsort(1)[:, :, None, None, None], dim=1)
         return torch.stack([mosaic(x) for x in (puzzle, solved, tiles)])

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.data.transforms import unit
-from bench.training.adversarial import PatchDiscriminator, diversity, judged
+from bench.data.transforms import to_unit_range
+from bench.training.adversarial import PatchDiscriminator, adversarial_loss, diversity
 from bench.training.context import Context
 from bench.training.heads import Decoder
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 L1_WEIGHT = 100.0  # lambda, section 3.1
 DROPOUT = 0.5  # section 6.1.1
@@ -28,7 +28,7 @@ SCALE = torch.tensor([50.0, 110.0, 110.0]).view(3, 1, 1)  # released colorizatio
 SHIFT = torch.tensor([1.0, 0.0, 0.0]).view(3, 1, 1)
 
 
-class Pix2Pix(Pretext):
+class Pix2Pix(PretextTask):
     """Conditional adversarial colorization on the suite's backbone."""
 
     reference: ClassVar[str] = "Isola et al. 2017, https://arxiv.org/abs/1611.07004"
@@ -48,18 +48,18 @@ class Pix2Pix(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """The player's loss; `batch` holds crops, uint8 (B, 3, H, H)."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         real = rgb_to_lab(rgb) / SCALE.to(rgb.device) - SHIFT.to(rgb.device)
         if player == "discriminator":
             verdicts = self.discriminator(real), self.discriminator(self.made)
-            return (judged(verdicts[0], True) + judged(verdicts[1], False)) / 2
+            return (adversarial_loss(verdicts[0], True) + adversarial_loss(verdicts[1], False)) / 2
         ab = self._paint(rgb)
         made = torch.cat([real[:, :1], ab], dim=1)
         self.made = made.detach()
         l1 = (ab - real[:, 1:]).abs().mean()
-        self.monitors["l1"] = l1.detach()
-        self.monitors["diversity"] = diversity(ab, real[:, 1:])
-        return judged(self.discriminator(made), True) + L1_WEIGHT * l1
+        self.logged["l1"] = l1.detach()
+        self.logged["diversity"] = diversity(ab, real[:, 1:])
+        return adversarial_loss(self.discriminator(made), True) + L1_WEIGHT * l1
 
     def _paint(self, rgb: Tensor) -> Tensor:
         *fine, deep = self.encoder(rgb)
@@ -68,7 +68,7 @@ class Pix2Pix(Pretext):
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: what the network saw, what it painted, the truth."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         lightness, ab = rgb_to_lab(rgb)[:, :1], self._paint(rgb) * 110
         gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], dim=1))
         return torch.stack([gray, lab_to_rgb(torch.cat([lightness, ab], dim=1)), rgb])

@@ -1,6 +1,6 @@
 """Rotation: which of four right-angle turns was applied to the image?
 
-What was kept of the paper: all four turns of a image stand in the same batch, made without
+What was kept of the paper: all four turns of an image stand in the same batch, made without
 interpolation after cropping, so that the four share the crop (paper section 3.2, released code);
 cross-entropy over four classes. What changed: the suite's backbone takes AlexNet's place, and the
 classifier is a global average and one linear layer instead of AlexNet's fully connected ones.
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.data.transforms import unit
+from bench.data.transforms import to_unit_range
 from bench.training.context import Context
 from bench.training.heads import Classifier
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 
-class Rotation(Pretext):
+class Rotation(PretextTask):
     """RotNet on the suite's backbone."""
 
     reference: ClassVar[str] = "Gidaris et al. 2018, https://arxiv.org/abs/1803.07728"
@@ -33,6 +33,6 @@ class Rotation(Pretext):
         """Cross-entropy of the turn; `batch` holds upright crops, uint8 (B, 3, H, H)."""
         turned = torch.cat([batch.rot90(turn, (2, 3)) for turn in range(4)])
         turns = torch.arange(4, device=batch.device).repeat_interleave(len(batch))
-        logits = self.head(self.encoder(unit(turned))[-1])
-        self.monitors["accuracy"] = (logits.argmax(1) == turns).float().mean()
+        logits = self.head(self.encoder(to_unit_range(turned))[-1])
+        self.logged["accuracy"] = (logits.argmax(1) == turns).float().mean()
         return F.cross_entropy(logits, turns)

@@ -15,16 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.data.transforms import unit
+from bench.data.transforms import to_unit_range
 from bench.training import color_bins
 from bench.training.context import Context
 from bench.training.heads import Decoder
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 STRIDE = 4  # of the predictions, in pixels; as colorization
 
 
-class SplitBrain(Pretext):
+class SplitBrain(PretextTask):
     """Cross-channel prediction with two half-width backbones."""
 
     reference: ClassVar[str] = "Zhang et al. 2017, https://arxiv.org/abs/1611.09842"
@@ -33,7 +33,7 @@ class SplitBrain(Pretext):
     def build(self, context: Context) -> None:
         """Add a decoder to each half, and estimate how rare each color is."""
         super().build(context)
-        channels, strides = self.encoder.part_channels, self.encoder.strides
+        channels, strides = self.encoder.branch_channels, self.encoder.strides
         self.color = Decoder(channels, strides, len(color_bins.ab_centers()), STRIDE)
         self.lightness = Decoder(channels, strides, color_bins.LIGHTNESSES, STRIDE)
         self.weights: Tensor
@@ -41,7 +41,7 @@ class SplitBrain(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Sum of both cross-entropies; `batch` holds crops, uint8 (B, 3, H, H)."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
         color, lightness = self._predict(rgb)
         truth = color_bins.lightness_bins(lab)
@@ -49,17 +49,17 @@ class SplitBrain(Pretext):
             "loss_color": color_bins.color_loss(color, lab[:, 1:], self.weights),
             "loss_lightness": F.cross_entropy(lightness.float(), truth),
         }
-        self.monitors.update({name: loss.detach() for name, loss in losses.items()})
+        self.logged.update({name: loss.detach() for name, loss in losses.items()})
         return losses["loss_color"] + losses["loss_lightness"]
 
     def _predict(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        from_lightness, from_color = self.encoder.by_part(rgb)
+        from_lightness, from_color = self.encoder.forward_branches(rgb)
         size = rgb.shape[2:]
         return self.color(from_lightness, size), self.lightness(from_color, size)
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: L with predicted colors, colors with predicted L, the truth."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         lab, (color, lightness) = rgb_to_lab(rgb), self._predict(rgb)
         ab, dim = (
             F.interpolate(x, size=rgb.shape[2:], mode="bilinear")

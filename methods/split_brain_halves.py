@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.data.transforms import unit
+from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import side_mask
 from bench.training import color_bins
 from bench.training.context import Context
 from bench.training.heads import Decoder
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 # All ours; docs/design.md says what was tried.
 REACH = 4.0  # pixels along a row from the diagonal over which a prediction's weight falls to 1 / e
@@ -30,7 +30,7 @@ WIDTH = 64  # channels between a decoder and its classifier
 OTHER = {"above": "below", "below": "above"}
 
 
-class SplitBrainHalves(Pretext):
+class SplitBrainHalves(PretextTask):
     """Cross-side prediction with two half-width backbones."""
 
     reference: ClassVar[str] = "after Zhang et al. 2017, https://arxiv.org/abs/1611.09842"
@@ -39,7 +39,7 @@ class SplitBrainHalves(Pretext):
     def build(self, context: Context) -> None:
         """Add a decoder and a classifier to each half, and estimate how rare each color is."""
         super().build(context)
-        channels, strides = self.encoder.part_channels, self.encoder.strides
+        channels, strides = self.encoder.branch_channels, self.encoder.strides
         self.split = [color_bins.LIGHTNESSES, len(color_bins.ab_centers())]
         self.decoders = nn.ModuleList(Decoder(channels, strides, WIDTH, STRIDE) for _ in OTHER)
         self.classifiers = nn.ModuleList(nn.Conv2d(WIDTH, sum(self.split), 1) for _ in OTHER)
@@ -48,7 +48,7 @@ class SplitBrainHalves(Pretext):
 
     def loss(self, batch: Tensor, player: str) -> Tensor:
         """Sum of the cross-entropies on both sides; `batch` holds crops, uint8 (B, 3, H, H)."""
-        rgb = unit(batch)
+        rgb = to_unit_range(batch)
         lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
         total = rgb.new_zeros(())
         for side, features, classify in self._decode(rgb):
@@ -63,13 +63,13 @@ class SplitBrainHalves(Pretext):
 
     def _decode(self, rgb: Tensor) -> list[tuple[str, Tensor, nn.Module]]:
         """Each side, what the other says of it, (B, WIDTH, h, w), and the classifier of that."""
-        parts = zip(self.sees, self.encoder.by_part(rgb), self.decoders, strict=True)
+        parts = zip(self.sees, self.encoder.forward_branches(rgb), self.decoders, strict=True)
         decoded = [(OTHER[s], decoder(maps, rgb.shape[2:]).relu()) for s, maps, decoder in parts]
         return [(*pair, c) for pair, c in zip(decoded, self.classifiers, strict=True)]
 
     def samples(self, batch: Tensor) -> Tensor:
         """Rows: the lower side predicted, the upper side predicted, the truth."""
-        rgb, rows = unit(batch), []
+        rgb, rows = to_unit_range(batch), []
         for side, features, classify in self._decode(rgb):
             lightness, color = classify(features).split(self.split, 1)
             lab = torch.cat([color_bins.mean_lightness(lightness), color_bins.annealed_mean(color)], 1)

@@ -5,13 +5,13 @@ from typing import ClassVar
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.data.transforms import random_crop, unit
+from bench.data.transforms import random_crop, to_unit_range
 from bench.training.context import Context
 from bench.training.heads import Classifier
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 
 
-class Supervised(Pretext):
+class Supervised(PretextTask):
     """Classification of the pretraining corpus, by the same loop, recipe and budget."""
 
     reference: ClassVar[str] = "Krizhevsky et al. 2012, https://doi.org/10.1145/3065386"
@@ -28,6 +28,6 @@ class Supervised(Pretext):
     def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
         """Cross-entropy of the label; `batch` holds crops and labels (B,)."""
         crops, labels = batch
-        logits = self.head(self.encoder(unit(crops))[-1])
-        self.monitors["accuracy"] = (logits.argmax(1) == labels).float().mean()
+        logits = self.head(self.encoder(to_unit_range(crops))[-1])
+        self.logged["accuracy"] = (logits.argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels)

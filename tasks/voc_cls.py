@@ -3,7 +3,7 @@
 The protocol of Goyal et al. 2019 (section 4 and the released `tools/svm` scripts): every stage is
 average-pooled to at most about 9,000 values and L2-normalized; a squared-hinge linear SVM with
 positives weighted 2:1 is trained per class, its cost chosen per class by 3-fold cross-validation
-on the training list. ImageFiles that hold only `difficult` objects of a class count as negatives in
+on the training list. Images that hold only `difficult` objects of a class count as negatives in
 training and are ignored in testing, as in those scripts.
 
 What changed: the stage is chosen by the same cross-validation instead of being the best on the
@@ -23,7 +23,7 @@ from bench.data.voc import usable_classes
 from bench.encoders.encoder import Encoder
 from bench.evaluation import linear_svm
 from bench.evaluation.features import features
-from bench.evaluation.task import Scores
+from bench.evaluation.task import TaskResult
 from bench.metrics.average_precision import (
     Difficult,
     Kind,
@@ -41,7 +41,7 @@ class VocCls:
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("voc",)
 
-    def evaluate(self, encoder: Encoder, context: Context) -> Scores:
+    def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
         """Extract, choose and refit on the training list; score the test list."""
         voc, settings = context.voc, context.suite.probe
         source = context.suite.voc
@@ -81,7 +81,7 @@ class VocCls:
             "unconverged": sum(fit.unconverged for fit in fits),
         }
         predictions["ids"] = np.array(voc.test.ids)
-        return Scores(
+        return TaskResult(
             value=scores["mAP"],
             scores=scores,
             selection=selection,
@@ -109,7 +109,7 @@ def effective_rank(features: torch.Tensor) -> float:
 def _summary(
     fits: list[linear_svm.Probe], truth: np.ndarray, names: list[str], costs: tuple[float, ...]
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, np.ndarray]]:
-    """Scores, selection and predictions from the probes of all stages."""
+    """TaskResult, selection and predictions from the probes of all stages."""
     index = np.arange(len(names))
     cv = np.array([fit.cv[index, fit.chosen].mean() for fit in fits])
     stage = int(cv.argmax())
@@ -136,7 +136,7 @@ def _summary(
 
 
 def _best_on_test(fits: list[linear_svm.Probe], truth: np.ndarray) -> np.ndarray:
-    """Scores (N, C) had stage and costs been chosen on the test list: reported, never used."""
+    """TaskResult (N, C) had stage and costs been chosen on the test list: reported, never used."""
     candidates = []
     for fit in fits:
         table = np.array(

@@ -25,7 +25,7 @@ from bench.data.image_files import read
 from bench.data.voc import Split, usable_classes
 from bench.encoders.encoder import Encoder
 from bench.evaluation.multilabel import MultiLabel
-from bench.evaluation.task import Scores
+from bench.evaluation.task import TaskResult
 from bench.metrics.average_precision import (
     Difficult,
     Kind,
@@ -48,7 +48,7 @@ class VocClsFinetune:
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("voc",)
 
-    def evaluate(self, encoder: Encoder, context: Context) -> Scores:
+    def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
         """Choose a rate, fine-tune on the training list, score the test list."""
         settings = context.suite.voc_cls_finetune
         assert settings is not None
@@ -100,7 +100,7 @@ class VocClsFinetune:
                 scores[f"mAP_{kind}_difficult_{difficult}"] = 100 * mean
         each = (100 * class_average_precisions(values, truth, KIND)).tolist()
         scores["per_class"] = dict(zip(names, each, strict=True))
-        return Scores(
+        return TaskResult(
             value=scores["mAP"],
             scores=scores,
             selection=selection | {"split": context.suite.voc.train, "crops": settings.crops},

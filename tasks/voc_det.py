@@ -25,7 +25,7 @@ from bench.data.image_files import ImageFiles, read
 from bench.data.voc import Split, usable_classes
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import Detector
-from bench.evaluation.task import Scores
+from bench.evaluation.task import TaskResult
 from bench.evaluation.visualize import SHOWN, SURE, grid, with_boxes
 from bench.metrics.average_precision import Kind
 from bench.metrics.coco import coco_scores
@@ -42,7 +42,7 @@ class VocDet:
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("voc",)
 
-    def evaluate(self, encoder: Encoder, context: Context) -> Scores:
+    def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
         """Choose a rate, fine-tune on the training list, detect on the test list."""
         settings, names = context.suite.voc_det, context.suite.voc.classes
         assert settings is not None
@@ -60,7 +60,7 @@ class VocDet:
         }
 
         def make() -> Detector:
-            return Detector(copy.deepcopy(encoder), settings, train.things, names)
+            return Detector(copy.deepcopy(encoder), settings, train.objects, names)
 
         def score(network: Detector, places: Sequence[int]) -> float:
             found = _detect(network, train, places, names, context, "held-out images")
@@ -81,7 +81,7 @@ class VocDet:
             names[c]: 100 * float(p) for c, p in zip(counted, precisions, strict=True)
         }
         scores["excluded_classes"] = excluded
-        return Scores(
+        return TaskResult(
             value=scores[f"AP50_{settings.metric}"],
             scores=scores,
             selection=selection | {"split": context.suite.voc.train},
@@ -114,7 +114,7 @@ def _detect(
             for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
                 found[name] += shown[key].cpu().tolist()
             bar.advance(1)
-    things = [(n, thing) for n, place in enumerate(places) for thing in split.things[place]]
+    objects = [(n, thing) for n, place in enumerate(places) for thing in split.objects[place]]
     return {
         "ids": np.array([split.ids[place] for place in places]),
         "classes": np.array(names),
@@ -122,10 +122,10 @@ def _detect(
         "label": np.array(found["label"], dtype=np.int16),
         "score": np.array(found["score"], dtype=np.float32),
         "box": np.array(found["box"], dtype=np.float32).reshape(-1, 4),
-        "true_image": np.array([n for n, _ in things], dtype=np.int32),
-        "true_class": np.array([names.index(t.name) for _, t in things], dtype=np.int16),
-        "true_box": np.array([t.box for _, t in things], dtype=np.float32).reshape(-1, 4),
-        "true_difficult": np.array([t.difficult for _, t in things], dtype=bool),
+        "true_image": np.array([n for n, _ in objects], dtype=np.int32),
+        "true_class": np.array([names.index(t.name) for _, t in objects], dtype=np.int16),
+        "true_box": np.array([t.box for _, t in objects], dtype=np.float32).reshape(-1, 4),
+        "true_difficult": np.array([t.difficult for _, t in objects], dtype=bool),
     }
 
 

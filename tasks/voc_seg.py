@@ -24,7 +24,7 @@ from bench.data.voc_masks import Masked, read_mask
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
 from bench.evaluation.fcn import Segmenter
-from bench.evaluation.task import Scores
+from bench.evaluation.task import TaskResult
 from bench.evaluation.visualize import SHOWN, grid, with_mask
 from bench.metrics.rescore import headline
 from bench.metrics.segmentation import class_ious, confusion_matrix
@@ -40,7 +40,7 @@ class VocSeg:
     version: ClassVar[int] = 1
     reads: ClassVar[tuple[str, ...]] = ("masks",)
 
-    def evaluate(self, encoder: Encoder, context: Context) -> Scores:
+    def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
         """Choose a rate, fine-tune on the training list, label the test list."""
         settings, masks = context.suite.voc_seg, context.data.masks
         assert settings is not None and masks is not None
@@ -74,7 +74,7 @@ class VocSeg:
             "per_class": {names[c]: 100 * float(ious[c]) for c in np.flatnonzero(present)},
             "excluded_classes": [names[c] for c in np.flatnonzero(~present)],
         }
-        return Scores(
+        return TaskResult(
             value=scores["mIoU"],
             scores=scores,
             selection=selection | {"split": settings.train},

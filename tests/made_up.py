@@ -61,7 +61,7 @@ def save(folder, method, quality, seed=0, **changes):
         selection={"stage": 1, "candidates": 10, "unconverged": 0},
         encoder=EncoderFacts(backbone="net", weights_sha256="c" * 64, parameters=1),
         pretraining=PretrainingFacts(
-            views_seen=100, seconds=1.0, images_per_second=100.0, monitors={}
+            views_seen=100, seconds=1.0, images_per_second=100.0, logged={}
         ),
         data={"voc_test": "d" * 64},
         created="2020-01-01T00:00:00+00:00",

@@ -128,7 +128,7 @@ def test_a_row_whose_input_no_untrained_row_shares_is_flagged_all_the_same(folde
 def test_a_collapsed_generator_is_flagged(folder):
     for name, diversity in (("dull", 0.02), ("lively", 0.7)):
         facts = {"views_seen": 100, "seconds": 1.0, "images_per_second": 100.0}
-        learned = PretrainingFacts(**facts, monitors={"diversity": diversity})
+        learned = PretrainingFacts(**facts, logged={"diversity": diversity})
         save(folder, name, 1.0, pretraining=learned)
     found = rows(folder)
     assert found["dull"].flags == ("generated images collapsed",)

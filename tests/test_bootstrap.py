@@ -12,8 +12,8 @@ def counts_of(images, resamples=70, seed=0):
     return np.random.default_rng(seed).integers(0, 4, size=(resamples, images)).astype(np.uint16)
 
 
-def drawn_values(predictions, counts):
-    return resampled.drawn_values(predictions, resampled.weights_of(counts))
+def resampled_scores(predictions, counts):
+    return resampled.resampled_scores(predictions, resampled.resampling_weights(counts))
 
 
 def classification(seed=0, n=60, classes=3):
@@ -62,7 +62,7 @@ def test_images_score_as_if_they_were_repeated(kind):
         )
         for copies in counts
     ]
-    values = drawn_values(found | {"kind": np.array([kind])}, counts)
+    values = resampled_scores(found | {"kind": np.array([kind])}, counts)
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
@@ -72,7 +72,7 @@ def test_detections_score_as_the_metric_says(kind, seed):
     found = detection(seed) | {"kind": np.array([kind])}
     counts = counts_of(40)
     counts[0] = 0
-    values = drawn_values(found, counts)
+    values = resampled_scores(found, counts)
     assert np.isnan(values[0])
     np.testing.assert_allclose(values, rescore.bootstrap(found, counts), rtol=0, atol=1e-9)
 
@@ -80,9 +80,9 @@ def test_detections_score_as_the_metric_says(kind, seed):
 def test_a_detector_that_finds_nothing_scores_nothing():
     found = detection()
     empty = found | {name: found[name][:0] for name in ("box", "label", "score", "image")}
-    assert (drawn_values(empty, counts_of(40)) == 0).all()
+    assert (resampled_scores(empty, counts_of(40)) == 0).all()
     nowhere = {name: found[name][:0] for name in found if name.startswith("true_")}
-    assert np.isnan(drawn_values(found | nowhere, counts_of(40))).all()
+    assert np.isnan(resampled_scores(found | nowhere, counts_of(40))).all()
 
 
 @pytest.mark.parametrize("place", [-1, 40])
@@ -90,7 +90,7 @@ def test_a_detection_in_a_image_that_is_not_there_is_refused(place):
     found = detection()
     image = np.where(np.arange(len(found["image"])) == 3, place, found["image"])
     with pytest.raises(ValueError, match=r"number is not in 0\.\.39"):
-        drawn_values(found | {"image": image}, counts_of(40))
+        resampled_scores(found | {"image": image}, counts_of(40))
 
 
 def test_masks_score_as_the_metric_says():
@@ -102,13 +102,13 @@ def test_masks_score_as_the_metric_says():
     expected = [
         100 * segmentation.mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts
     ]
-    np.testing.assert_allclose(drawn_values(found, counts), expected, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(resampled_scores(found, counts), expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("predictions", [classification(), detection()])
 def test_every_image_once_is_the_headline(predictions):
     once = np.ones((1, len(predictions["ids"])), dtype=np.uint16)
-    value = drawn_values(predictions, once)
+    value = resampled_scores(predictions, once)
     assert value == pytest.approx([rescore.headline(predictions)], abs=1e-9)
 
 

@@ -14,9 +14,9 @@ def test_overlap_counts_inclusive_pixels():
 def verdicts(detections, objects, overlap=0.5):
     """Detections (box, score) and objects (box, difficult) of one image."""
     boxes, scores = [d[0] for d in detections], [d[1] for d in detections]
-    things, hard = [o[0] for o in objects], [o[1] for o in objects]
+    objects, hard = [o[0] for o in objects], [o[1] for o in objects]
     zeros = np.zeros(len(detections)), np.zeros(len(objects))
-    return match(boxes, scores, zeros[0], things, zeros[1], hard, overlap).tolist()
+    return match(boxes, scores, zeros[0], objects, zeros[1], hard, overlap).tolist()
 
 
 A, B, C = (1, 1, 10, 10), (1, 4, 10, 13), (50, 50, 60, 60)

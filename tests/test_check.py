@@ -168,7 +168,7 @@ def test_a_reference_that_cannot_serve_is_refused(check, copy, tmp_path):
     assert (done.status, "key 'voc.color'" in done.error) == (2, True)
 
 
-def judged(tmp_path, change, quality=0.8, **changes):
+def adversarial_loss(tmp_path, change, quality=0.8, **changes):
     """The verdict on a made-up record whose scores were changed."""
     old = save(tmp_path / "old", "rotation", quality)
     new = save(tmp_path / "new", "rotation", quality, **changes)
@@ -189,11 +189,11 @@ def test_rounding_is_within_and_a_lasting_loss_is_not(tmp_path):
     def worse(arrays):
         return {"scores": arrays["scores"] + noise.normal(0, 1.5, arrays["scores"].shape)}
 
-    found = judged(tmp_path, rounded)
+    found = adversarial_loss(tmp_path, rounded)
     assert not found.moved
     assert not found.same
     assert found.tolerance < 1, "what hardly changed may hardly move"
-    assert judged(tmp_path, worse).moved == "beyond its tolerance"
+    assert adversarial_loss(tmp_path, worse).moved == "beyond its tolerance"
 
 
 def test_a_class_whose_scores_are_constant_hides_no_other(tmp_path):
@@ -209,4 +209,4 @@ def test_other_test_images_are_no_reference(tmp_path):
     def others(arrays):
         return {"ids": np.arange(500, 620).astype(str)}
 
-    assert judged(tmp_path, others).moved == "other test images: make a new reference"
+    assert adversarial_loss(tmp_path, others).moved == "other test images: make a new reference"

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from bench.data.voc import Thing
+from bench.data.voc import ObjectAnnotation
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import Detector, fit
 
@@ -14,9 +14,9 @@ def encoder(smoke):
     return Encoder(smoke.backbone.name)
 
 
-def detector(encoder, smoke, *things, **changes):
+def detector(encoder, smoke, *objects, **changes):
     settings = smoke.voc_det.model_copy(update=changes)
-    return Detector(encoder, settings, [things], smoke.voc.classes)
+    return Detector(encoder, settings, [objects], smoke.voc.classes)
 
 
 def white(height, width, box):
@@ -30,7 +30,7 @@ def white(height, width, box):
 @pytest.mark.parametrize(("height", "width"), [(96, 160), (160, 96)])
 def test_boxes_stay_on_their_objects(encoder, smoke, height, width):
     box = (17, 9, 64, 88)
-    network = detector(encoder, smoke, Thing("dog", box, False, False), size=320)
+    network = detector(encoder, smoke, ObjectAnnotation("dog", box, False, False), size=320)
     left = set()
     for seed in range(12):
         torch.manual_seed(seed)
@@ -55,8 +55,8 @@ def test_a_image_of_its_own_size_is_left_as_it_is():
 
 
 def test_difficult_objects_are_not_trained_on(encoder, smoke):
-    things = [Thing("dog", (1, 1, 9, 9), hard, False) for hard in (True, False, True)]
-    found = detector(encoder, smoke, *things).example(white(40, 40, (1, 1, 9, 9)), 0)[1]
+    objects = [ObjectAnnotation("dog", (1, 1, 9, 9), hard, False) for hard in (True, False, True)]
+    found = detector(encoder, smoke, *objects).example(white(40, 40, (1, 1, 9, 9)), 0)[1]
     assert int((found[:, 0] > 0).sum()) == 1
 
 

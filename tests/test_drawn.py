@@ -61,6 +61,6 @@ def test_many_records_are_resampled_in_processes_to_the_same_board(folder, tmp_p
     fresh = publish.texts(publish.load(folder / "made"))
     monkeypatch.setattr("bench.statistics.cache.WORTHWHILE", 1)
     seen = []
-    monkeypatch.setattr("bench.metrics.resampled.drawn_values", lambda *_: seen.append(1))  # not here
+    monkeypatch.setattr("bench.metrics.resampled.resampled_scores", lambda *_: seen.append(1))  # not here
     assert publish.texts(publish.load(folder / "made", tmp_path / "cache")) == fresh
     assert not seen

@@ -18,7 +18,7 @@ def test_it_owns_its_normalization(backbone):
     rgb = torch.rand(2, 3, 64, 64)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (config.mean, config.std))
     with torch.no_grad():
-        expected = encoder.parts[0]((rgb - mean) / std)
+        expected = encoder.branches[0]((rgb - mean) / std)
         for a, b in zip(encoder(rgb), expected, strict=True):
             torch.testing.assert_close(a, b)
 

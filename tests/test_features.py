@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.data.image_files import read, scan, squash
+from bench.data.image_files import read, resize_exact, verify
 from bench.encoders.encoder import Encoder
 from bench.evaluation import features as module
 from bench.evaluation.features import features, grid
@@ -28,7 +28,7 @@ def quiet(_):
 def images(devkit, tmp_path):
     shutil.copytree(devkit / "VOCdevkit/VOC2007/JPEGImages", tmp_path / "images")
     names = [f"{i:06d}.jpg" for i in range(1, 6)]
-    return lambda: scan(tmp_path / "images", names, "stop", quiet)
+    return lambda: verify(tmp_path / "images", names, "stop", quiet)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_features_are_the_pooled_maps_of_every_stage(encoder, images, context):
     made = context()
     found = features(encoder, images(), made, "x")
     assert len(found) == len(encoder.channels)
-    image = squash(read(images().root / images().files[3]), made.suite.voc.size)
+    image = resize_exact(read(images().root / images().files[3]), made.suite.voc.size)
     with torch.no_grad():
         maps = encoder(image[None].float() / 255)
     for stage, array, channels in zip(maps, found, encoder.channels, strict=True):

@@ -15,11 +15,11 @@ from bench.errors import UserError
 from bench.runtime.progress import Reporter
 from bench.training import trainer
 from bench.training.context import Context
-from bench.training.method import obtain
+from bench.training.method import load_or_pretrain
 
 
 def evaluate(task, context):
-    return plugins.load("tasks", task)().evaluate(copy.deepcopy(obtain(context)), context)
+    return plugins.load("tasks", task)().evaluate(copy.deepcopy(load_or_pretrain(context)), context)
 
 
 def at(context, task, where, **changes):
@@ -37,13 +37,13 @@ def stop_training(monkeypatch):
     def stopped(self, bar):
         raise Stopped
 
-    monkeypatch.setattr(trainer.Training, "run", stopped)
+    monkeypatch.setattr(trainer.Trainer, "run", stopped)
 
 
 @pytest.mark.parametrize("task", schema.TUNED)
 def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, monkeypatch):
     whole = evaluate(task, at(context, task, tmp_path / "a"))
-    update = trainer.Training._update
+    update = trainer.Trainer._update
     monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", 1e9)
     monkeypatch.setattr(trainer, "FIRST_CHECKPOINT", 0.0)
     for stop in range(1, 4):  # trials of one step each, then two steps on the whole list
@@ -57,7 +57,7 @@ def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, mon
 
         killed = at(context, task, tmp_path / f"b{stop}")
         with monkeypatch.context() as patch, pytest.raises(Stopped):
-            patch.setattr(trainer.Training, "_update", stopping)
+            patch.setattr(trainer.Trainer, "_update", stopping)
             evaluate(task, killed)
         again = evaluate(task, killed)
         assert again.scores == whole.scores
@@ -67,7 +67,7 @@ def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, mon
 def test_what_is_finished_is_not_done_again(context, tmp_path, monkeypatch):
     made = at(context, "voc_seg", tmp_path)
     first = evaluate("voc_seg", made)
-    monkeypatch.setattr(trainer.Training, "run", None)  # would raise if called
+    monkeypatch.setattr(trainer.Trainer, "run", None)  # would raise if called
     assert evaluate("voc_seg", made).scores == first.scores
 
 
@@ -109,9 +109,9 @@ def test_another_last_stage_is_trained_anew(task, changes, context, tmp_path, mo
     """Though the detector takes it off the encoder."""
     made = at(context, task, tmp_path, learning_rates=(1e-3,), **changes)
     evaluate(task, made)
-    encoder = copy.deepcopy(obtain(made))
+    encoder = copy.deepcopy(load_or_pretrain(made))
     with torch.no_grad():
-        list(encoder.parts[0].parameters())[-1].add_(1.0)
+        list(encoder.branches[0].parameters())[-1].add_(1.0)
     stop_training(monkeypatch)
     with pytest.raises(Stopped):
         plugins.load("tasks", task)().evaluate(encoder, made)
@@ -119,7 +119,7 @@ def test_another_last_stage_is_trained_anew(task, changes, context, tmp_path, mo
 
 def test_held_out_images_that_show_nothing_are_named(context, tmp_path):
     made = at(context, "voc_det", tmp_path, held_out=0.01)
-    empty = tuple(() for _ in made.data.voc.train.things)
+    empty = tuple(() for _ in made.data.voc.train.objects)
     train = dataclasses.replace(made.data.voc.train, things=empty)
     data = dataclasses.replace(made.data, voc=Voc(train, made.data.voc.test))
     with pytest.raises(UserError, match="held-out images show nothing that counts"):
@@ -127,14 +127,14 @@ def test_held_out_images_that_show_nothing_are_named(context, tmp_path):
 
 
 def test_weights_that_diverged_at_the_last_step_are_not_scored(context, tmp_path, monkeypatch):
-    run = trainer.Training.run
+    run = trainer.Trainer.run
 
     def ruined(self, bar):
         run(self, bar)
         with torch.no_grad():
             next(self.trainee.parameters()).fill_(float("nan"))
 
-    monkeypatch.setattr(trainer.Training, "run", ruined)
+    monkeypatch.setattr(trainer.Trainer, "run", ruined)
     with pytest.raises(trainer.NonFiniteLossError, match="diverged at every rate"):
         evaluate("voc_det", at(context, "voc_det", tmp_path))
 
@@ -150,7 +150,7 @@ def test_nothing_is_chosen_on_the_test_list(task, context, tmp_path):
         voc.test,
         ids=voc.test.ids[cut],
         truth=voc.test.truth[cut],
-        things=voc.test.things[cut],
+        things=voc.test.objects[cut],
         images=dataclasses.replace(voc.test.images, files=voc.test.images.files[cut]),
     )
     fewer = dataclasses.replace(
@@ -177,7 +177,7 @@ def test_a_rate_that_diverges_is_passed_over(context, tmp_path):
 def test_a_frozen_encoder_stays_as_it_is(task, context, tmp_path, monkeypatch):
     made = at(context, task, tmp_path, frozen=True)
     kept = {}
-    run = trainer.Training.run
+    run = trainer.Trainer.run
 
     def watched(self, bar):
         before = copy.deepcopy(self.trainee.encoder.state_dict())
@@ -188,7 +188,7 @@ def test_a_frozen_encoder_stays_as_it_is(task, context, tmp_path, monkeypatch):
         moved = [p for p in self.trainee.parameters() if p.requires_grad]
         assert any(not torch.equal(a, b) for a, b in zip(head, moved, strict=True))
 
-    monkeypatch.setattr(trainer.Training, "run", watched)
+    monkeypatch.setattr(trainer.Trainer, "run", watched)
     assert evaluate(task, made).selection["frozen"] is True
     assert kept and all(kept.values())
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from bench import plugins
 from bench.data.color import rgb_to_lab
-from bench.data.transforms import unit
-from bench.training.adversarial import ImagePool, diversity, judged
+from bench.data.transforms import to_unit_range
+from bench.training.adversarial import ImagePool, adversarial_loss, diversity
 
 
 class Verdict(nn.Module):
@@ -52,7 +52,7 @@ def test_bigans_losses_on_logits_by_hand():
     assert module.joint_loss(encoded, generated, flipped=True).item() == pytest.approx(
         (real + fake) / 2
     )
-    assert judged(torch.zeros(3), True).item() == pytest.approx(math.log(2))
+    assert adversarial_loss(torch.zeros(3), True).item() == pytest.approx(math.log(2))
 
 
 def test_the_pool_fills_then_returns_half_old_images():
@@ -91,7 +91,7 @@ def test_bigan_refuses_a_crop_that_it_cannot_generate(context, smoke):
 def test_pix2pix_adds_a_hundred_times_the_error_to_the_adversary(context):
     pretext = built("pix2pix", context)
     batch = batch_of(pretext, context, "pix2pix")
-    lab = rgb_to_lab(unit(batch))
+    lab = rgb_to_lab(to_unit_range(batch))
     real = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
     pretext._paint = lambda rgb: torch.zeros_like(real[:, 1:])
     pretext.discriminator = Verdict(0)
@@ -112,11 +112,11 @@ def test_the_context_encoder_counts_the_hole_and_ten_times_its_border(context):
     weight = (10 * (pretext.hole**2 - inner) + inner) / pretext.hole**2
     expected = 0.999 * 0.01 * weight + 0.001 * math.log(2)
     assert pretext.loss(batch, "generator").item() == pytest.approx(expected, rel=1e-4)
-    assert pretext.monitors["l1"].item() == pytest.approx(0.1, rel=1e-4)
+    assert pretext.logged["l1"].item() == pytest.approx(0.1, rel=1e-4)
     real = torch.stack(
         [
             image[:, y : y + pretext.hole, x : x + pretext.hole]
-            for image, (y, x) in zip(unit(clean), corners.tolist(), strict=True)
+            for image, (y, x) in zip(to_unit_range(clean), corners.tolist(), strict=True)
         ]
     )
     pretext.discriminator = Connoisseur(real)
@@ -127,12 +127,12 @@ def test_bigans_players_want_the_opposite_of_each_other(context):
     pretext = built("bigan", context)
     batch = batch_of(pretext, context, "bigan")
     pretext._score = lambda x, z: torch.full(
-        (len(x), 1), 20.0 if torch.equal(x, unit(batch)) else -20.0
+        (len(x), 1), 20.0 if torch.equal(x, to_unit_range(batch)) else -20.0
     )  # knows the images from the generated
     assert pretext.loss(batch, "generator").item() == pytest.approx(20)
     assert pretext.loss(batch, "discriminator") < 1e-6
     (x, code), (made, z) = pretext.pairs
-    assert torch.equal(x, unit(batch)) and code.shape == z.shape == (4, 200)
+    assert torch.equal(x, to_unit_range(batch)) and code.shape == z.shape == (4, 200)
     assert code.abs().max() <= 1 and z.abs().max() <= 1 and z.std() > 0.4
     assert made.shape == x.shape
 
@@ -140,7 +140,7 @@ def test_bigans_players_want_the_opposite_of_each_other(context):
 def test_cyclegan_never_sees_a_pair(context):
     pretext = built("cyclegan", context)
     batch = batch_of(pretext, context, "cyclegan")
-    lab = rgb_to_lab(unit(batch))
+    lab = rgb_to_lab(to_unit_range(batch))
     images = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
     pretext.loss(batch, "generator")
     gray, color = images[:2, :1], images[2:]
@@ -152,7 +152,7 @@ def test_cyclegan_never_sees_a_pair(context):
 def test_cyclegans_generators_pay_ten_times_for_what_a_cycle_loses(context):
     pretext = built("cyclegan", context)
     batch = batch_of(pretext, context, "cyclegan")
-    lab = rgb_to_lab(unit(batch))
+    lab = rgb_to_lab(to_unit_range(batch))
     color = torch.cat([lab[2:, :1] / 50 - 1, lab[2:, 1:] / 110], 1)
     pretext.graying = Says(lambda image: image[:, :1])  # gray is exact ...
     pretext._color = lambda gray: torch.cat([gray, 0 * gray, 0 * gray], 1)  # ... color is lost

@@ -8,11 +8,11 @@ from support import BUDGETS, batch_of, built
 
 from bench import plugins
 from bench.encoders.encoder import Encoder
-from bench.training.method import obtain
-from bench.training.pretext import Pretext
+from bench.training.method import load_or_pretrain
+from bench.training.pretext import PretextTask
 
 METHODS = plugins.names("methods")
-PRETEXTS = [name for name in METHODS if issubclass(plugins.load("methods", name), Pretext)]
+PRETEXTS = [name for name in METHODS if issubclass(plugins.load("methods", name), PretextTask)]
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -25,7 +25,7 @@ def test_a_method_says_what_it_is(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_encoder_fits_every_task(name, context):
-    encoder = obtain(context(name))
+    encoder = load_or_pretrain(context(name))
     assert isinstance(encoder, Encoder)
     assert not encoder.training
     for height, width in ((64, 64), (33, 47)):
@@ -38,11 +38,11 @@ def test_the_encoder_fits_every_task(name, context):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_same_seed_same_weights(name, context, tmp_path):
-    first = obtain(context(name, where=tmp_path / "a"))
-    second = obtain(context(name, where=tmp_path / "b"))
+    first = load_or_pretrain(context(name, where=tmp_path / "a"))
+    second = load_or_pretrain(context(name, where=tmp_path / "b"))
     assert first.weights_sha256() == second.weights_sha256()
     if name != "imagenet":
-        other = obtain(context(name, seed=1, where=tmp_path / "a"))
+        other = load_or_pretrain(context(name, seed=1, where=tmp_path / "a"))
         assert other.weights_sha256() != first.weights_sha256()
 
 
@@ -52,7 +52,7 @@ def test_gradients_reach_every_stage_of_the_encoder(name, context):
     batch = batch_of(pretext, context, name)
     for player in pretext.players():
         pretext.loss(batch, player).backward()
-    for part in pretext.encoder.parts:
+    for part in pretext.encoder.branches:
         reached = [p.grad is not None and bool(p.grad.any()) for p in part.parameters()]
         assert sum(reached) > 0.9 * len(reached)
         assert reached[0] and any(reached[-3:]), "the last layer's weight or norm"
@@ -63,7 +63,7 @@ def test_the_budget_counts_what_the_encoder_sees(name, context):
     pretext = built(name, context)
     batch = batch_of(pretext, context, name)
     seen = []
-    pretext.encoder.parts[0].register_forward_pre_hook(lambda _, x: seen.append(len(x[0])))
+    pretext.encoder.branches[0].register_forward_pre_hook(lambda _, x: seen.append(len(x[0])))
     for player in pretext.players():
         pretext.loss(batch, player)
     assert sum(seen) == 4 * pretext.views, f"views = {pretext.views} of {sum(seen) / 4:g} shown"
@@ -123,7 +123,7 @@ def test_odd_image_sizes_and_gray_images(name, shape, context):
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_a_pretext_task_inherits_the_only_training_loop(name):
     plugin = plugins.load("methods", name)
-    assert plugin.pretrain is Pretext.pretrain
+    assert plugin.pretrain is PretextTask.pretrain
     assert "optim" not in inspect.getsource(plugin)
 
 

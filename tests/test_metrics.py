@@ -149,7 +149,7 @@ def naive_detection(detections, objects, kind, overlap):
     """VOC's matching, one detection after another; objects: image -> [(box, difficult)]."""
     taken, ranked, total = set(), [], 0
     for things in objects.values():
-        total += sum(not hard for _, hard in things)
+        total += sum(not hard for _, hard in objects)
     for image, box, score in sorted(detections, key=lambda d: -d[2]):
         best, place = 0.0, None
         for k, (other, _) in enumerate(objects.get(image, [])):
@@ -198,7 +198,7 @@ def test_detections_score_as_a_naive_reading_of_the_devkit_says(kind):
                     box = boxes[rng.integers(len(boxes))] + rng.integers(-1, 2, 4)
                     box = (*np.minimum(box[:2], box[2:]), *np.maximum(box[:2], box[2:]))
                 detections.append((image, box, rng.integers(0, 5) / 4))
-        flat = [(p, b, h) for p, things in objects.items() for b, h in things]
+        flat = [(p, b, h) for p, things in objects.items() for b, h in objects]
         value = detection.detection_average_precision(
             np.array([d[1] for d in detections]).reshape(-1, 4),
             [d[2] for d in detections],

@@ -20,7 +20,7 @@ def made(folder):
     """Two tasks, one with stages and samples, one fine-tuned with predictions shown; a failure."""
     for place, (method, quality) in enumerate(QUALITIES.items()):
         seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
-        speed = {"images_per_second": 1.0, "monitors": {}}
+        speed = {"images_per_second": 1.0, "logged": {}}
         facts = {
             "pretraining": PretrainingFacts(views_seen=seen, seconds=seen * 2.0, **speed),
             "encoder": EncoderFacts(backbone="net", weights_sha256="c" * 64, parameters=9 - place),

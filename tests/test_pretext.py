@@ -10,9 +10,9 @@ import torch
 from bench import plugins
 from bench.errors import UserError
 from bench.training import checkpoint, trainer
-from bench.training.method import obtain
+from bench.training.method import load_or_pretrain
 from bench.training.optimizer import rate_factor
-from bench.training.pretext import Pretext
+from bench.training.pretext import PretextTask
 from bench.training.trainer import NonFiniteLossError
 
 
@@ -29,11 +29,11 @@ class Stopped(BaseException):
 
 def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path, monkeypatch):
     made = with_recipe(context, images=320)
-    whole = obtain(replace(made, cache=tmp_path / "a"))
+    whole = load_or_pretrain(replace(made, cache=tmp_path / "a"))
     interrupted = replace(made, cache=tmp_path / "b")
     monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", 1e9)
     monkeypatch.setattr(trainer, "FIRST_CHECKPOINT", 0.0)
-    save, saves = trainer.Training._save, []
+    save, saves = trainer.Trainer._save, []
 
     def save_then_stop(run):
         save(run)
@@ -42,13 +42,13 @@ def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path,
             raise Stopped
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(trainer.Training, "_save", save_then_stop)
-        obtain(interrupted)
+        patch.setattr(trainer.Trainer, "_save", save_then_stop)
+        load_or_pretrain(interrupted)
     assert saves[-1] == 19
-    again = obtain(interrupted)
+    again = load_or_pretrain(interrupted)
     assert again.weights_sha256() == whole.weights_sha256()
     assert again.pretraining.views_seen == whole.pretraining.views_seen == 320
-    assert again.pretraining.monitors == whole.pretraining.monitors
+    assert again.pretraining.logged == whole.pretraining.logged
 
 
 def test_the_budget_counts_what_the_encoder_sees(context, tmp_path):
@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(context, tmp_path):
 def test_two_players_move_their_own_parameters_only(context, tmp_path):
     """The adversarial game's loop: what a player minimizes moves nobody else."""
 
-    class Game(Pretext):
+    class Game(PretextTask):
         reference: ClassVar[str] = ""
 
         def build(self, context):
@@ -97,7 +97,7 @@ def test_two_players_move_their_own_parameters_only(context, tmp_path):
 
     game = Game()
     encoder = game.pretrain(replace(with_recipe(context, weight_decay=0.0), cache=tmp_path))
-    assert {"loss_encoder", "loss_rival"} == {*encoder.pretraining.monitors}
+    assert {"loss_encoder", "loss_rival"} == {*encoder.pretraining.logged}
     assert torch.equal(game.rival.weight, game.start)
 
 
@@ -105,7 +105,7 @@ def test_rotation_learns_to_tell_the_turn(context, tmp_path):
     """On 40 rendered images: well above one in four, in seconds."""
     made = with_recipe(context, images=6400, batch=64, learning_rate=2e-3)
     encoder = plugins.load("methods", "rotation")().pretrain(replace(made, cache=tmp_path))
-    assert encoder.pretraining.monitors["accuracy"] > 0.4
+    assert encoder.pretraining.logged["accuracy"] > 0.4
 
 
 def test_the_rate_warms_up_and_falls(smoke):

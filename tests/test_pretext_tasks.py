@@ -8,10 +8,10 @@ from support import Says, batch_of, built, seen_by
 from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.data.transforms import patches, unit
+from bench.data.transforms import patches, to_unit_range
 from bench.encoders.encoder import side_mask
 from bench.training import color_bins
-from bench.training.method import obtain
+from bench.training.method import load_or_pretrain
 
 
 def module(name):
@@ -47,7 +47,7 @@ def change(one, other):
 
 @pytest.mark.parametrize("name", [*SEES_L, "random_init_l"])
 def test_an_encoder_of_lightness_ignores_color(name, context):
-    encoder = obtain(context(name))
+    encoder = load_or_pretrain(context(name))
     assert encoder.sees == ("l",)
     lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
     ab = torch.rand(2, 2, 48, 48) * 20
@@ -60,11 +60,11 @@ def test_an_encoder_of_lightness_ignores_color(name, context):
 
 @pytest.mark.parametrize("name", ["split_brain", "random_init_lab"])
 def test_the_halves_of_the_split_brain_ignore_each_others_channels(name, context):
-    encoder = obtain(context(name))
+    encoder = load_or_pretrain(context(name))
     lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
     ab = torch.rand(2, 2, 48, 48) * 20 - 10
     base, recolored, relit = (
-        encoder.by_part(lab_images(*parts))
+        encoder.forward_branches(lab_images(*parts))
         for parts in ((lightness, ab), (lightness, -ab), (lightness.flip(-1), ab))
     )
     lightness_half, color_half = 0, 1
@@ -79,11 +79,11 @@ def test_the_halves_of_the_split_brain_ignore_each_others_channels(name, context
 
 @pytest.mark.parametrize("name", ["split_brain_halves", "random_init_halves"])
 def test_the_spatial_halves_see_only_their_side(name, context):
-    encoder = obtain(context(name))
+    encoder = load_or_pretrain(context(name))
     rgb, noise = torch.rand(2, 3, 40, 48), torch.rand(2, 3, 40, 48)
     for part, (own, other) in enumerate((("above", "below"), ("below", "above"))):
         changed = [torch.where(side_mask(side, rgb) > 0, noise, rgb) for side in (own, other)]
-        base, seen, unseen = (encoder.by_part(x)[part] for x in (rgb, *changed))
+        base, seen, unseen = (encoder.forward_branches(x)[part] for x in (rgb, *changed))
         assert all(torch.equal(a, b) for a, b in zip(base, unseen, strict=True))
         assert not any(torch.equal(a, b) for a, b in zip(base, seen, strict=True))
 
@@ -201,13 +201,13 @@ def test_rotation_numbers_the_turns_as_it_shows_them(context):
     pretext = built("rotation", context)
     pretext.head = Says(lambda features: 50.0 * F.one_hot(torch.arange(4).repeat_interleave(3), 4))
     assert pretext.loss(batch_of(pretext, context, "rotation", 3), "encoder") < 1e-6
-    assert pretext.monitors["accuracy"] == 1
+    assert pretext.logged["accuracy"] == 1
 
 
 def test_colorization_is_told_the_colors_of_its_own_image(context):
     pretext = built("colorization", context)
     batch = batch_of(pretext, context, "colorization")
-    ab = rgb_to_lab(unit(batch))[:, 1:, ::4, ::4]
+    ab = rgb_to_lab(to_unit_range(batch))[:, 1:, ::4, ::4]
     logits = torch.randn(4, 313, *ab.shape[2:])
     pretext.head = Says(lambda maps, size: logits)
     expected = color_bins.color_loss(logits, ab, pretext.weights)
@@ -245,8 +245,8 @@ def test_the_autoencoder_is_shown_the_masked_image_and_asked_for_the_clean_one(c
     pretext = built("autoencoder", context)
     batch = batch_of(pretext, context, "autoencoder")
     shown = seen_by(pretext, batch, "encoder")
-    assert (shown - unit(batch)).abs().mean() > 0.02
-    pretext._reconstruct = lambda noisy: unit(batch)
+    assert (shown - to_unit_range(batch)).abs().mean() > 0.02
+    pretext._reconstruct = lambda noisy: to_unit_range(batch)
     assert pretext.loss(batch, "encoder") == 0
 
 

@@ -27,7 +27,7 @@ def test_the_main_job_leaves_records_and_a_board(bench_run, tmp_path):
         assert len(arrays["ids"]) == len(arrays["scores"]) == 80
     trained = found[folder / "voc_cls/rotation/seed0.json"]
     assert trained.pretraining.views_seen == 64
-    assert "accuracy" in trained.pretraining.monitors
+    assert "accuracy" in trained.pretraining.logged
     assert {"corpus", "voc_train", "voc_test"} == {*trained.data}
     text = (folder / "LEADERBOARD.md").read_text()
     assert all(name in text for name in ("imagenet", "random_init", "rotation", "supervised"))

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench.data.image_files import scan
+from bench.data.image_files import verify
 from bench.data.voc_masks import Masked
 from bench.encoders.encoder import Encoder
 from bench.evaluation.fcn import Segmenter
@@ -18,7 +18,7 @@ def network(smoke, tmp_path):
     for folder, values in {"masks": bands, "images": 100 * bands}.items():
         (tmp_path / folder).mkdir()
         Image.fromarray(values).save(tmp_path / folder / "a.png")
-    files = [scan(tmp_path, [f"{f}/a.png"], "stop", lambda _: None) for f in ("images", "masks")]
+    files = [verify(tmp_path, [f"{f}/a.png"], "stop", lambda _: None) for f in ("images", "masks")]
     settings = smoke.voc_seg.model_copy(update={"size": 40, "scale": (0.5, 2.0)})
     torch.manual_seed(0)
     return Segmenter(Encoder(smoke.backbone.name), settings, Masked(("a",), *files, "0" * 64), 11)

@@ -5,10 +5,10 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import dilate_last_stage, split_last_stage
 
 BACKBONES = ["tf_efficientnet_lite0", "resnet18"]
-SIGHTS = [("rgb",), ("above", "below")]
+INPUT_CHANNELS = [("rgb",), ("above", "below")]
 
 
-@pytest.fixture(params=[(b, s) for b in BACKBONES for s in SIGHTS], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=[(b, s) for b in BACKBONES for s in INPUT_CHANNELS], ids=lambda p: f"{p[0]}-{p[1]}")
 def encoder(request):
     torch.manual_seed(0)
     return Encoder(*request.param).eval()

@@ -59,7 +59,7 @@ def test_rows_alike_differ_by_exactly_nothing():
     one = intervals.bootstrap_map(scores, truth, counts)
     difference = one - intervals.bootstrap_map(2 * scores + 1, truth, counts)
     assert intervals.interval(difference, 0) == (0, 0)
-    assert intervals.chance_above(difference) == 0.5
+    assert intervals.probability_above(difference) == 0.5
 
 
 def test_pairing_narrows_the_interval_of_a_difference():
@@ -95,14 +95,14 @@ def test_interval_is_the_percentiles_of_what_is_finite_moved_onto_the_value():
 
 def test_one_seed_leaves_the_images_alone():
     drawn = np.random.default_rng(0).normal(size=(1, 500))
-    samples = intervals.over_seeds([40.0], drawn, seed=0)
+    samples = intervals.combine_seeds([40.0], drawn, seed=0)
     assert samples.mean() == pytest.approx(40)
     np.testing.assert_allclose(samples - samples.mean(), drawn[0] - drawn[0].mean())
 
 
 def test_seeds_alone_give_the_interval_of_students_t():
     values = np.array([40.0, 41.0, 43.5])
-    samples = intervals.over_seeds(values, np.repeat(values[:, None], 4000, axis=1), seed=0)
+    samples = intervals.combine_seeds(values, np.repeat(values[:, None], 4000, axis=1), seed=0)
     expected = reference.t.interval(0.95, 2, values.mean(), reference.sem(values))
     assert intervals.interval(samples, values.mean()) == pytest.approx(expected, rel=0.01)
 
@@ -111,14 +111,14 @@ def test_what_the_images_do_to_single_seeds_does_not_count_twice():
     """Here they do nothing else: the spread of the seeds holds all of it."""
     rng = np.random.default_rng(0)
     values, own = np.array([39.0, 40.0, 41.0]), rng.normal(0, 5, size=(3, 20_000))
-    samples = intervals.over_seeds(values, values[:, None] + own, seed=0)
+    samples = intervals.combine_seeds(values, values[:, None] + own, seed=0)
     expected = reference.t.interval(0.95, 2, 40, reference.sem(values))
     assert intervals.interval(samples, 40) == pytest.approx(expected, rel=0.02)
 
 
 def test_seeds_that_agree_leave_the_images():
     shared = np.random.default_rng(0).normal(0, 2, size=5000)
-    samples = intervals.over_seeds([40.0, 40.0], np.stack([40 + shared] * 2), seed=0)
+    samples = intervals.combine_seeds([40.0, 40.0], np.stack([40 + shared] * 2), seed=0)
     np.testing.assert_allclose(samples, 40 + shared - shared.mean())
 
 
@@ -132,7 +132,7 @@ def test_intervals_over_seeds_hold_what_is_true(count, spread):
         images, own = rng.normal(), 0.7 * rng.normal(size=count)
         drawn = rng.normal(size=600) + 0.7 * rng.normal(size=(count, 600))
         values = 40 + truth + images + own
-        samples = intervals.over_seeds(values, values[:, None] + drawn, [number])
+        samples = intervals.combine_seeds(values, values[:, None] + drawn, [number])
         low, high = intervals.interval(samples, values.mean())
         held.append(low <= 40 <= high)
     assert 0.92 <= np.mean(held) <= 0.999
@@ -141,7 +141,7 @@ def test_intervals_over_seeds_hold_what_is_true(count, spread):
 def test_images_and_seeds_add_up():
     rng = np.random.default_rng(0)
     values, shared = np.array([36.0, 40.0, 41.0, 44.0]), rng.normal(0, 2, size=5000)
-    samples = intervals.over_seeds(values, values[:, None] + shared, seed=0)
+    samples = intervals.combine_seeds(values, values[:, None] + shared, seed=0)
     spread = np.sqrt(2**2 + values.var(ddof=1) / 4 * 3)  # t with 3 degrees: variance 3
     assert samples.mean() == pytest.approx(40.25)
     assert samples.std() == pytest.approx(spread, rel=0.1)
@@ -150,7 +150,7 @@ def test_images_and_seeds_add_up():
 def test_seeds_of_two_rows_are_independent_and_repeatable():
     values = np.array([30.0, 40.0, 50.0])
     flat = np.repeat(values[:, None], 1000, axis=1)
-    one, again, other = (intervals.over_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2]))
+    one, again, other = (intervals.combine_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2]))
     np.testing.assert_array_equal(one, again)
     ranks = one.argsort().argsort(), other.argsort().argsort()
     assert abs(np.corrcoef(*ranks)[0, 1]) < 0.15
@@ -171,8 +171,8 @@ def test_a_ratio_has_no_interval_where_its_denominator_may_be_nothing():
 
 
 def test_a_chance_is_a_share_ties_by_half():
-    assert intervals.chance_above([1.0, 2.0, 0.0, -1.0, np.nan]) == 0.625
-    assert intervals.chance_above([1.0, 2.0]) == 1
+    assert intervals.probability_above([1.0, 2.0, 0.0, -1.0, np.nan]) == 0.625
+    assert intervals.probability_above([1.0, 2.0]) == 1
 
 
 def test_mistakes_are_named():

@@ -17,7 +17,7 @@ from bench.metrics.average_precision import class_average_precisions, mean_avera
 from bench.metrics.rescore import headline
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
-from bench.training.method import obtain
+from bench.training.method import load_or_pretrain
 
 TASKS = plugins.names("tasks")
 
@@ -25,7 +25,7 @@ TASKS = plugins.names("tasks")
 @pytest.fixture(scope="module")
 def scored(smoke, smoke_data, cache):
     made = Context(smoke, "random_init", 0, torch.device("cpu"), smoke_data, cache, Reporter())
-    encoder = obtain(made)
+    encoder = load_or_pretrain(made)
     before = encoder.weights_sha256()
     found = {name: plugins.load("tasks", name)().evaluate(encoder, made) for name in TASKS}
     assert encoder.weights_sha256() == before
@@ -134,7 +134,7 @@ def test_the_voc_suite_runs_as_it_stands_on_a_voc07_tree(devkit, cache, tmp_path
     small.symlink_to(devkit / "VOCdevkit/VOC2007")
     data = open_data(voc, tmp_path / "data", {"voc"}, cache, Reporter())
     made = Context(voc, "random_init", 0, torch.device("cpu"), data, cache, Reporter())
-    found = plugins.load("tasks", "voc_cls")().evaluate(obtain(made), made)
+    found = plugins.load("tasks", "voc_cls")().evaluate(load_or_pretrain(made), made)
     assert len(found.scores["stage_mAP"]) == 5
     assert found.selection["candidates"] == 26 * 5
     assert 0 < found.value < 100
@@ -146,7 +146,7 @@ def test_imagenet_beats_chance_on_real_images(cache):
     tiny = loader.load("tiny", ["voc.size=64", "probe.dimensions=320", "probe.costs=[0.1, 1.0]"])
     data = open_data(tiny, Path(os.environ["SSL_GAP_DATA_ROOT"]), {"voc"}, cache, Reporter())
     made = Context(tiny, "imagenet", 0, torch.device("cpu"), data, cache, Reporter())
-    found = plugins.load("tasks", "voc_cls")().evaluate(obtain(made), made)
+    found = plugins.load("tasks", "voc_cls")().evaluate(load_or_pretrain(made), made)
     assert "aeroplane" in found.scores["excluded_classes"]
     assert len(found.scores["per_class"]) == 6
     assert found.value > 50

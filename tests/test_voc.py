@@ -34,10 +34,10 @@ def opened(tree):
 def test_a_good_tree_opens(tree):
     voc = opened(tree)
     assert voc.train.truth.shape == (80, len(tree[1].classes))
-    assert len(voc.train.things) == len(voc.train.images.files) == 80
+    assert len(voc.train.objects) == len(voc.train.images.files) == 80
     assert {*voc.train.truth.flat} <= {-1, 0, 1}
     names = tree[1].classes
-    for row, things in zip(voc.train.truth, voc.train.things, strict=True):
+    for row, things in zip(voc.train.truth, voc.train.objects, strict=True):
         for c, name in enumerate(names):
             mine = [thing for thing in things if thing.name == name]
             expected = 1 if any(not t.difficult for t in mine) else 0 if mine else -1
@@ -154,11 +154,11 @@ def test_a_image_without_objects_and_a_box_of_one_pixel_are_fine(tree):
     path = folder / "Annotations/000003.xml"
     text = path.read_text()
     path.write_text(text[: text.index("<object>")] + "</annotation>")
-    assert opened(tree).train.things[2] == ()
+    assert opened(tree).train.objects[2] == ()
     corners = "".join(f"<{side}>5</{side}>" for side in ("xmin", "ymin", "xmax", "ymax"))
     dot = f"<object><name>boat</name><bndbox>{corners}</bndbox></object></annotation>"
     path.write_text(text[: text.index("<object>")] + dot)
-    (thing,) = opened(tree).train.things[2]
+    (thing,) = opened(tree).train.objects[2]
     assert thing.box == (5, 5, 5, 5)
 
 

@@ -15,7 +15,7 @@ from rich.table import Table as Grid
 
 from bench.errors import UserError, unknown
 from bench.metrics.average_precision import Floats
-from bench.metrics.resampled import drawn_values
+from bench.metrics.resampled import resampled_scores
 from bench.metrics.rescore import headline
 from bench.reporting.leaderboard import Estimate
 from bench.results import comparability, storage
@@ -205,15 +205,15 @@ def contrast(
     ]
     values = [float(np.mean([f.value for _, f in side])) for side in (one, other)]
     value = values[0] - values[1]
-    difference = intervals.around(value, samples[0] - samples[1])
+    difference = intervals.center_on(value, samples[0] - samples[1])
     estimate = Estimate(value, *intervals.interval(difference, value))
-    return estimate, intervals.chance_above(difference), paired
+    return estimate, intervals.probability_above(difference), paired
 
 
 def _samples(seeds: Sequence[Arrays], seed: int, order: list[int]) -> Floats:
     """The row's value on every resample of images, and of seeds where there are several."""
-    drawn = [drawn_values(arrays, weights(len(arrays["ids"]), seed)) for arrays in seeds]
-    return intervals.over_seeds([v[0] for v in drawn], [v[1:] for v in drawn], order)
+    drawn = [resampled_scores(arrays, weights(len(arrays["ids"]), seed)) for arrays in seeds]
+    return intervals.combine_seeds([v[0] for v in drawn], [v[1:] for v in drawn], order)
 
 
 def same_images(one: Record, mine: Arrays, other: Record, yours: Arrays) -> bool:

@@ -20,7 +20,7 @@ from bench.commands.request import Cell, Request
 from bench.data.datasets import Data, open_data
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
-from bench.evaluation.task import Scores, Task
+from bench.evaluation.task import Task, TaskResult
 from bench.results import storage
 from bench.results.record import EncoderFacts, PretrainingFacts, Record
 from bench.runtime import distributed
@@ -29,7 +29,7 @@ from bench.runtime.environment import describe
 from bench.runtime.files import atomic_write
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
-from bench.training.method import obtain
+from bench.training.method import load_or_pretrain
 
 
 def opened(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Data:
@@ -59,7 +59,7 @@ def compute(
     Raises:
         UserError: the data or the output folder cannot be used at all.
     """
-    distributed.join()
+    distributed.init()
     device = select_device(request.device)
     data = data or opened(cells, request, reporter)
     plan.check_data(cells, request, data.fingerprints())
@@ -70,13 +70,13 @@ def compute(
         context = Context(request.suite, method, seed, device, data, request.cache, reporter)
         _compute_encoder(list(group), context, request)
     reporter.cell = ""
-    distributed.wait()
+    distributed.barrier()
 
 
 def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) -> None:
     """Obtain one encoder and give a copy of it to each task."""
     try:
-        encoder = obtain(context)
+        encoder = load_or_pretrain(context)
     except Exception as error:  # whatever a method raises, the other methods go on
         for cell in cells:
             _save_failure(cell, context, request, error)
@@ -96,7 +96,7 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         context.reporter.say(f"{cell}: {result.metric} {result.value:.2f}")
 
 
-def _save(result: Record, scores: Scores, encoder: Encoder, path: Path) -> None:
+def _save(result: Record, scores: TaskResult, encoder: Encoder, path: Path) -> None:
     """Write a record, its predictions, and beside that of the first seed what to look at."""
     path.parent.mkdir(parents=True, exist_ok=True)
     learned = None if encoder.samples is None else encoder.samples.movedim(0, -1).numpy()
@@ -111,7 +111,7 @@ def _save(result: Record, scores: Scores, encoder: Encoder, path: Path) -> None:
     storage.save(result, path, scores.predictions)
 
 
-def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Scores]:
+def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, TaskResult]:
     """Score a copy of an encoder; return the record and what the task found."""
     task: Task = plugins.load("tasks", cell.task)()
     own = copy.deepcopy(encoder)
@@ -142,7 +142,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Sc
             views_seen=history.views_seen,
             seconds=history.seconds,
             images_per_second=speed,
-            monitors=history.monitors,
+            logged=history.logged,
         ),
         timings=scores.timings | {"evaluate": time.monotonic() - started},
         peak_memory_mb=peak_memory_mb(context.device),

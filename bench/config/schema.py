@@ -28,7 +28,7 @@ class Backbone(Section):
 
 
 class Scenes(Section):
-    """ImageFiles that the suite renders for itself, instead of a data root."""
+    """Images that the suite renders for itself, instead of a data root."""
 
     seed: int
     size: Annotated[int, Field(ge=16)]
@@ -72,7 +72,7 @@ class Recipe(Schedule):
     """How a pretext task is trained.
 
     Budget and batch count the images that the encoder sees: a method that shows it four
-    rotations of a image spends four.
+    rotations of an image spends four.
     """
 
     crop: Positive
@@ -93,7 +93,7 @@ class Voc(Section):
     """Name of the list to test on."""
     classes: tuple[str, ...]
     size: Positive
-    """Side to which the frozen tasks resize a image, pixels."""
+    """Side to which the frozen tasks resize an image, pixels."""
     min_positives: Positive
     """A class with fewer positive images in either list is left out of the mean, and named."""
 
@@ -113,7 +113,7 @@ class Tuning(Schedule):
     """How a task fine-tunes, the same for every row: the rate is chosen on the training list."""
 
     size: Positive
-    """Side of the training crop, or the longest side of a image, pixels."""
+    """Side of the training crop, or the longest side of an image, pixels."""
     learning_rates: tuple[float, ...]
     """The candidates, ascending."""
     trial: Annotated[float, Field(gt=0, le=1)]

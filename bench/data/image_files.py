@@ -1,4 +1,4 @@
-"""ImageFiles on disk: checked, fingerprinted and decoded."""
+"""Images on disk: checked, fingerprinted and decoded."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ImageFiles:
     skipped: tuple[str, ...] = ()
 
 
-def scan(
+def verify(
     root: Path,
     files: Sequence[str],
     damaged: Literal["stop", "skip"],
@@ -56,7 +56,7 @@ def scan(
         advance: called with 1 for each file read.
 
     Raises:
-        UserError: a image is damaged and `damaged` is `stop`; or none is left.
+        UserError: an image is damaged and `damaged` is `stop`; or none is left.
     """
     kept, contents, skipped = [], [], []
     with ThreadPoolExecutor(THREADS) as pool:
@@ -93,7 +93,7 @@ def _inspect(path: Path) -> tuple[str, str]:
 
 
 def read(path: Path) -> Tensor:
-    """Decode a image: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels."""
+    """Decode an image: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels."""
     try:
         with Image.open(path) as image:
             pixels = np.array(image.convert("RGB"))
@@ -102,7 +102,7 @@ def read(path: Path) -> Tensor:
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
-def squash(image: Tensor, size: int) -> Tensor:
+def resize_exact(image: Tensor, size: int) -> Tensor:
     """Resize uint8 (3, H, W) to (3, size, size), antialiased bilinear, the aspect not kept.
 
     Goyal et al. 2019 scale the short side to 256 and then squash to 224 x 224; the second step

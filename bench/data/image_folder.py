@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.data.image_files import ImageFiles, scan
+from bench.data.image_files import ImageFiles, verify
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
 
@@ -39,7 +39,7 @@ def open_image_folder(folder: Path, damaged: Literal["stop", "skip"], reporter: 
     """Open an image folder: FOLDER/CLASS/**/*.jpg, any depth below the class.
 
     Raises:
-        UserError: the folder is missing or empty, or a image is damaged.
+        UserError: the folder is missing or empty, or an image is damaged.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder (the suite's corpus.folder); see --data-root")
@@ -51,7 +51,7 @@ def open_image_folder(folder: Path, damaged: Literal["stop", "skip"], reporter: 
     if not files:
         raise UserError(f"{folder}: holds no images in class folders (CLASS/*.jpg)")
     with reporter.stage("checking the corpus", len(files)) as bar:
-        images = scan(folder, files, damaged, bar.advance)
+        images = verify(folder, files, damaged, bar.advance)
     names = [name.split("/")[0] for name in images.files]
     classes, labels = np.unique(names, return_inverse=True)
     return LabeledImages(images, labels, tuple(map(str, classes)))

@@ -41,7 +41,7 @@ def hashes(
         mirrored: whether to hash mirror images.
 
     Raises:
-        UserError: a image cannot be decoded.
+        UserError: an image cannot be decoded.
     """
     signs = np.empty((len(images.files), BITS), np.float32)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -61,7 +61,7 @@ def _hash(path: Path, mirrored: bool) -> NDArray[np.bool_]:
 
 
 def _open(path: Path) -> Image.Image:
-    """Decode a image; a large JPEG at a fraction of its size, which is faster."""
+    """Decode an image; a large JPEG at a fraction of its size, which is faster."""
     try:
         with Image.open(path) as image:
             image.draft("RGB", (DECODED, DECODED))

@@ -35,7 +35,7 @@ from bench.data.synthetic_objects import (
 IGNORED = 255  # the mask's value for boundaries and for what is too hidden to name
 
 
-class Thing(NamedTuple):
+class ObjectAnnotation(NamedTuple):
     """A thing and its place: `name` is its class, or "" for a distractor.
 
     Its unit box, in canvas pixels, is `width` (negative if mirrored) by `height`, with the middle
@@ -67,7 +67,7 @@ class Canvas:
         self.owners = np.zeros(self.rgb.shape[:2], np.uint8)
         self.objects: list[tuple[str, int]] = []
 
-    def stand(self, rng: Generator, thing: Thing) -> None:
+    def stand(self, rng: Generator, thing: ObjectAnnotation) -> None:
         """Paint `thing` over what is there, lit from above, with its shadow on the ground."""
         name, *foot, width, height, aloft = thing
         kind = KINDS[name or pick(rng, CLASSES)]
@@ -132,8 +132,8 @@ def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
 
 
 def _place(
-    rng: Generator, name: str, scale: float, shape: Sequence[int], things: list[Thing]
-) -> Thing:
+    rng: Generator, name: str, scale: float, shape: Sequence[int], objects: list[ObjectAnnotation]
+) -> ObjectAnnotation:
     """Stand a thing, its mean side `scale` of the longer side, where the others leave room."""
     height, width, horizon = shape
     aspect = (KINDS[name].aspect if name else rng.uniform(0.4, 1.9)) * rng.uniform(0.85, 1.18)
@@ -145,11 +145,11 @@ def _place(
     y = max(y, 0.9 * side / root)  # the top edge cuts off little: heads and roofs tell the class
 
     def crowding(x: float) -> float:
-        room = ((abs(other.width) + side * root) / 2 - abs(x - other.x) for other in things)
+        room = ((abs(other.width) + side * root) / 2 - abs(x - other.x) for other in objects)
         return sum(max(0.0, overlap) for overlap in room)
 
     x = min((rng.uniform(0.12, 0.88, 3) * width).tolist(), key=crowding)
-    return Thing(name, x, y, pick(rng, (-1, 1)) * side * root, side / root, aloft)
+    return ObjectAnnotation(name, x, y, pick(rng, (-1, 1)) * side * root, side / root, aloft)
 
 
 def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
@@ -167,10 +167,10 @@ def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
     if portrait:
         x, y = width * rng.normal(0.5, 0.06), height * rng.normal(0.5, 0.04) + first.height / 2
         first = first._replace(x=x, y=y)
-    things = [first]
+    objects = [first]
     for name, scale in zip(cast, scales[1:], strict=True):
-        things.append(_place(rng, name, scale, shape, things))
-    for thing in sorted(things, key=lambda thing: (not thing.aloft, thing.y)):
+        objects.append(_place(rng, name, scale, shape, objects))
+    for thing in sorted(objects, key=lambda thing: (not thing.aloft, thing.y)):
         canvas.stand(rng, thing)
     return canvas
 

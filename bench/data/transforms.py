@@ -13,7 +13,7 @@ from bench.config.schema import Recipe
 
 
 def random_crop(image: Tensor, recipe: Recipe) -> Tensor:
-    """A random part of a image at the recipe's crop size, mirrored half of the time.
+    """A random part of an image at the recipe's crop size, mirrored half of the time.
 
     Args:
         image: uint8 (3, H, W).
@@ -31,7 +31,7 @@ def _cropper(side: int, scale: tuple[float, float]) -> v2.RandomResizedCrop:
     return v2.RandomResizedCrop([side, side], scale=scale, antialias=True)
 
 
-def unit(image: Tensor) -> Tensor:
+def to_unit_range(image: Tensor) -> Tensor:
     """Byte images in [0, 255] as floats in [0, 1]."""
     return image.float() / 255
 

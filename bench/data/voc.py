@@ -15,14 +15,14 @@ from xml.etree import ElementTree
 import numpy as np
 
 from bench.config import schema
-from bench.data.image_files import ImageFiles, scan
+from bench.data.image_files import ImageFiles, verify
 from bench.errors import UserError
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
 
 
 @dataclass(frozen=True)
-class Thing:
+class ObjectAnnotation:
     """One annotated object; its box is (xmin, ymin, xmax, ymax), 1-based inclusive pixels."""
 
     name: str
@@ -39,14 +39,14 @@ class Split:
         ids: the list's identifiers, in its order.
         images: the files, in the same order.
         truth: int8 (N, C); 1 present, -1 absent, 0 only difficult objects.
-        things: the annotated objects of each image.
+        objects: the annotated objects of each image.
         fingerprint: SHA-256 of list, images, labels and annotations.
     """
 
     ids: tuple[str, ...]
     images: ImageFiles
     truth: np.ndarray
-    things: tuple[tuple[Thing, ...], ...]
+    objects: tuple[tuple[ObjectAnnotation, ...], ...]
     fingerprint: str
 
 
@@ -78,7 +78,7 @@ def open_voc(root: Path, source: schema.Voc, reporter: Reporter) -> Voc:
 
 
 def check_disjoint(devkit: Path, names: Sequence[str], lists: Sequence[Sequence[str]]) -> None:
-    """Refuse two lists, by name, that share a image."""
+    """Refuse two lists, by name, that share an image."""
     shared = set(lists[0]) & set(lists[1])
     if shared:
         raise UserError(
@@ -95,7 +95,7 @@ def _open_split(
     advance: Callable[[int], None],
 ) -> Split:
     annotations = [devkit / "Annotations" / f"{identifier}.xml" for identifier in ids]
-    things = tuple(_things(path, classes) for path in annotations)
+    objects = tuple(_objects(path, classes) for path in annotations)
     columns = [_labels(devkit, f"{label}_{name}", ids) for label in classes]
     truth = np.array(columns, dtype=np.int8).T
     files = [f"JPEGImages/{identifier}.jpg" for identifier in ids]
@@ -103,10 +103,10 @@ def _open_split(
         if not (devkit / file).is_file():
             where = _list_path(devkit, name)
             raise UserError(f"{where}: names {identifier}, but {devkit / file} does not exist")
-    images = scan(devkit, files, "stop", advance)
+    images = verify(devkit, files, "stop", advance)
     boxes = [file_digest(path) for path in annotations]
     fingerprint = digest([ids, images.fingerprint, truth.tolist(), boxes])
-    return Split(ids, images, truth, things, fingerprint)
+    return Split(ids, images, truth, objects, fingerprint)
 
 
 def _list_path(devkit: Path, name: str, kind: str = "Main") -> Path:
@@ -125,14 +125,14 @@ def identifiers(devkit: Path, name: str, kind: str = "Main") -> tuple[str, ...]:
     """The images that ImageSets/KIND/NAME.txt names.
 
     Raises:
-        UserError: the list is missing or empty, or names a image twice.
+        UserError: the list is missing or empty, or names an image twice.
     """
     path = _list_path(devkit, name, kind)
     ids = tuple(fields[0] for fields in _lines(path))
     if not ids:
         raise UserError(f"{path}: the list is empty")
     if len(set(ids)) != len(ids):
-        raise UserError(f"{path}: names a image twice")
+        raise UserError(f"{path}: names an image twice")
     return ids
 
 
@@ -149,20 +149,20 @@ def _labels(devkit: Path, name: str, ids: tuple[str, ...]) -> list[int]:
     return [labels[identifier] for identifier in ids]
 
 
-def _things(path: Path, classes: tuple[str, ...]) -> tuple[Thing, ...]:
+def _objects(path: Path, classes: tuple[str, ...]) -> tuple[ObjectAnnotation, ...]:
     """The objects of one annotation file, in the suite's classes; boxes lie inside the image."""
     try:
         tree = ElementTree.parse(path).getroot()
         size = tree.find("size")
         width, height = (float(_text(size, side)) for side in ("width", "height"))
-        things = tuple(_thing(node) for node in tree.iter("object"))
+        objects = tuple(_object(node) for node in tree.iter("object"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such annotation file") from None
     except (ElementTree.ParseError, OSError) as error:
         raise UserError(f"{path}: not readable as XML ({error})") from None
     except ValueError as error:
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
-    for thing in things:
+    for thing in objects:
         if thing.name not in classes:
             raise UserError(f"{path}: object '{thing.name}' is not among the suite's voc.classes")
         xmin, ymin, xmax, ymax = thing.box
@@ -172,13 +172,13 @@ def _things(path: Path, classes: tuple[str, ...]) -> tuple[Thing, ...]:
         # VOC 2011 and 2012 hold fractional boxes that begin at half a pixel.
         if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
             raise UserError(f"{path}: {box} lies outside the image ({width:g} x {height:g})")
-    return things
+    return objects
 
 
-def _thing(node: ElementTree.Element) -> Thing:
+def _object(node: ElementTree.Element) -> ObjectAnnotation:
     box = node.find("bndbox")
     xmin, ymin, xmax, ymax = (float(_text(box, side)) for side in ("xmin", "ymin", "xmax", "ymax"))
-    return Thing(
+    return ObjectAnnotation(
         name=_text(node, "name").strip(),
         box=(xmin, ymin, xmax, ymax),
         difficult=(node.findtext("difficult") or "0").strip() == "1",

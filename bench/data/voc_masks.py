@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from bench.config import schema
-from bench.data.image_files import ImageFiles, scan
+from bench.data.image_files import ImageFiles, verify
 from bench.data.voc import check_disjoint, identifiers
 from bench.errors import UserError
 from bench.metrics.segmentation import VOID
@@ -79,7 +79,7 @@ def _open_masked(
     devkit: Path, folder: str, ids: tuple[str, ...], labels: int, advance: Callable[[int], None]
 ) -> Masked:
     files = [f"JPEGImages/{name}.jpg" for name in ids], [_mask(devkit, folder, i) for i in ids]
-    images, masks = (scan(devkit, found, "stop", lambda _: None) for found in files)
+    images, masks = (verify(devkit, found, "stop", lambda _: None) for found in files)
     for image, mask in zip(images.files, masks.files, strict=True):
         _check_mask(devkit / image, devkit / mask, labels)
         advance(1)
@@ -95,8 +95,8 @@ def _mask(devkit: Path, folder: str, identifier: str) -> str:
 
 def _check_mask(image: Path, mask: Path, labels: int) -> None:
     values = read_mask(mask)
-    with Image.open(image) as image:
-        width, height = image.size
+    with Image.open(image) as opened:
+        width, height = opened.size
     if values.shape != (height, width):
         size = f"{values.shape[1]} x {values.shape[0]}"
         raise UserError(f"{mask}: is {size} pixels, its image is {width} x {height}")

@@ -18,8 +18,8 @@ from bench.data.color import rgb_to_lab
 from bench.encoders.backbone import imagenet_weights, make_backbone
 from bench.errors import UserError
 
-# What a part of an encoder may see of a image -> how many channels that has.
-SIGHTS = {"rgb": 3, "l": 1, "ab": 2, "above": 3, "below": 3}
+# What a part of an encoder may see of an image -> how many channels that has.
+INPUT_CHANNELS = {"rgb": 3, "l": 1, "ab": 2, "above": 3, "below": 3}
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Pretraining:
     Attributes:
         views_seen: images that went through the encoder, every view counted.
         seconds: wall time of the training loop, over all its runs.
-        monitors: the pretext's own measures, averaged over the last tenth of the run.
+        logged: the pretext's own measures, averaged over the last tenth of the run.
     """
 
     views_seen: int = 0
     seconds: float = 0.0
-    monitors: dict[str, float] = field(default_factory=dict)
+    logged: dict[str, float] = field(default_factory=dict)
 
 
 class Encoder(nn.Module):
@@ -59,10 +59,10 @@ class Encoder(nn.Module):
     def __init__(self, backbone: str, sees: tuple[str, ...] = ("rgb",)) -> None:
         super().__init__()
         self.backbone, self.sees = backbone, sees
-        self.parts = nn.ModuleList(make_backbone(backbone, SIGHTS[s], len(sees)) for s in sees)
-        info: Any = self.parts[0].feature_info
-        self.part_channels: tuple[int, ...] = tuple(info.channels())
-        self.channels = tuple(count * len(sees) for count in self.part_channels)
+        self.branches = nn.ModuleList(make_backbone(backbone, INPUT_CHANNELS[s], len(sees)) for s in sees)
+        info: Any = self.branches[0].feature_info
+        self.branch_channels: tuple[int, ...] = tuple(info.channels())
+        self.channels = tuple(count * len(sees) for count in self.branch_channels)
         self.strides: tuple[int, ...] = tuple(info.reduction())
         self.pretraining = Pretraining()
         self.samples: Tensor | None = None
@@ -77,15 +77,15 @@ class Encoder(nn.Module):
 
         Stage s is (B, channels[s], ceil(H / strides[s]), ceil(W / strides[s])).
         """
-        maps = self.by_part(rgb)
+        maps = self.forward_branches(rgb)
         return maps[0] if len(maps) == 1 else [torch.cat(s, 1) for s in zip(*maps, strict=True)]
 
-    def by_part(self, rgb: Tensor) -> list[list[Tensor]]:
-        """The maps of every part before they are concatenated; `part_channels` channels each."""
+    def forward_branches(self, rgb: Tensor) -> list[list[Tensor]]:
+        """The maps of every part before they are concatenated; `branch_channels` channels each."""
         seen = (self._see(sight, rgb) for sight in self.sees)
         return [
             list(part(view.to(memory_format=torch.channels_last)))
-            for part, view in zip(self.parts, seen, strict=True)
+            for part, view in zip(self.branches, seen, strict=True)
         ]
 
     def _see(self, sight: str, rgb: Tensor) -> Tensor:
@@ -146,7 +146,7 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         history = Pretraining(**json.loads(about["pretraining"]))
         sees = tuple(about["sees"].split())
-        if not SIGHTS.keys() >= {*sees}:
+        if not INPUT_CHANNELS.keys() >= {*sees}:
             raise ValueError(sees)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not an encoder's file; {mend}") from None
@@ -166,9 +166,9 @@ def imagenet_encoder(backbone: str, source: str) -> Encoder:
     """A backbone with its ImageNet weights; see `imagenet_weights`."""
     encoder = Encoder(backbone)
     state = imagenet_weights(backbone, source)
-    body = encoder.parts[0].state_dict()
+    body = encoder.branches[0].state_dict()
     unknown = sorted(body.keys() - state.keys())
     if unknown:
         raise UserError(f"the ImageNet weights of {backbone} lack {unknown[0]}")
-    encoder.parts[0].load_state_dict({name: state[name] for name in body})
+    encoder.branches[0].load_state_dict({name: state[name] for name in body})
     return encoder

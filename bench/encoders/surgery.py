@@ -18,7 +18,7 @@ def dilate_last_stage(encoder: Encoder) -> Encoder:
     What used to step by two steps by one, and what follows it sees every second pixel, so that
     pretrained weights keep their meaning (Chen et al. 2015, section 3.1).
     """
-    for body in encoder.parts:
+    for body in encoder.branches:
         growing = False
         for module in (m for block in _last_blocks(body) for m in block.modules()):
             if not isinstance(module, nn.Conv2d):
@@ -36,12 +36,12 @@ def dilate_last_stage(encoder: Encoder) -> Encoder:
 def split_last_stage(encoder: Encoder) -> tuple[Encoder, LastStage]:
     """The encoder without its last stage, and that stage; the weights are shared with neither."""
     trunk = copy.deepcopy(encoder)
-    blocks = nn.ModuleList(nn.Sequential(*_last_blocks(body)) for body in trunk.parts)
-    for body in trunk.parts:
+    blocks = nn.ModuleList(nn.Sequential(*_last_blocks(body)) for body in trunk.branches)
+    for body in trunk.branches:
         _remove_last_blocks(body)
-    tail = LastStage(blocks, trunk.part_channels[-2], trunk.channels[-1])
+    tail = LastStage(blocks, trunk.branch_channels[-2], trunk.channels[-1])
     trunk.channels, trunk.strides = trunk.channels[:-1], trunk.strides[:-1]
-    trunk.part_channels = trunk.part_channels[:-1]
+    trunk.branch_channels = trunk.branch_channels[:-1]
     return trunk, tail
 
 

@@ -26,29 +26,29 @@ from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.transforms.v2 import functional as transforms
 
 from bench.config.schema import Detection
-from bench.data.voc import Thing
+from bench.data.voc import ObjectAnnotation
 from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import split_last_stage
-from bench.training.finetuning import Tuned
+from bench.training.finetuning import FineTunedNetwork
 
 MOST_OBJECTS = 64  # of one training image; VOC 2007 and 2012 hold 56 at most
 RATIOS = (0.5, 1.0, 2.0)  # of anchors, height / width (Ren et al. 2015, section 3.1.1)
 ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, section 4.1)
 C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
-KEPT = 100  # detections of a image, as COCO counts them
+KEPT = 100  # detections of an image, as COCO counts them
 LEAST_SCORE = 0.05  # of a detection, both protocols' (detectron2's TEST.SCORE_THRESH_TEST)
 
 
 Found = dict[str, Tensor]  # `boxes` (n, 4), `labels` (n,), and of detections `scores` (n,)
 
 
-class Detector(Tuned):
+class Detector(FineTunedNetwork):
     """Faster R-CNN to fine-tune.
 
     Args:
         encoder: becomes part of the network.
         settings: of the task.
-        things: the objects of every image of the training list.
+        objects: the objects of every image of the training list.
         classes: their names, in order.
     """
 
@@ -56,11 +56,11 @@ class Detector(Tuned):
         self,
         encoder: Encoder,
         settings: Detection,
-        things: Sequence[Sequence[Thing]],
+        objects: Sequence[Sequence[ObjectAnnotation]],
         classes: Sequence[str],
     ) -> None:
         super().__init__(encoder, settings.frozen)
-        self.settings, self.things = settings, things
+        self.settings, self.objects = settings, objects
         stride = encoder.strides[-1]  # torchvision places anchors by whole strides
         self.side = -(-settings.size // stride) * stride
         self.indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
@@ -82,7 +82,7 @@ class Detector(Tuned):
         share = low + (high - low) * float(torch.rand(()))
         padded, factor = fit(image, self.side, self.settings.size * share)
         found = torch.zeros(MOST_OBJECTS, 5)
-        easy = [thing for thing in self.things[label] if not thing.difficult][:MOST_OBJECTS]
+        easy = [thing for thing in self.objects[label] if not thing.difficult][:MOST_OBJECTS]
         for k, thing in enumerate(easy):
             found[k, 0] = self.indices[thing.name]
             found[k, 1:] = (torch.tensor(thing.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])) * factor
@@ -104,7 +104,7 @@ class Detector(Tuned):
         return torch.stack(list(losses.values())).sum()
 
     def detect(self, image: Tensor) -> Found:
-        """What a image, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
+        """What an image, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
         padded, factor = fit(image, self.side, self.settings.size)
         with torch.inference_mode():
             (found,) = self.network((padded[None].float() / 255).to(self.encoder.mean.device))
@@ -148,7 +148,7 @@ def _as_many(
 
 
 class _Whole(nn.Module):
-    """ImageFiles that are all of the network's size already, in place of torchvision's transform."""
+    """Images that are all of the network's size already, in place of torchvision's transform."""
 
     def forward(
         self, images: Tensor, targets: list[Found] | None = None

@@ -16,12 +16,12 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import dilate_last_stage
 from bench.metrics.segmentation import VOID
 from bench.runtime import distributed
-from bench.training.finetuning import Tuned, finite
+from bench.training.finetuning import FineTunedNetwork, finite
 
 DILATION = 6  # of the head's convolutions (He et al. 2020, MoCo, appendix A)
 
 
-class Segmenter(Tuned):
+class Segmenter(FineTunedNetwork):
     """An encoder and a head that labels every pixel.
 
     Args:
@@ -52,7 +52,7 @@ class Segmenter(Tuned):
         self.head = nn.Sequential(*layers, nn.Conv2d(width, labels, 1))
 
     def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
-        """A part of a image scaled at random, maybe mirrored, and its mask.
+        """A part of an image scaled at random, maybe mirrored, and its mask.
 
         Returns:
             uint8 (3, size, size), black beside the image, and int64 (size, size), 255 there.
@@ -82,7 +82,7 @@ class Segmenter(Tuned):
         return total / counted
 
     def segment(self, image: Tensor) -> Tensor:
-        """The label of every pixel of a image, uint8 (3, H, W), as int64 (H, W)."""
+        """The label of every pixel of an image, uint8 (3, H, W), as int64 (H, W)."""
         with torch.inference_mode():
             logits = self._label((image[None].float() / 255).to(self.encoder.mean.device))
         return finite(logits)[0].argmax(0)

@@ -1,4 +1,4 @@
-"""Frozen features: every stage of an encoder, pooled, streamed to disk, content-addressed."""
+"""Frozen features: every stage of an encoder, pool_features, streamed to disk, content-addressed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from bench.data.image_files import ImageFiles, read, squash
-from bench.data.transforms import unit
+from bench.data.image_files import ImageFiles, read, resize_exact
+from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
 from bench.runtime.device import loader_workers
 from bench.runtime.environment import library_versions
@@ -40,7 +40,7 @@ def grid(shape: tuple[int, ...], dimensions: int) -> tuple[int, int]:
     return min(side, height), min(side, width)
 
 
-def pooled(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor]:
+def pool_features(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor]:
     """Average-pool every stage's map of a batch to its `grid`.
 
     Args:
@@ -52,7 +52,7 @@ def pooled(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor]:
         One float32 (B, D_s) for each stage, D_s <= dimensions where channels allow.
     """
     with torch.inference_mode():
-        maps = encoder(unit(rgb))
+        maps = encoder(to_unit_range(rgb))
         return [
             F.adaptive_avg_pool2d(m, grid(tuple(m.shape[1:]), dimensions)).flatten(1) for m in maps
         ]
@@ -111,7 +111,7 @@ def extract(
         with ExitStack() as stack:
             files: list[BinaryIO] = []
             for rgb in batches:
-                stages = pooled(encoder, rgb.to(device, non_blocking=True), dimensions)
+                stages = pool_features(encoder, rgb.to(device, non_blocking=True), dimensions)
                 if not files:
                     paths = [partial / f"stage{s}.npy" for s in range(len(stages))]
                     files = [stack.enter_context(path.open("wb")) for path in paths]
@@ -142,7 +142,7 @@ class _Squashed(Dataset[Tensor]):
         return len(self._images.files)
 
     def __getitem__(self, index: int) -> Tensor:
-        return squash(read(self._images.root / self._images.files[index]), self._size)
+        return resize_exact(read(self._images.root / self._images.files[index]), self._size)
 
 
 def loader(images: ImageFiles, size: int) -> Iterable[Tensor]:

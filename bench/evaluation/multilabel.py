@@ -11,12 +11,12 @@ from torchvision.transforms import v2
 from bench.config.schema import Classification
 from bench.encoders.encoder import Encoder
 from bench.runtime import distributed
-from bench.training.finetuning import Tuned
+from bench.training.finetuning import FineTunedNetwork
 from bench.training.heads import Classifier
 
 
-class MultiLabel(Tuned):
-    """An encoder and a linear layer that says which classes a image shows.
+class MultiLabel(FineTunedNetwork):
+    """An encoder and a linear layer that says which classes an image shows.
 
     Args:
         encoder: becomes part of the network.

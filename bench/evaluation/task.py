@@ -12,7 +12,7 @@ from bench.training.context import Context
 
 
 @dataclass(frozen=True)
-class Scores:
+class TaskResult:
     """What one evaluation found.
 
     Attributes:
@@ -51,6 +51,6 @@ class Task(Protocol):
     version: ClassVar[int]
     reads: ClassVar[tuple[str, ...]]
 
-    def evaluate(self, encoder: Encoder, context: Context) -> Scores:
+    def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
         """Score an encoder of its own (a copy), in evaluation mode on `context.device`."""
         ...

@@ -18,7 +18,7 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
     """AP over overlaps of .50 to .95, AP50 and AP75, each in points 0-100.
 
     COCO differs from VOC: a detection takes the best object that is still free, overlaps are of
-    continuous boxes, the curve is read at 101 recalls, 100 detections of a image count. A
+    continuous boxes, the curve is read at 101 recalls, 100 detections of an image count. A
     difficult object is given an area beyond all ranges, so that neither it nor the detection that
     finds it counts; a second detection of it is false, as of any object.
 

@@ -28,12 +28,12 @@ READS = (
 )  # what is needed of a record's predictions
 
 
-def drawn_values(predictions: Predictions, weights: Weights) -> Floats:
+def resampled_scores(predictions: Predictions, weights: Weights) -> Floats:
     """The headline in points of every resample, (B,); which metric shows in what they hold.
 
     Args:
         predictions: boxes, confusion matrices or scores of N images, as a record keeps them.
-        weights: (N, B), how often each image counts, see `weights_of`; a column of ones gives
+        weights: (N, B), how often each image counts, see `resampling_weights`; a column of ones gives
             the value itself.
 
     Returns:
@@ -53,7 +53,7 @@ def drawn_values(predictions: Predictions, weights: Weights) -> Floats:
     return 100 * mean_of_present(values)
 
 
-def weights_of(counts: NDArray[np.integer]) -> Weights:
+def resampling_weights(counts: NDArray[np.integer]) -> Weights:
     """Counts (B, N) as the (N, B) that the others take, float32: sums are exact up to 2^24."""
     return np.ascontiguousarray(counts.T, dtype=np.float32)
 
@@ -78,7 +78,7 @@ def class_precisions(
     Args:
         scores: (N, C) finite.
         truth: (N, C) of 1, -1, 0; see `metrics.labels`.
-        weights: (N, B), see `weights_of`.
+        weights: (N, B), see `resampling_weights`.
         kind: see `metrics.weighted_average_precision`.
         difficult: see `metrics.labels`.
 
@@ -110,7 +110,7 @@ def ranked_precisions(
         scores: (D,) finite, of images or of detections in them.
         positive: (D,).
         images: (D,) 0..N-1, the image that each belongs to.
-        weights: (N, B), how often each image was drawn, see `weights_of`.
+        weights: (N, B), how often each image was drawn, see `resampling_weights`.
         kind: how the curve becomes a number.
         total: (B,) how many positives there are to find; what was ranked if not given.
     """
@@ -138,7 +138,7 @@ def ranked_precisions(
 def _sums(images: NDArray[np.integer], ends: NDArray[np.integer], weights: Weights) -> Weights:
     """Weights summed over images[0:ends[0]], images[ends[0]:ends[1]] ...: (T, B)."""
     if images.size and not 0 <= images.min() <= images.max() < len(weights):
-        raise ValueError(f"a image's number is not in 0..{len(weights) - 1}")
+        raise ValueError(f"an image's number is not in 0..{len(weights) - 1}")
     where = (np.ones(ends[-1], np.float32), images, np.concatenate([[0], ends]))
     sums: Weights = csr_array(where, shape=(len(ends), len(weights))) @ weights
     return sums

@@ -55,7 +55,7 @@ def class_gaps(table: Table) -> dict[str, dict[str, float]]:
 
 
 def views_seen(row: Row) -> float | None:
-    """ImageFiles that went through the encoder in pretraining; None if it was not trained here."""
+    """Images that went through the encoder in pretraining; None if it was not trained here."""
     return row.mean(lambda r: r.pretraining and r.pretraining.views_seen) or None
 
 
@@ -75,7 +75,7 @@ def plots(table: Table) -> list[Plot]:
         )
         found.append(Plot("gap", f"Gap to {CEILING}", caption))
     for name, title, note, read in (
-        ("images", "inputs seen", "Every turn, patch or tile of a image is one.", views_seen),
+        ("images", "inputs seen", "Every turn, patch or tile of an image is one.", views_seen),
         ("time", "pretraining time", "By the clock, other work included.", minutes),
     ):
         if sum(bool(row.value and read(row)) for row in table.rows) >= FEWEST:

@@ -188,7 +188,7 @@ def _table(
             values_of[found.method].append(values)
     comparability.check_sizes(sizes)
     samples = {
-        method: intervals.over_seeds(
+        method: intervals.combine_seeds(
             [values[0] for values in seeds],
             [values[1:] for values in seeds],
             [SEED, *method.encode()],  # no other row's: seeds are not paired
@@ -215,7 +215,7 @@ def _pairs(
                 if abs(value) < EXACT and np.nanmax(np.abs(difference)) < EXACT:
                     value, difference = 0.0, np.zeros_like(difference)  # equal but for rounding
                 estimate = _estimate(value, difference)
-                found[one, other] = Pair(estimate, intervals.chance_above(difference))
+                found[one, other] = Pair(estimate, intervals.probability_above(difference))
     return found
 
 

@@ -131,7 +131,7 @@ def _facts(board: Board) -> str:
         ]
     what = "rendered scenes, in" if rendered else "images of"
     rows = {
-        "backbone": f"`{backbone}`; a method that sees a image in two halves has two copies of"
+        "backbone": f"`{backbone}`; a method that sees an image in two halves has two copies of"
         " half the width",
         "pretraining images": f"{what} `{suite['corpus']['folder']}`{corpus}",
         "pretraining recipe, where a method has no other": recipe_words(suite["pretraining"], {}),

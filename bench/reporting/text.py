@@ -24,7 +24,7 @@ def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
         "views": lambda v: f"{v:,} inputs",
         "batch": lambda v: f"batch {v}",
         "crop": lambda v: f"crops of {v} px",
-        "crop_scale": lambda v: f"{crops}that cover {v[0]:g} to {v[1]:g} of a image",
+        "crop_scale": lambda v: f"{crops}that cover {v[0]:g} to {v[1]:g} of an image",
         "optimizer": str,
         "learning_rate": lambda v: f"learning rate {v:g}",
         "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
@@ -145,14 +145,14 @@ EXPLAINED = f"""## How to read this
 - **closed**: the share of the way from `{FLOOR}` to `{CEILING}`: (row - `{FLOOR}`) /
   (`{CEILING}` - `{FLOOR}`). Below 0: less than `{FLOOR}`.
 - **over {FLOOR}**: the row's value less that of `{FLOOR}`, the untrained network.
-- **over untrained**: the row's value less that of an untrained network that sees of a image
+- **over untrained**: the row's value less that of an untrained network that sees of an image
   what this one sees: all of it (`{FLOOR}`), lightness only (`{FLOOR}_l`), lightness
   and color by halves of the network (`{FLOOR}_lab`), or the two sides of the diagonal
   (`{FLOOR}_halves`).
 - **rank**: the places that a row may have. 4-9 of 17 says: three rows are better and eight
   worse, each by a difference whose interval excludes 0; from the other five it cannot be told.
   Rows stand in the order of their values; a lower one may have the better range, where its
-  differences are surer. Each pair is judged by itself at 95 %: among many pairs a few are judged
+  differences are surer. Each pair is judged by itself at 95 %: among many pairs a few are adversarial_loss
   wrongly. Whether bars or intervals of two rows overlap decides nothing; `bench compare` shows
   any pair.
 - **above next**: the share of the halves in which the row beats the one below it. 50 % is a

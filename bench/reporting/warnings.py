@@ -19,7 +19,7 @@ def flags(records: Sequence[Record], over: Mapping[str, tuple[float, float]]) ->
     scored = [found for found in records if found.status == "ok"]
     said = sorted({flag for found in scored for flag in found.flags})
     said += [f"seed {found.seed} failed" for found in records if found.status != "ok"]
-    varied = [r.pretraining.monitors.get("diversity", 1.0) for r in scored if r.pretraining]
+    varied = [r.pretraining.logged.get("diversity", 1.0) for r in scored if r.pretraining]
     if min(varied, default=1.0) < COLLAPSED:
         said.append("generated images collapsed")
     unconverged = sum(found.selection.get("unconverged", 0) for found in scored)

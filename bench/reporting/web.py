@@ -197,7 +197,7 @@ def _row(
         "chosen": details.chosen_stages(row),
         "sees": ", ".join(first.encoder.sees) if first.encoder else None,
         "recipe": _said(first.recipe) if details.views_seen(row) else [],
-        "monitors": _said(first.pretraining.monitors) if first.pretraining else [],
+        "logged": _said(first.pretraining.logged) if first.pretraining else [],
         "selection": _said(first.selection),
         "seeds": [_seed(found, folder) for found in row.records],
         "images": [

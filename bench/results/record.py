@@ -35,7 +35,7 @@ class PretrainingFacts(Table):
     views_seen: int
     seconds: float
     images_per_second: float | None
-    monitors: dict[str, float]
+    logged: dict[str, float]
 
 
 class Record(Table):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
 
 
-def count() -> int:
+def world_size() -> int:
     """How many processes the run has; torchrun says so in the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -27,32 +27,32 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def join() -> None:
+def init() -> None:
     """Meet the other processes, each on its own GPU where there are any."""
     import torch
     from torch import distributed
 
-    if count() > 1 and not distributed.is_initialized():
+    if world_size() > 1 and not distributed.is_initialized():
         on_gpu = torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
 
 
-def everywhere(condition: bool) -> bool:
+def all_processes(condition: bool) -> bool:
     """Whether a condition holds in every process; none goes on before all have come here."""
-    if count() == 1:
+    if world_size() == 1:
         return condition
     from torch import distributed
 
-    found = [False] * count()
+    found = [False] * world_size()
     distributed.all_gather_object(found, condition)
     return all(found)
 
 
-def agreed(value: float) -> float:
+def broadcast(value: float) -> float:
     """The main process's value, in every process."""
-    if count() == 1:
+    if world_size() == 1:
         return value
     from torch import distributed
 
@@ -63,30 +63,30 @@ def agreed(value: float) -> float:
 
 def average(value: Tensor) -> Tensor:
     """The mean of a value over all processes, without gradient."""
-    if count() == 1:
+    if world_size() == 1:
         return value
     from torch import distributed
 
     total = value.detach().clone().float()
     distributed.all_reduce(total)
-    return total / count()
+    return total / world_size()
 
 
-def wait() -> None:
+def barrier() -> None:
     """Go on when every process has come here."""
-    everywhere(True)
+    all_processes(True)
 
 
 @contextmanager
-def alone(path: Path) -> Iterator[None]:
+def main_process_lock(path: Path) -> Iterator[None]:
     """Keep other runs, though not the other processes of this one, from what a lock file guards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_main():
         with filelock.FileLock(path):
-            wait()  # the others go on now
+            barrier()  # the others go on now
             yield
-            wait()
+            barrier()
     else:
-        wait()
+        barrier()
         yield
-        wait()
+        barrier()

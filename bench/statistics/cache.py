@@ -50,7 +50,7 @@ def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
         arrays = storage.load_arrays(file, resampled.READS)
         try:
             images = len(arrays["ids"])
-            values = resampled.drawn_values(arrays, weights(images))
+            values = resampled.resampled_scores(arrays, weights(images))
         except (KeyError, ValueError) as error:
             fault = f"cannot be scored ({error}); delete it and run again"
             raise UserError(f"{file}: {fault}") from error
@@ -90,7 +90,7 @@ def _near(value: float | None, again: float) -> bool:
 def weights(images: int, seed: int = SEED) -> resampled.Weights:
     """How often each image counts: once, then in every resample, (images, 1 + RESAMPLES)."""
     counts = resampling.resamples(images, RESAMPLES, seed)
-    return resampled.weights_of(np.concatenate([np.ones_like(counts[:1]), counts]))
+    return resampled.resampling_weights(np.concatenate([np.ones_like(counts[:1]), counts]))
 
 
 @lru_cache(maxsize=1)

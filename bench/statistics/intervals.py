@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from bench.metrics.average_precision import Difficult, Floats, Kind
-from bench.metrics.resampled import class_precisions, mean_of_present, weights_of
+from bench.metrics.resampled import class_precisions, mean_of_present, resampling_weights
 
 CHUNK = 64  # resamples at a time, in `rescore`
 LEVEL = 0.95
@@ -44,10 +44,10 @@ def bootstrap_map(
     if counts.ndim != 2 or counts.shape[1] != len(np.asarray(scores)):
         shape = len(np.asarray(scores))
         raise ValueError(f"counts {counts.shape} must be (B, {shape}), as the scores' rows")
-    return mean_of_present(class_precisions(scores, truth, weights_of(counts), kind, difficult))
+    return mean_of_present(class_precisions(scores, truth, resampling_weights(counts), kind, difficult))
 
 
-def around(value: float, samples: ArrayLike) -> Floats:
+def center_on(value: float, samples: ArrayLike) -> Floats:
     """Samples of a statistic (B,), moved until their mean is its value; nan is left out.
 
     Half as many images score higher than all (by 0.2 to 2 points of mAP in docs/design.md), which
@@ -58,7 +58,7 @@ def around(value: float, samples: ArrayLike) -> Floats:
     return moved
 
 
-def over_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) -> Floats:
+def combine_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) -> Floats:
     """Samples of a mean over seeds: of the images, and of the seeds where there are several.
 
     Images and seeds are crossed: every seed is scored on the same images. So the images are drawn
@@ -83,14 +83,14 @@ def over_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) -> Fl
     moved = drawn - np.nanmean(drawn, axis=1, keepdims=True)
     together = moved.mean(axis=0)
     if count == 1:
-        return around(float(values[0]), together)
+        return center_on(float(values[0]), together)
     each = float(np.nanmean((moved - together) ** 2, axis=1).sum()) / (count - 1)
     images = float(np.nanvar(together))
     shared = np.sqrt(max(1 - each / count / images, 0)) if images else 1.0
     quantiles = stdtrit(count - 1, (np.arange(size) + 0.5) / size)
     by_seeds = values.std(ddof=1) / np.sqrt(count) * quantiles
     permuted = np.random.default_rng(seed).permutation(by_seeds)
-    return around(float(values.mean()), shared * together + permuted)
+    return center_on(float(values.mean()), shared * together + permuted)
 
 
 def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> tuple[float, float]:
@@ -111,7 +111,7 @@ def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> tuple[fl
     values = values[np.isfinite(values)]
     if not 0 < level < 1 or not values.size:
         raise ValueError(f"cannot take a {level} interval of {values.size} finite samples")
-    low, high = np.quantile(around(value, values), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(center_on(value, values), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -123,7 +123,7 @@ def ratio_interval(
     There every ratio is possible (Fieller 1954, J. R. Stat. Soc. B 16(2)), so none is given.
 
     Args:
-        part: (B,) samples of the numerator, from `around` or `over_seeds`.
+        part: (B,) samples of the numerator, from `around` or `combine_seeds`.
         whole: (B,) samples of the denominator, on the same resamples.
         level: coverage aimed at, between 0 and 1.
     """
@@ -136,7 +136,7 @@ def ratio_interval(
     return float(low), float(high)
 
 
-def chance_above(difference: ArrayLike) -> float:
+def probability_above(difference: ArrayLike) -> float:
     """Share of the samples of a difference that are above 0, those equal to 0 by half: 0..1."""
     values = np.asarray(difference, dtype=float)
     values = values[np.isfinite(values)]

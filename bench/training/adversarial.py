@@ -12,7 +12,7 @@ SLOPE = 0.2  # of the discriminators' leaky ReLU (Radford et al. 2016, section 3
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges every patch of a image (Isola et al. 2017, section 3.2.2), at half their width.
+    """Judges every patch of an image (Isola et al. 2017, section 3.2.2), at half their width.
 
     Args:
         channels: of the image.
@@ -39,7 +39,7 @@ class PatchDiscriminator(nn.Module):
         return logits
 
 
-def judged(logits: Tensor, real: bool) -> Tensor:
+def adversarial_loss(logits: Tensor, real: bool) -> Tensor:
     """Binary cross-entropy of a discriminator's logits, any shape, with one verdict for all."""
     return F.softplus(-logits.float() if real else logits.float()).mean()
 
@@ -83,7 +83,7 @@ class ImagePool(nn.Module):
     part of the module's state, so that a resumed run sees the same images.
 
     Args:
-        shape: of a image.
+        shape: of an image.
         capacity: how many images it keeps; 50 in Zhu et al. 2017, section 4.
     """
 

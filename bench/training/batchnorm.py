@@ -18,7 +18,7 @@ def synchronize(network: nn.Module) -> None:
     torch's own SyncBatchNorm does the same on GPUs alone, and knows none of timm's norms that hold
     their activation. With one process nothing changes.
     """
-    if distributed.count() > 1:
+    if distributed.world_size() > 1:
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
                 # One module's own forward, not its class's: mypy allows no method to be assigned.
@@ -32,7 +32,7 @@ def _forward(norm: Any, x: Tensor) -> Tensor:
         return plain
     shape = (1, -1, 1, 1)
     values = x.float()
-    count = distributed.count() * x.numel() / x.shape[1]  # every process has as many
+    count = distributed.world_size() * x.numel() / x.shape[1]  # every process has as many
     mean = _Sum.apply(values.sum((0, 2, 3))) / count
     centerd = values - mean.view(shape)
     variance = _Sum.apply(centerd.square().sum((0, 2, 3))) / count

@@ -11,7 +11,7 @@ from bench.config.schema import Recipe
 from bench.data.color import rgb_to_lab
 from bench.data.image_folder import LabeledImages
 from bench.data.stream import Stream
-from bench.data.transforms import random_crop, unit
+from bench.data.transforms import random_crop, to_unit_range
 
 # Zhang, Isola and Efros 2016, resources/pts_in_hull.npy: the 313 points of a grid of 10 that hold
 # the colors in gamut: for every a, the least and the greatest b.
@@ -26,7 +26,7 @@ NEIGHBORS = 5  # Zhang et al. 2016, section 2.1; their released layer takes 10
 SIGMA = 5.0  # of the soft code, the same section
 UNIFORM = 0.5  # lambda of the rebalancing, the same paper, section 2.2
 TEMPERATURE = 0.38  # of the annealed mean, section 2.3
-GRAY = 5.0  # a image whose |a| and |b| never exceed it is gray: released NonGrayMaskLayer
+GRAY = 5.0  # an image whose |a| and |b| never exceed it is gray: released NonGrayMaskLayer
 IMAGES = 2000  # of the corpus, from which the bins' shares are estimated
 LIGHTNESSES = 100  # bins of L; ours, one a unit
 
@@ -84,7 +84,7 @@ def class_weights(corpus: LabeledImages, recipe: Recipe) -> Tensor:
     crops = torch.stack([stream[i] for i in range(min(IMAGES, len(corpus.labels)))])
     total = torch.zeros(len(ab_centers()))
     for part in crops[:, :, ::4, ::4].split(200):
-        total += histogram(rgb_to_lab(unit(part))[:, 1:].movedim(1, -1).reshape(-1, 2))
+        total += histogram(rgb_to_lab(to_unit_range(part))[:, 1:].movedim(1, -1).reshape(-1, 2))
     return rebalancing(total / total.sum())
 
 

@@ -1,6 +1,6 @@
 """Fine-tuning: a task's network, trained by the loop of pretraining, its rate chosen beforehand.
 
-A fine-tuned network is to that loop what a pretext task is: it says what a image becomes and what
+A fine-tuned network is to that loop what a pretext task is: it says what an image becomes and what
 is minimized. Its images are a task's training list, and the label of each is its place there, by
 which it finds its boxes, mask or classes.
 """
@@ -31,7 +31,7 @@ from bench.runtime.environment import library_versions
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import digest
 from bench.training.context import Context
-from bench.training.trainer import NonFiniteLossError, Trainee, Training
+from bench.training.trainer import NonFiniteLossError, TrainableModule, Trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Job(Context):
         )
 
 
-class Tuned(Trainee):
+class FineTunedNetwork(TrainableModule):
     """A task's network on an encoder; a subclass adds its head, `example` and `loss`.
 
     Args:
@@ -84,10 +84,10 @@ class Tuned(Trainee):
     def __init__(self, encoder: Encoder, frozen: bool) -> None:
         super().__init__()
         self.encoder, self.frozen = encoder, frozen
-        self.monitors = {}
+        self.logged = {}
         encoder.requires_grad_(not frozen)
 
-    def train(self, mode: bool = True) -> Tuned:
+    def train(self, mode: bool = True) -> FineTunedNetwork:
         """Switch to training; a frozen encoder stays as it is."""
         super().train(mode)
         if self.frozen:
@@ -106,7 +106,7 @@ def finite(outputs: Tensor) -> Tensor:
     return outputs
 
 
-Network = TypeVar("Network", bound=Tuned)
+Network = TypeVar("Network", bound=FineTunedNetwork)
 
 
 def tune(
@@ -189,7 +189,7 @@ def _trial(
 ) -> float:
     """What a candidate scores on the images held out; nan if it diverged."""
     path = job.cache / "finetuned" / f"{job.key[:32]}.json"
-    if distributed.everywhere(path.exists()):
+    if distributed.all_processes(path.exists()):
         return float(json.loads(path.read_text(encoding="utf-8")))
     try:
         value = score(_train(make, job, name).eval(), held)
@@ -199,7 +199,7 @@ def _trial(
             )
     except NonFiniteLossError:
         value = math.nan
-    value = distributed.agreed(value)
+    value = distributed.broadcast(value)
     _write(path, json.dumps(value).encode())
     return value
 
@@ -207,7 +207,7 @@ def _trial(
 def _trained(make: Callable[[], Network], job: Job, name: str) -> Network:
     """The network trained on the whole list, from the cache or trained now."""
     path = job.cache / "finetuned" / f"{job.key[:32]}.pt"
-    if distributed.everywhere(path.exists()):
+    if distributed.all_processes(path.exists()):
         network = make().to(job.device)
         network.load_state_dict(torch.load(path, map_location=job.device, weights_only=True))
         return network
@@ -222,7 +222,7 @@ def _train(make: Callable[[], Network], job: Job, name: str) -> Network:
     seed_everything(job.seed)
     network = make()
     network.recipe = job.recipe
-    training = Training(network, job)
+    training = Trainer(network, job)
     with job.reporter.stage(name, job.own.views) as bar:
         training.run(bar)
     training.checkpoint.unlink(missing_ok=True)
@@ -235,4 +235,4 @@ def _write(path: Path, content: bytes) -> None:
     if distributed.is_main():
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content)
-    distributed.wait()
+    distributed.barrier()

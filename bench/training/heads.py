@@ -27,7 +27,7 @@ class Classifier(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From an encoder's maps back to a image's grid, coarse to fine.
+    """From an encoder's maps back to an image's grid, coarse to fine.
 
     Every level doubles the resolution, adds the encoder's map of that stride if it is given one,
     and refines the sum by a 3x3 convolution; a level has 8 channels per pixel of its stride, but no

@@ -12,7 +12,7 @@ from bench.training.context import Context
 
 
 class Method(Protocol):
-    """One way to obtain a pretrained encoder. One file in `methods/`.
+    """One way to load_or_pretrain a pretrained encoder. One file in `methods/`.
 
     Attributes:
         reference: paper, year, link.
@@ -29,7 +29,7 @@ class Method(Protocol):
 
 
 
-def obtain(context: Context) -> Encoder:
+def load_or_pretrain(context: Context) -> Encoder:
     """The method's encoder, in evaluation mode: from the cache, or pretrained and cached now.
 
     One that needs no corpus costs nothing and is made afresh, so that new weights behind an old
@@ -40,12 +40,12 @@ def obtain(context: Context) -> Encoder:
         seed_everything(context.seed)
         return method.pretrain(context).to(context.device).eval()
     path = context.cache / "encoders" / f"{context.method}-{context.key[:24]}.safetensors"
-    with distributed.alone(path.with_suffix(".lock")):
-        if not distributed.everywhere(path.exists()):
+    with distributed.main_process_lock(path.with_suffix(".lock")):
+        if not distributed.all_processes(path.exists()):
             seed_everything(context.seed)
             made = method.pretrain(context)
             if distributed.is_main():
                 made.save(path)
-            distributed.wait()
+            distributed.barrier()
         encoder = load_encoder(path, context.suite.backbone.name)
     return encoder.to(context.device).eval()

@@ -1,4 +1,4 @@
-"""Pretext tasks: methods whose labels come from the images themselves."""
+"""PretextTask tasks: methods whose labels come from the images themselves."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from bench.data.transforms import random_crop
 from bench.encoders.encoder import Encoder
 from bench.runtime.device import seed_everything
 from bench.training.context import Context
-from bench.training.trainer import Trainee, Training
+from bench.training.trainer import TrainableModule, Trainer
 
 SAMPLES = 10  # images in each row of a method's samples
 
 
-class Pretext(Trainee):
+class PretextTask(TrainableModule):
     """A method that trains an encoder on labels made from the images themselves.
 
-    A subclass builds its heads in `build`, says in `example` what a image becomes and in
+    A subclass builds its heads in `build`, says in `example` what an image becomes and in
     `loss` what is minimized; `pretrain` is inherited.
 
     Attributes:
         reference: paper, year, link.
-        sees: what of a image each part of the encoder sees (`Encoder`).
+        sees: what of an image each part of the encoder sees (`Encoder`).
     """
 
     reference: ClassVar[str]
@@ -39,7 +39,7 @@ class Pretext(Trainee):
         """Make the networks. Called once, after seeding; extend it to add heads."""
         self.encoder = Encoder(context.suite.backbone.name, self.sees)
         self.recipe = context.recipe
-        self.monitors = {}
+        self.logged = {}
 
     def example(self, image: Tensor, label: int) -> Any:
         """Turn one image into what the loader collates; runs in a worker.
@@ -67,7 +67,7 @@ class Pretext(Trainee):
             NonFiniteLossError: the loss diverged.
         """
         self.build(context)
-        training = Training(self, context)
+        training = Trainer(self, context)
         with context.reporter.stage("pretraining", self.recipe.views) as bar:
             training.run(bar)
         self.encoder.samples = self._grid(context)

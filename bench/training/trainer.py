@@ -29,28 +29,28 @@ from bench.training.optimizer import make_optimizer, rate_factor
 FIRST_CHECKPOINT = 1.0  # seconds into a run
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
 GUARD_STEPS = 20  # between two looks at whether the loss is finite; each look waits for the GPU
-MONITOR_SHARE = 0.1  # the last part of the run, over which monitors are averaged
+MONITOR_SHARE = 0.1  # the last part of the run, over which logged are averaged
 
 
 class NonFiniteLossError(RuntimeError):
     """The loss became infinite or not a number; the cell fails."""
 
 
-class Trainee(nn.Module, ABC):
+class TrainableModule(nn.Module, ABC):
     """A network on an encoder that can be trained: what it is shown, and what it minimizes.
 
     Attributes:
         views_per_image: images the encoder sees for each image drawn.
         encoder: the network that is kept.
         recipe: how it is trained.
-        monitors: figures that `loss` leaves for the record, detached scalars by name.
+        logged: figures that `loss` leaves for the record, detached scalars by name.
     """
 
     views_per_image: ClassVar[int] = 1
 
     encoder: Encoder
     recipe: Recipe
-    monitors: dict[str, Tensor]
+    logged: dict[str, Tensor]
 
     @abstractmethod
     def example(self, image: Tensor, label: int) -> Any:
@@ -74,7 +74,7 @@ class Trainee(nn.Module, ABC):
         return self.loss(batch, player)
 
 
-class Training:
+class Trainer:
     """One training run: networks, optimizers, position. It goes on from its last checkpoint.
 
     Args:
@@ -82,7 +82,7 @@ class Training:
         context: says on which images, from which seed, and under which key.
     """
 
-    def __init__(self, trainee: Trainee, context: Context) -> None:
+    def __init__(self, trainee: TrainableModule, context: Context) -> None:
         self.recipe, self.seed = trainee.recipe, context.seed
         self.trainee, self.context = trainee, context
         self.checkpoint = context.cache / "checkpoints" / f"{context.method}-{context.key[:24]}.pt"
@@ -147,7 +147,7 @@ class Training:
         self.trainee.encoder.pretraining = Pretraining(
             views_seen=self.steps * self.recipe.batch,
             seconds=round(self.seconds, 3),
-            monitors={name: total / self.counted for name, total in self.sums.items()},
+            logged={name: total / self.counted for name, total in self.sums.items()},
         )
 
     def _update(self, batch: Any, player: str) -> Tensor:
@@ -168,11 +168,11 @@ class Training:
         name = "loss" if len(self.optimizers) == 1 else f"loss_{player}"
         first = player == next(iter(self.optimizers))
         self.counted += first
-        for key, value in {name: loss, **(self.trainee.monitors if first else {})}.items():
+        for key, value in {name: loss, **(self.trainee.logged if first else {})}.items():
             self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
 
     def _guard(self, finite: Tensor, losses: list[Tensor], bar: Bar) -> None:
-        if not distributed.everywhere(bool(finite)):
+        if not distributed.all_processes(bool(finite)):
             raise NonFiniteLossError(
                 f"{self.context.method}: the loss is not finite by step {self.step} of "
                 f"{self.steps}; lower pretraining.learning_rate"
