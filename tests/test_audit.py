@@ -14,7 +14,7 @@ from bench.config import loader, schema
 from bench.data import near_duplicates
 from bench.data.datasets import open_data
 from bench.errors import UserError
-from bench.reporting import publish
+from bench.reporting import leaderboard
 from bench.results import audit
 from bench.runtime.progress import Reporter
 
@@ -129,7 +129,7 @@ def written(folder, **changes):
 
 
 def flags(folder):
-    return {row.method: row.flags for row in publish.load(folder / "made").tables[0].rows}
+    return {row.method: row.flags for row in leaderboard.load(folder / "made").tables[0].rows}
 
 
 @pytest.fixture
@@ -140,16 +140,16 @@ def folder(tmp_path):
 
 
 def test_the_board_counts_test_images_of_rows_trained_on_that_corpus(folder):
-    assert "were not searched for (`bench audit` does)" in publish.markdown(
-        publish.load(folder / "made")
+    assert "were not searched for (`bench audit` does)" in leaderboard.markdown(
+        leaderboard.load(folder / "made")
     )
     written(folder / "made", duplicates=[])
     assert flags(folder) == {"imagenet": (), "rotation": ()}
-    text = publish.markdown(publish.load(folder / "made"))
+    text = leaderboard.markdown(leaderboard.load(folder / "made"))
     assert "- 0 test images have a near-duplicate among the pretraining images" in text
     written(folder / "made")
     assert flags(folder) == {"imagenet": (), "rotation": ("contaminated: 2 test images",)}
-    text = publish.markdown(publish.load(folder / "made"))
+    text = leaderboard.markdown(leaderboard.load(folder / "made"))
     assert "contaminated: 2 test images |" in text
     assert "audit.json beside this file" in text
 
@@ -170,4 +170,4 @@ def test_a_list_that_was_not_searched_is_named_so(folder):
 def test_a_file_that_is_no_audit_is_named(folder):
     written(folder / "made", color="red")
     with pytest.raises(UserError, match=r"audit\.json: not an audit \(key 'color'"):
-        publish.load(folder / "made")
+        leaderboard.load(folder / "made")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from made_up import save
 
-from bench.reporting import publish
+from bench.reporting import leaderboard, publish
 from bench.results import storage
 from bench.results.record import EncoderFacts, PretrainingFacts
 
 
 def rows(folder):
-    return {row.method: row for row in publish.load(folder / "made").tables[0].rows}
+    return {row.method: row for row in leaderboard.load(folder / "made").tables[0].rows}
 
 
 def test_rows_are_ranked_and_gaps_are_differences(folder):
@@ -25,8 +25,8 @@ def test_rows_are_ranked_and_gaps_are_differences(folder):
     assert share.value == pytest.approx((middle - low) / (top - low))
     assert 0 < share.low < share.value < share.high < 1
     assert found["imagenet"].gap.value == found["imagenet"].gap.low == 0
-    assert found["imagenet"].closed == publish.Estimate(1, 1, 1)
-    assert found["random_init"].closed == publish.Estimate(0, 0, 0)
+    assert found["imagenet"].closed == leaderboard.Estimate(1, 1, 1)
+    assert found["random_init"].closed == leaderboard.Estimate(0, 0, 0)
     for row in found.values():
         assert row.value.low < row.value.value < row.value.high
 
@@ -41,7 +41,7 @@ def test_pairing_narrows_the_gap(tmp_path):
     whole = storage.read(path / "imagenet/seed0.json").value
     storage.save(twin.model_copy(update={"value": whole}), path / "twin/seed0.json", same)
     assert rows(tmp_path)["twin"].gap.low == rows(tmp_path)["twin"].gap.high
-    found = publish.load(tmp_path / "made").tables[0]
+    found = leaderboard.load(tmp_path / "made").tables[0]
     assert [(row.rank, row.last_rank) for row in found.rows] == [(1, 2), (1, 2)]
     assert found.rows[0].above_next == 0.5
 
@@ -49,7 +49,7 @@ def test_pairing_narrows_the_gap(tmp_path):
 def test_ranks_are_the_places_that_a_row_may_have(folder):
     save(folder, "near", 0.8)
     save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
-    found = publish.load(folder / "made").tables[0]
+    found = leaderboard.load(folder / "made").tables[0]
     places = {row.method: (row.rank, row.last_rank) for row in found.rows}
     assert places["imagenet"] == (1, 1)
     assert places["rotation"] == places["near"] == (2, 3)
@@ -57,13 +57,13 @@ def test_ranks_are_the_places_that_a_row_may_have(folder):
     assert places["broken"] == (None, None)
     pair = found.pairs["rotation", "near"]
     assert pair.difference.low < 0 < pair.difference.high
-    text = publish.texts(publish.load(folder / "made"))["LEADERBOARD.md"].decode()
+    text = publish.texts(leaderboard.load(folder / "made"))["LEADERBOARD.md"].decode()
     assert "| 2-3 | rotation |" in text
 
 
 def test_a_probability_is_the_share_of_resamples_in_that_order(folder):
     save(folder, "near", 0.75)
-    found = publish.load(folder / "made").tables[0]
+    found = leaderboard.load(folder / "made").tables[0]
     for (one, other), pair in found.pairs.items():
         assert pair.above + found.pairs[other, one].above == pytest.approx(1)
         assert pair.difference.value == pytest.approx(
@@ -81,7 +81,7 @@ def test_without_a_distance_between_floor_and_ceiling_no_share_is_closed(tmp_pat
     for method, quality in {"imagenet": 0.5, "rotation": 0.8, "random_init": 0.5}.items():
         save(tmp_path, method, quality)
     assert all(row.closed is None for row in rows(tmp_path).values())
-    text = publish.markdown(publish.load(tmp_path / "made"))
+    text = leaderboard.markdown(leaderboard.load(tmp_path / "made"))
     assert "No **closed**: imagenet is not above random_init by more than chance." in text
 
 
@@ -94,7 +94,7 @@ def test_seeds_are_averaged(folder):
 
 def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(folder):
     one = rows(folder)["rotation"].value
-    assert "**One run per row" in publish.markdown(publish.load(folder / "made"))
+    assert "**One run per row" in leaderboard.markdown(leaderboard.load(folder / "made"))
     for seed in (1, 2):
         save(folder, "rotation", 0.8, seed=seed)
     alike = rows(folder)["rotation"].value
@@ -104,7 +104,7 @@ def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(fold
     assert apart.value.high - apart.value.low > 2 * (alike.high - alike.low)
     assert apart.value.high - apart.value.low > 2 * (one.high - one.low)
     assert apart.gap.high - apart.gap.low > 2 * (one.high - one.low)
-    text = publish.markdown(publish.load(folder / "made"))
+    text = leaderboard.markdown(leaderboard.load(folder / "made"))
     assert "**One seed** of imagenet, random_init: their intervals are over test" in text
 
 
@@ -158,7 +158,7 @@ def test_a_row_is_compared_with_what_its_own_input_gives_untrained(folder):
 
 def test_a_failed_row_stands_last_with_its_error(folder):
     save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
-    found = publish.load(folder / "made")
+    found = leaderboard.load(folder / "made")
     assert found.failed({"broken", "imagenet"}, {"voc_cls"})
     assert not found.failed({"imagenet"}, {"voc_cls"}), "nothing that was asked for failed"
     assert found.tables[0].rows[-1].method == "broken"

@@ -8,7 +8,7 @@ import pytest
 from made_up import SETTINGS, TUNING, save
 
 from bench import plugins
-from bench.reporting import publish
+from bench.reporting import leaderboard, publish
 from bench.results.record import EncoderFacts, PretrainingFacts
 
 EVIL = "<img src=x onerror=alert(1)>&\"' [click](evil.html)"
@@ -52,7 +52,7 @@ def made(folder):
             shutil.copy(PICTURE, folder / "made" / task / method / f"{name}.png")
     failed = {"status": "failed", "value": None, "error": f"RuntimeError: {EVIL}", "scores": {}}
     save(folder, "broken", 0, **failed)
-    found = publish.load(folder / "made")
+    found = leaderboard.load(folder / "made")
     publish.write(found, folder / "made")
     return found
 
@@ -115,7 +115,7 @@ def test_the_page_names_nothing_elsewhere(folder):
 def test_a_image_that_is_not_there_is_not_named(folder, tmp_path):
     copy(folder, tmp_path)
     (tmp_path / "made/voc_cls/rotation/samples.png").unlink()
-    publish.write(publish.load(tmp_path / "made"), tmp_path / "made")
+    publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
     assert "samples.png" not in (tmp_path / PAGE).read_text()
 
 
@@ -136,7 +136,7 @@ def test_check_sees_a_stale_page_or_plot(folder, tmp_path, bench, name, how):
 
 def test_one_method_alone_makes_a_page(tmp_path):
     save(tmp_path, "rotation", 0.8)
-    publish.write(publish.load(tmp_path / "made"), tmp_path / "made")
+    publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
     text = (tmp_path / PAGE).read_text()
     assert "Nearest to imagenet" not in text
     assert "Gap to imagenet" not in text
@@ -145,5 +145,5 @@ def test_one_method_alone_makes_a_page(tmp_path):
 
 def test_failures_alone_make_a_page(tmp_path):
     save(tmp_path, "broken", 0, status="failed", value=None, error="boom", scores={})
-    publish.write(publish.load(tmp_path / "made"), tmp_path / "made")
+    publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
     assert '<span class="flag">failed</span>' in (tmp_path / PAGE).read_text()

@@ -1,6 +1,8 @@
+from importlib import resources
+
 import pytest
 
-from bench.config import loader, schema
+from bench.config import loader
 from bench.errors import UserError
 
 
@@ -68,7 +70,7 @@ def test_a_wrong_key_is_one_line_with_its_name(override, message):
 
 def test_a_file_of_ones_own(tmp_path):
     path = tmp_path / "my.toml"
-    source = schema.resources.files("bench") / "suites" / "mini.toml"
+    source = resources.files("bench.config") / "suites" / "mini.toml"
     path.write_text(source.read_text().replace('name = "mini"', 'name = "mine"'))
     assert loader.load(str(path)).name == "mine"
     path.write_text(source.read_text().replace("folds = 3", ""))
