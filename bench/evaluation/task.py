@@ -7,49 +7,74 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
+from bench.config.schema import TaskSettings
 from bench.encoders.encoder import Encoder
 from bench.training.context import Context
 
 
 @dataclass(frozen=True)
-class TaskResult:
-    """What one evaluation found.
+class Hyperparameters:
+    """What a task tuned, on training images alone.
 
     Attributes:
-        value: the headline, in points 0-100, higher is better.
-        scores: every variant by name, JSON-compatible.
-        selection: what was tuned, over how many candidates, what was chosen, on which split.
-        predictions: arrays from which every score can be computed again.
-        data: fingerprint of each image set used.
-        timings: seconds by stage.
-        flags: what a reader must know before believing the value.
-        image: predictions beside the truth, to look at, uint8 (H, W, 3).
+        selected: name -> selected value, JSON-compatible.
+        num_settings: how many settings were compared; 1 if nothing was tuned.
+        split: on which images they were compared.
+        tried: the settings and their scores, one list for each name.
     """
 
-    value: float
-    scores: dict[str, Any]
-    selection: dict[str, Any]
+    selected: dict[str, Any] = field(default_factory=dict)
+    num_settings: int = 1
+    split: str = ""
+    tried: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a task predicts on the test split. The framework computes the scores.
+
+    Attributes:
+        predictions: `ids`, the N names of the test images, and the arrays of the task's metric.
+        hyperparameters: what was tuned; nothing by default.
+        excluded_classes: classes left out of the mean.
+        per_stage: the main score of every stage of the encoder in points, fine to coarse.
+        selected_stage: the stage whose predictions these are.
+        diagnostics: other measures by name; `optimism` and `effective_rank` have a column.
+        warnings: what a reader must know before believing the score.
+        timings: seconds by stage.
+        image: predictions beside ground truth, uint8 (H, W, 3).
+        trace: of the task's own training, JSON-compatible; see `training.trainer.TrainingTrace`.
+    """
+
     predictions: dict[str, np.ndarray]
-    data: dict[str, str]
-    timings: dict[str, float]
-    flags: list[str] = field(default_factory=list)
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    excluded_classes: list[str] = field(default_factory=list)
+    per_stage: list[float] | None = None
+    selected_stage: int | None = None
+    diagnostics: dict[str, float | None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
     image: np.ndarray | None = None
+    trace: dict[str, Any] | None = None
 
 
 class Task(Protocol):
-    """One way to score an encoder. One file in `tasks/`.
+    """One protocol that scores an encoder. One file.
 
     Attributes:
         reference: paper, year, link.
-        metric: name of the headline.
         version: raised whenever a score may change.
-        reads: the image sets it needs: any of "voc" and "masks".
+        metric: name of the main score in `metrics.registry`; a field `metric` of the settings
+            takes its place.
+        dataset_kinds: the kinds of data set it can use, see `config.schema`.
+        Settings: the model of its section `[tasks.NAME]`.
     """
 
     reference: ClassVar[str]
-    metric: ClassVar[str]
     version: ClassVar[int]
-    reads: ClassVar[tuple[str, ...]]
+    metric: ClassVar[str]
+    dataset_kinds: ClassVar[tuple[str, ...]]
+    Settings: ClassVar[type[TaskSettings]]
 
     def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
         """Score an encoder of its own (a copy), in evaluation mode on `context.device`."""

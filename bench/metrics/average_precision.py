@@ -179,6 +179,11 @@ def _curve(
 
 
 def check_scores(scores: NDArray[np.floating]) -> None:
+    """Refuse scores that are not finite.
+
+    Raises:
+        ValueError: one is not; names the first.
+    """
     bad = np.argwhere(~np.isfinite(scores))
     if len(bad):
         raise ValueError(f"{len(bad)} scores are not finite, the first at {tuple(bad[0].tolist())}")

@@ -1,14 +1,13 @@
-"""The headline of a record's predictions, whole and on every bootstrap resample, many at once.
+"""The metrics on many weightings of the images at once. Needs numpy and scipy only.
 
-`rescore` computes the same values one metric call after another; this does it as matrix products of
-images with resamples, which a board of hundreds of records needs. Needs numpy and scipy only.
+The sums over images are matrix products of images with weightings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,36 +20,6 @@ Predictions = Mapping[str, NDArray[Any]]
 Weights = NDArray[np.float32]
 OVERLAP = 0.5  # VOC devkit, VOCinit.m: minoverlap
 NONE = np.zeros(0, dtype=np.int64)
-READS = (
-    *("ids", "kind", "counted", "scores", "truth", "confusion"),
-    *("box", "label", "score", "image"),
-    *("true_box", "true_class", "true_image", "true_difficult"),
-)  # what is needed of a record's predictions
-
-
-def resampled_scores(predictions: Predictions, weights: Weights) -> Floats:
-    """The headline in points of every resample, (B,); which metric shows in what they hold.
-
-    Args:
-        predictions: boxes, confusion matrices or scores of N images, as a record keeps them.
-        weights: (N, B), how often each image counts, see `resampling_weights`; a column of ones gives
-            the value itself.
-
-    Returns:
-        (B,) in 0..100; nan where a resample holds no positive of any class.
-
-    Raises:
-        ValueError: shapes that do not fit, a score that is not finite, a bad label.
-    """
-    if "confusion" in predictions:
-        values = _ious(predictions, weights)
-    elif "box" in predictions:
-        values = _detection_precisions(predictions, weights)
-    else:
-        scores, truth = predictions["scores"], predictions["truth"]
-        kind = _kind(predictions, "area")
-        values = class_precisions(scores, truth, weights, kind)
-    return 100 * mean_of_present(values)
 
 
 def resampling_weights(counts: NDArray[np.integer]) -> Weights:
@@ -160,8 +129,18 @@ def _recalls_reached(found: Weights, total: Floats) -> NDArray[np.int8]:
     return reached
 
 
-def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:
-    """Of every class that counts, (C, B); see `metrics.detection_average_precision`."""
+def detection_precisions(
+    predictions: Predictions, weights: Weights, kind: Kind = "11-point"
+) -> Floats:
+    """Average precision of the boxes of every class that counts, on every resample, (C, B).
+
+    See `metrics.detection_average_precision`.
+
+    Args:
+        predictions: `box`, `score`, `label`, `image`, the objects as `true_*`, and `counted`.
+        weights: (N, B), see `resampling_weights`.
+        kind: see `metrics.weighted_average_precision`.
+    """
     values = []
     mine, true = (_by_label(predictions[name]) for name in ("label", "true_class"))
     for label in predictions["counted"]:
@@ -175,7 +154,7 @@ def _detection_precisions(predictions: Predictions, weights: Weights) -> Floats:
         counted = places[~hard]
         total = _sums(counted, np.array([len(counted)]), weights)[0]
         ranked = scores[kept], verdicts[kept] > 0, images[kept]
-        values.append(ranked_precisions(*ranked, weights, _kind(predictions, "11-point"), total))
+        values.append(ranked_precisions(*ranked, weights, kind, total))
     return np.array(values)
 
 
@@ -186,14 +165,15 @@ def _by_label(labels: NDArray[np.integer]) -> dict[int, NDArray[np.int64]]:
     return dict(zip(found.tolist(), np.split(order, starts)[1:], strict=True))
 
 
-def _ious(predictions: Predictions, weights: Weights) -> Floats:
-    """Intersection over union of every class on every resample, (C, B); nan where it is absent."""
-    each = predictions["confusion"].astype(np.float64)
+def intersections_over_union(confusion: NDArray[np.integer], weights: Weights) -> Floats:
+    """Intersection over union of every class on every resample, (C, B); nan where it is absent.
+
+    Args:
+        confusion: (N, C, C) pixels of each image, rows true and columns predicted.
+        weights: (N, B), see `resampling_weights`.
+    """
+    each = confusion.astype(np.float64)
     both = np.diagonal(each, axis1=1, axis2=2)
     sides = each.sum(1) + each.sum(2) - both
     shared, union = (part.T @ weights.astype(np.float64) for part in (both, sides))
     return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
-
-
-def _kind(predictions: Predictions, default: Kind) -> Kind:
-    return cast(Kind, str(predictions["kind"][0])) if "kind" in predictions else default

@@ -1,4 +1,4 @@
-"""The record: what one cell leaves behind, written atomically."""
+"""The record: what one cell leaves behind."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from bench.config.schema import Suite
+
+Role = Literal["reference", "untrained", "pretrained"]
+
 
 class Table(BaseModel):
-    """A part of the record; unknown keys are refused."""
+    """A part of a file that we write; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -24,83 +28,136 @@ class EncoderFacts(Table):
     """The encoder that was scored."""
 
     backbone: str
-    sees: list[str] = ["rgb"]
+    inputs: list[str] = ["rgb"]
+    """What each branch is given of an image."""
     weights_sha256: str
     parameters: int
 
 
-class PretrainingFacts(Table):
-    """What its pretraining took and reached."""
+class TrainingTrace(Table):
+    """What rounding cannot move in a training run; `bench check` compares it."""
 
-    views_seen: int
-    seconds: float
-    images_per_second: float | None
-    logged: dict[str, float]
+    order: list[int] = []
+    """Indices of the images of the first batches, in the order of the stream."""
+    pixels: dict[str, list[float]] = {}
+    """Mean and standard deviation of each image tensor of the first batches."""
+    learning_rates: str = ""
+    """SHA-256 of the learning rate of every step."""
+    learning_rate_range: list[float] = []
+    """First, largest and last learning rate."""
+    views: int = 0
+    """Images that went through the encoder, every view counted."""
+    losses: dict[str, list[float]] = {}
+    """Each loss of the first ten steps, averaged over processes."""
+
+
+class PretrainingFacts(Table):
+    """What the pretraining of the encoder took and reached."""
+
+    views_seen: int = 0
+    """Images that went through the encoder, every view counted; 0 if it was not trained here."""
+    seconds: float = 0.0
+    views_per_second: float | None = None
+    logged: dict[str, float] = {}
+    """The pretext task's own measures, averaged over the last tenth of the run."""
+    loss_curve: list[dict[str, float]] = []
+    """At most 200 points: the step and each loss, averaged since the last point."""
+    trace: TrainingTrace | None = None
+
+
+class HyperparameterFacts(Table):
+    """How a task's hyperparameters were selected."""
+
+    selected: dict[str, Any] = {}
+    """Name -> selected value."""
+    num_settings: int = 1
+    """How many settings were compared; 1 if nothing was tuned."""
+    split: str = ""
+    """On which images they were compared."""
+    tried: dict[str, list[Any]] = {}
+    """The settings and their scores, one list for each name."""
+
+
+class Provenance(Table):
+    """Where the numbers come from. Shown by `compare` and `reproduce`; it decides nothing."""
+
+    method_code: str = ""
+    """Digest of the method's file and of the harness's packages that make numbers."""
+    task_code: str = ""
+    command: list[str] = []
+    """The command line."""
 
 
 class Record(Table):
     """One cell: method x task x seed of one suite."""
 
-    schema_: Literal[1] = 1
+    schema_: Literal[2] = 2
     suite: str
     suite_sha256: str
-    suite_settings: dict[str, Any]
-    """The whole suite, overrides included: enough to run the cell again."""
+    suite_settings: Suite
+    """What all rows of the suite share, and the data sets that the cell used."""
     method: str
-    method_code: str
-    """Digest of the code that made the encoder."""
+    method_version: int
+    method_digest: str = ""
+    """Digest of the method's own code where it does not ship with the project."""
+    role: Role = "pretrained"
+    recipe: dict[str, Any] = {}
+    """The resolved settings of the method; empty if it trains on no images of the suite."""
     task: str
     task_version: int
-    task_code: str
-    """Digest of the code that scored it."""
+    task_digest: str = ""
+    """Digest of the task's own code where it does not ship with the project."""
+    task_settings: dict[str, Any] = {}
+    """The resolved settings of the task."""
     seed: int
     status: Literal["ok", "failed"]
     error: str | None = None
     metric: str
+    """Name in the metric registry."""
     value: float | None = None
-    """The headline, in points 0-100, higher is better."""
-    scores: dict[str, Any] = {}
-    selection: dict[str, Any] = {}
-    flags: list[str] = []
+    """The main score in points, 0-100, higher is better."""
+    per_class: dict[str, float] = {}
+    """The metric of every class that counts, in points."""
+    excluded_classes: list[str] = []
+    """Classes left out of the mean."""
+    per_stage: list[float] | None = None
+    """The metric of every stage of the encoder, fine to coarse, in points."""
+    selected_stage: int | None = None
+    diagnostics: dict[str, float | None] = {}
+    """Other measures by name, such as `optimism` and `effective_rank`."""
+    hyperparameters: HyperparameterFacts = HyperparameterFacts()
+    warnings: list[str] = []
     predictions: Predictions | None = None
     samples: str | None = None
-    """The file of images of what was learned, beside the record of seed 0."""
-    shown: str | None = None
-    """The file of predictions beside the truth, beside the record of seed 0."""
+    """File of what the method generates, beside the record of seed 0."""
+    predictions_image: str | None = None
+    """File of predictions beside ground truth, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
-    pretraining: PretrainingFacts | None = None
+    pretraining: PretrainingFacts = PretrainingFacts()
+    training: TrainingTrace | None = None
+    """The trace of the task's own training, if it trains a network."""
     timings: dict[str, float] = {}
+    """Seconds by stage."""
     peak_memory_mb: float = 0.0
-    """The most held, MiB: on a GPU since this encoder's work began, else by the process so far."""
+    """Peak memory in MiB: of the GPU since this encoder's work began, else of the process."""
     data: dict[str, str] = {}
-    """Fingerprint of each image set used."""
-    images: dict[str, int] = {}
-    """How many images each image set of `data` holds."""
+    """Fingerprint of each split used, by DATASET_SPLIT."""
+    num_images: dict[str, int] = {}
+    """How many images each split of `data` has."""
+    files: dict[str, str] = {}
+    """SHA-256 of each file that the method read, by the path it was given."""
+    provenance: Provenance = Provenance()
     environment: dict[str, Any] = {}
     created: str
-    seal: str = ""
-    """Digest of all the rest, by which a changed record is known; `save` makes it."""
+    checksum: str = ""
+    """SHA-256 of all the rest, by which a changed record is recognized."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        for key in ("value", "encoder", "pretraining"):
+        for key in ("value", "encoder"):
             if self.status == "ok" and getattr(self, key) is None:
                 raise ValueError(f"status ok without {key}")
-        if not {"pretraining", "recipes"} <= self.suite_settings.keys():
-            raise ValueError("suite_settings without pretraining or recipes")
         return self
-
-    @property
-    def recipe(self) -> dict[str, Any]:
-        """How the suite said that its encoder was to be trained."""
-        settings = self.suite_settings
-        recipe: dict[str, Any] = settings["recipes"].get(self.method, settings["pretraining"])
-        return recipe
-
-    @property
-    def tuning(self) -> dict[str, Any] | None:
-        """What the suite said of its task alone."""
-        return self.suite_settings.get(self.task)
 
     model_config = ConfigDict(
         extra="forbid",
@@ -109,24 +166,17 @@ class Record(Table):
         validate_by_name=True,
     )
 
+    @property
+    def dataset(self) -> str:
+        """Name of the suite's data set that the task used."""
+        return str(self.task_settings.get("dataset", ""))
 
+    @property
+    def test_data(self) -> dict[str, str]:
+        """Fingerprints of the test splits."""
+        return {name: value for name, value in self.data.items() if name.endswith("_test")}
 
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
+    @property
+    def trained_on_suite(self) -> bool:
+        """Whether the encoder was trained on the suite's pretraining images."""
+        return "pretraining_train" in self.data

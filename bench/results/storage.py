@@ -1,4 +1,4 @@
-"""TODO."""
+"""Records on disk: written atomically, with a checksum, beside their predictions."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None =
             facts = Predictions(file=arrays.name, sha256=file_digest(arrays))
             record = record.model_copy(update={"predictions": facts})
         data = record.model_dump(mode="json", by_alias=True)
-        data["seal"] = _seal(data)
+        data["checksum"] = _checksum(data)
         atomic_write(path, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); see --out") from None
-    return record.model_copy(update={"seal": data["seal"]})
+    return record.model_copy(update={"checksum": data["checksum"]})
 
 
-def _seal(data: dict[str, Any]) -> str:
-    rest = {key: value for key, value in data.items() if key != "seal"}
+def _checksum(data: dict[str, Any]) -> str:
+    rest = {key: value for key, value in data.items() if key != "checksum"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
@@ -87,8 +87,8 @@ def read(path: Path) -> Record:
         raise UserError(
             f"{path}: not a record ({where}{first['msg']}); delete it and run again"
         ) from None
-    if found.seal != _seal(json.loads(content)):
-        fault = "has no seal, or was changed since it was written"
+    if found.checksum != _checksum(json.loads(content)):
+        fault = "has no checksum, or was changed since it was written"
         raise UserError(f"{path}: {fault}; restore it, or delete it and run again")
     return found
 

@@ -1,0 +1,214 @@
+"""Metrics by name: what a task predicts, as a number of every class on any weighting of images.
+
+A metric is a torch-free object. It comes from this package, from the entry-point group
+`ssl_gap.metrics` of an installed package, or from a file beside a task that is given by path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.errors import UserError, unknown
+from bench.metrics.average_precision import Floats, Kind
+from bench.metrics.resampled import (
+    Weights,
+    class_precisions,
+    detection_precisions,
+    intersections_over_union,
+    mean_of_present,
+)
+
+Predictions = Mapping[str, NDArray[Any]]
+GROUP = "ssl_gap.metrics"
+
+
+class Metric(Protocol):
+    """One metric.
+
+    Attributes:
+        name: as tasks and records name it.
+        label: as tables print it.
+        arrays: what the predictions must contain, beside `ids`, the N names of the test images.
+    """
+
+    name: str
+    label: str
+    arrays: tuple[str, ...]
+
+    def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
+        """The metric of every class on every weighting of the images.
+
+        Args:
+            predictions: the arrays of a record.
+            weights: (N, B) how often each image counts; a column of ones gives the plain value.
+
+        Returns:
+            (C, B) in 0..1, higher is better; nan where a class has nothing to score.
+        """
+        ...
+
+    def classes(self, predictions: Predictions) -> list[str]:
+        """The names of the C classes."""
+        ...
+
+    def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
+        """What the predictions contain of the ground truth: equal for equal test splits."""
+        ...
+
+
+class MeanAveragePrecision:
+    """Mean over classes of the average precision of image scores.
+
+    Predictions: `scores` (N, C); `truth` (N, C) of 1, -1 and 0, difficult and ignored; `classes`.
+    """
+
+    label = "mAP"
+    arrays = ("scores", "truth", "classes")
+
+    def __init__(self, name: str, kind: Kind) -> None:
+        self.name = name
+        self.kind: Kind = kind
+
+    def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
+        """Average precision of every class, (C, B)."""
+        return class_precisions(predictions["scores"], predictions["truth"], weights, self.kind)
+
+    def classes(self, predictions: Predictions) -> list[str]:
+        """The names of the C classes."""
+        return [str(name) for name in predictions["classes"]]
+
+    def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
+        """The labels."""
+        return [predictions["truth"]]
+
+
+class DetectionAveragePrecision:
+    """Mean over classes of the average precision of boxes at an overlap of one half (PASCAL VOC).
+
+    Predictions: `box` (D, 4), `score` (D,), `label` (D,), `image` (D,); `true_box` (T, 4),
+    `true_class` (T,), `true_image` (T,), `true_difficult` (T,); `classes`, all names; `counted`, the
+    indices of the classes of the mean.
+    """
+
+    label = "AP50"
+    arrays = (
+        *("box", "score", "label", "image", "classes", "counted"),
+        *("true_box", "true_class", "true_image", "true_difficult"),
+    )
+
+    def __init__(self, name: str, kind: Kind) -> None:
+        self.name = name
+        self.kind: Kind = kind
+
+    def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
+        """Average precision of every class that counts, (C, B)."""
+        return detection_precisions(predictions, weights, self.kind)
+
+    def classes(self, predictions: Predictions) -> list[str]:
+        """The names of the classes that count."""
+        return [str(predictions["classes"][index]) for index in predictions["counted"]]
+
+    def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
+        """The objects."""
+        return [predictions[name] for name in self.arrays if name.startswith("true_")]
+
+
+class MeanIntersectionOverUnion:
+    """Mean over classes of intersection over union, of pixels summed over the test split.
+
+    Predictions: `confusion` (N, C, C) pixels, rows true and columns predicted, `classes` (C,).
+    """
+
+    name = "mIoU"
+    label = "mIoU"
+    arrays = ("confusion", "classes")
+
+    def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
+        """Intersection over union of every class, (C, B)."""
+        return intersections_over_union(predictions["confusion"], weights)
+
+    def classes(self, predictions: Predictions) -> list[str]:
+        """The names of the C classes, background included."""
+        return [str(name) for name in predictions["classes"]]
+
+    def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
+        """How many pixels of each class every image has."""
+        return [predictions["confusion"].sum(-1)]
+
+
+SHIPPED: tuple[Metric, ...] = (
+    MeanAveragePrecision("mAP", "area"),
+    MeanAveragePrecision("mAP_step", "step"),
+    DetectionAveragePrecision("AP50", "11-point"),
+    DetectionAveragePrecision("AP50_area", "area"),
+    MeanIntersectionOverUnion(),
+)
+_registered: dict[str, Metric] = {metric.name: metric for metric in SHIPPED}
+
+
+def register(metric: Metric) -> None:
+    """Make a metric known in this process.
+
+    Raises:
+        UserError: another metric has its name.
+    """
+    known = _registered.get(metric.name)
+    if known is not None and type(known).__qualname__ != type(metric).__qualname__:
+        raise UserError(f"metric '{metric.name}' is there already; give yours another name")
+    _registered[metric.name] = metric
+
+
+def find(name: str) -> Metric | None:
+    """A metric by name; None if neither this package nor an installed one has it."""
+    if name not in _registered:
+        for entry in entry_points(group=GROUP):
+            if entry.name == name:
+                loaded = entry.load()
+                register(loaded() if isinstance(loaded, type) else loaded)
+    return _registered.get(name)
+
+
+def get(name: str) -> Metric:
+    """A metric by name.
+
+    Raises:
+        UserError: there is none.
+    """
+    metric = find(name)
+    if metric is None:
+        raise unknown("metric", name, _registered)
+    return metric
+
+
+def per_class(metric: Metric, predictions: Predictions) -> dict[str, float]:
+    """The metric of every class that has something to score, in points 0-100."""
+    values = metric.per_class(predictions, once(predictions))[:, 0]
+    names = metric.classes(predictions)
+    return {n: 100 * float(v) for n, v in zip(names, values, strict=True) if np.isfinite(v)}
+
+
+def value(metric: Metric, predictions: Predictions) -> float:
+    """The main score in points 0-100: the mean over classes; nan where no class has anything."""
+    return float(resampled_values(metric, predictions, once(predictions))[0])
+
+
+def resampled_values(metric: Metric, predictions: Predictions, weights: Weights) -> Floats:
+    """The main score in points on every weighting of the images, (B,).
+
+    Args:
+        metric: which.
+        predictions: of N images.
+        weights: (N, B), see `metrics.resampled.resampling_weights`.
+    """
+    values: Floats = 100 * mean_of_present(metric.per_class(predictions, weights))
+    return values
+
+
+def once(predictions: Predictions) -> Weights:
+    """Weights (N, 1) that count every image once."""
+    return np.ones((len(predictions["ids"]), 1), dtype=np.float32)
