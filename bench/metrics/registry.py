@@ -91,8 +91,8 @@ class DetectionAveragePrecision:
     """Mean over classes of the average precision of boxes at an overlap of one half (PASCAL VOC).
 
     Predictions: `box` (D, 4), `score` (D,), `label` (D,), `image` (D,); `true_box` (T, 4),
-    `true_class` (T,), `true_image` (T,), `true_difficult` (T,); `classes`, all names; `counted`, the
-    indices of the classes of the mean.
+    `true_class` (T,), `true_image` (T,), `true_difficult` (T,); `classes`, all names; `counted`,
+    the indices of the classes of the mean.
     """
 
     label = "AP50"
