@@ -1,9 +1,10 @@
-"""The command line: bench run, list, board, compare, check, reproduce, reported, audit."""
+"""The command line: arguments to commands; a user's mistake is one line and status 2."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,28 +13,27 @@ import typer
 from rich.console import Console
 
 from bench import plugins
+from bench.commands.request import Locations, Request
 from bench.config import loader
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.progress import Reporter
 
 app = typer.Typer(
-    help="How far is self-supervised pretraining from ImageNet labels, and how sure are we.",
+    help="How far is self-supervised pretraining from ImageNet labels, and how sure are we?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
 
-ALIKE = "code, data, packages and machine are those of the record"
-SAME = "every number came out the same"
-
 Kind = Literal["methods", "tasks", "suites"]
-Out = Annotated[Path, typer.Option(help="Where records and boards go.")]
-Cache = Annotated[Path, typer.Option(envvar="SSL_GAP_CACHE", help="For what can be made again.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto: a GPU if any.")]
-DataRoot = Annotated[Path | None, typer.Option(help="Where the suite's images lie.")]
+Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
+Cache = Annotated[
+    Path, typer.Option(envvar="SSL_GAP_CACHE", help="Cache folder; it is safe to delete.")
+]
+Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if any.")]
+DataRoot = Annotated[Path | None, typer.Option(help="Folder with the suite's data sets.")]
 SuiteName = Annotated[
     str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
 ]
@@ -42,45 +42,75 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
+Metrics = Annotated[
+    list[Path] | None,
+    typer.Option("--metric", metavar="FILE", help="A metric that no installed package has."),
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"ssl-gap {version('ssl-gap')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version_: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """How far is self-supervised pretraining from ImageNet labels, and how sure are we?"""
 
 
 @app.command()
 def run(
-    methods: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
-    tasks: Annotated[str, typer.Option(help="Comma-separated names, or 'all'.")],
-    suite_: SuiteName = "mini",
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated names and files (./flip.py), or 'all'.")
+    ],
+    tasks: Annotated[str, typer.Option(help="Comma-separated names and files, or 'all'.")],
+    suite: SuiteName = "mini",
     seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
     data_root: DataRoot = None,
     out: Out = OUT,
     cache: Cache = CACHE,
     device: Device = "auto",
     set_: Overrides = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep results of changed code of the same version.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Plan the cells, skip those recorded, run the rest, render the board."""
-    from bench.commands.request import Request
-    from bench.commands.run import run as run_request
-    from bench.reporting import publish
+    """Plan the cells, skip those that are up to date, run the rest, render the leaderboard.
 
-    chosen = loader.load(suite_, set_)
+    Example: bench run --methods rotation,random_init,imagenet --tasks voc_cls
+    """
+    from bench.commands.run import run as run_request
+    from bench.reporting.terminal import table
+
+    selected_methods = plugins.select("methods", methods)
+    selected_tasks = plugins.select("tasks", tasks)
+    settings = loader.load(suite, set_)
     request = Request(
-        suite=chosen,
-        methods=tuple(plugins.select("methods", methods)),
-        tasks=tuple(plugins.select("tasks", tasks)),
-        seeds=seeds or chosen.seeds,
+        suite=settings,
+        methods=tuple(selected_methods),
+        tasks=tuple(selected_tasks),
+        seeds=tuple(range(seeds or settings.seeds)),
         data_root=data_root,
         out=out,
         cache=cache,
         device=device,
+        keep=keep,
         verbose=verbose,
+        command=("bench", *sys.argv[1:]),
     )
     reporter = Reporter()
     reporter.console.quiet = not distributed.is_main()
-    board = run_request(request, reporter)
+    leaderboard = run_request(request, reporter)
     stdout = _stdout()
-    for table in board.tables:
-        stdout.print(publish.terminal(table))
-    raise typer.Exit(1 if board.failed(request.methods, request.tasks) else 0)
+    for task in leaderboard.tables:
+        stdout.print(table(task))
+    raise typer.Exit(1 if leaderboard.failed(request.methods, request.tasks) else 0)
 
 
 def _stdout() -> Console:
@@ -92,7 +122,10 @@ def _stdout() -> Console:
 def list_(
     kind: Annotated[Kind | None, typer.Argument(help="What to list.")] = None,
 ) -> None:
-    """Names, one line each, with their references."""
+    """Methods, tasks and suites by name, one line each.
+
+    Example: bench list methods
+    """
     kinds: tuple[Kind, ...] = (kind,) if kind else ("methods", "tasks", "suites")
     for name in kinds:
         lines = _described(name)
@@ -105,46 +138,60 @@ def list_(
 def _described(kind: Kind) -> list[tuple[str, str]]:
     if kind == "suites":
         return [(name, loader.load(name).summary) for name in loader.names()]
-    found = [plugins.describe(kind, name) for name in plugins.names(kind)]
-    return [(d.name, f"{d.summary} [{d.constants.get('reference', '')}]") for d in found]
+    described = [plugins.describe(kind, name) for name in plugins.names(kind)]
+    return [(d.name, f"{d.summary} [{d.constants['reference']}]") for d in described]
 
 
 @app.command()
-def board(
+def leaderboard(
     out: Out = OUT,
     check: Annotated[bool, typer.Option("--check", help="Only say whether one is stale.")] = False,
+    metric: Metrics = None,
     cache: Cache = CACHE,
     verbose: Verbose = False,
 ) -> None:
-    """Render the boards of every suite below --out from their records, in place."""
-    from bench.reporting import leaderboard, publish
+    """Render the leaderboards of every suite below --out from their records, in place.
 
+    Example: bench leaderboard --out results/local
+    """
+    from bench.reporting import leaderboard as leaderboards
+    from bench.reporting import publish
+
+    for path in metric or []:
+        plugins.add_metric(path)
     folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
     if not folders:
         inside = any(out.glob("*/*/seed*.json"))
         hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
-        raise UserError(f"--out {out}: holds no records of suites; {hint}")
+        raise UserError(f"--out {out}: has no records of suites; {hint}")
     for folder in folders:
-        found = leaderboard.load(folder, cache)
+        loaded = leaderboards.load(folder, cache)
         if not check:
-            publish.write(found, folder)
+            publish.write(loaded, folder)
             typer.echo(folder / "LEADERBOARD.md")
-        elif files := publish.stale(found, folder):
-            raise UserError(f"{folder}: stale: {', '.join(files)}; run bench board --out {out}")
+        elif files := publish.stale(loaded, folder):
+            names = ", ".join(files)
+            raise UserError(f"{folder}: stale: {names}; run bench leaderboard --out {out}")
 
 
 @app.command()
 def compare(
-    one: Annotated[str, typer.Argument(metavar="A", help="METHOD, FOLDER/METHOD or FOLDER.")],
-    other: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    left: Annotated[str, typer.Argument(metavar="A", help="METHOD, FOLDER/METHOD or FOLDER.")],
+    right: Annotated[str, typer.Argument(metavar="B", help="The same.")],
     out: Annotated[Path, typer.Option(help="Where methods and suites are looked up.")] = OUT,
+    metric: Metrics = None,
     verbose: Verbose = False,
 ) -> None:
-    """Compare two rows: difference, interval, classes, and every setting in which they differ."""
-    from bench.commands import compare
+    """Compare two rows: difference, interval, classes, and every setting in which they differ.
 
+    Example: bench compare rotation random_init --out results/reference/mini
+    """
+    from bench.commands import compare as command
+
+    for path in metric or []:
+        plugins.add_metric(path)
     stdout = _stdout()
-    for part in compare.render(compare.compare(one, other, out), one, other):
+    for part in command.render(command.compare(left, right, out), left, right):
         stdout.print(part, highlight=False, markup=False)
 
 
@@ -153,123 +200,137 @@ def check(
     reference: Annotated[Path, typer.Option(help="Records to compare with, and order.toml.")],
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Where the cells are run; those recorded there are taken. Else a temporary folder."
-        ),
+        typer.Option(help="Folder for the new records; those in it are taken as they are."),
     ] = None,
     data_root: DataRoot = None,
     cache: Cache = CACHE,
     device: Device = "auto",
     verbose: Verbose = False,
 ) -> None:
-    """Run the cells of a reference and say what moved; status 1 if anything did."""
-    from bench.commands import check
-    from bench.commands.request import Places
+    """Rerun a folder of reference results; exit 1 if one changed or the order no longer holds.
+
+    Example: bench check --reference results/check
+    """
+    from bench.commands import check as command
 
     with tempfile.TemporaryDirectory() as temporary:
-        places = Places(out or Path(temporary), cache, data_root, device)
-        verdicts, pairs = check.check(reference, places, Reporter())
+        locations = Locations(out or Path(temporary), cache, data_root, device)
+        verdicts, pairs = command.check(reference, locations, Reporter())
     stdout = _stdout()
-    for part in check.render(verdicts, pairs):
+    for part in command.render(verdicts, pairs):
         stdout.print(part, highlight=False, markup=False)
-    raise typer.Exit(1 if check.failed(verdicts, pairs) else 0)
+    raise typer.Exit(1 if command.failed(verdicts, pairs) else 0)
 
 
 @app.command()
 def reproduce(
     path: Annotated[Path, typer.Argument(metavar="RECORD", help="A seedK.json.")],
     out: Annotated[
-        Path | None, typer.Option(help="Where the new record goes; else a temporary folder.")
+        Path | None, typer.Option(help="Folder for the new record; else a temporary one.")
     ] = None,
     data_root: DataRoot = None,
     cache: Annotated[
-        Path | None, typer.Option(help="Else a temporary one, so that all is made again.")
+        Path | None, typer.Option(help="Cache folder; else a temporary one, to use nothing old.")
     ] = None,
     device: Device = "auto",
     verbose: Verbose = False,
 ) -> None:
-    """Make a record again from what it says; status 1 if its value moves beyond its tolerance."""
-    from bench.commands import check, reproduce
-    from bench.commands.request import Places
-    from bench.results.differences import table
+    """Rerun one result from its record; exit 1 if the score changed beyond tolerance.
+
+    Example: bench reproduce results/reference/mini/voc_cls/rotation/seed0.json
+    """
+    from bench.commands import reproduce as command
 
     stdout = _stdout()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        places = Places(out or folder / "out", cache or folder / "cache", data_root, device)
-        what = reproduce.prepare(path, places)
-        reporter = Reporter()
-        differ, data = reproduce.present(what, reporter)
-        title = "what differs from the record"
-        stdout.print(table(title, ("setting", "then", "now"), differ) if differ else ALIKE)
-        new = reproduce.run(what, data, reporter)
-        moved = reproduce.numbers(what.found, new[1])
-        title = "what came out otherwise"
-        stdout.print(table(title, ("number", "then", "now"), moved) if moved else SAME)
-        verdict = reproduce.verdict(what, new)
-    for part in check.render([verdict], []):
-        stdout.print(part, highlight=False, markup=False)
-    raise typer.Exit(1 if check.failed([verdict], []) else 0)
+        locations = Locations(out or folder / "out", cache or folder / "cache", data_root, device)
+        ok = command.reproduce(path, locations, Reporter(), stdout)
+    raise typer.Exit(0 if ok else 1)
 
 
 @app.command()
-def reported(
-    out: Annotated[Path, typer.Option(help="The folder of CSV files.")] = Path("results/reported"),
+def literature(
+    out: Annotated[Path, typer.Option(help="The folder of CSV files.")] = Path(
+        "results/literature"
+    ),
     check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False,
     verbose: Verbose = False,
 ) -> None:
-    """Render the literature's numbers, which are never ranked with measured ones."""
-    from bench.reporting import literature
+    """Render published numbers, which are never ranked with measured ones.
+
+    Example: bench literature --check
+    """
+    from bench.reporting import literature as page
 
     if not check:
-        literature.write(out)
-        typer.echo(out / literature.PAGE)
-    elif literature.stale(out):
-        raise UserError(f"{out / literature.PAGE} is stale; run bench reported --out {out}")
+        page.write(out)
+        typer.echo(out / page.PAGE)
+    elif page.stale(out):
+        raise UserError(f"{out / page.PAGE} is stale; run bench literature --out {out}")
 
 
 @app.command()
 def audit(
-    suite_: SuiteName = "mini",
-    tasks: Annotated[str, typer.Option(help="Whose test lists are searched.")] = "all",
+    suite: SuiteName = "mini",
+    tasks: Annotated[str, typer.Option(help="Whose test splits are searched.")] = "all",
     data_root: DataRoot = None,
     out: Out = OUT,
     cache: Cache = CACHE,
     set_: Overrides = None,
     verbose: Verbose = False,
 ) -> None:
-    """Search the pretraining corpus for near-duplicates of test images; the board counts them."""
-    from bench.results import audit
+    """Search the pretraining images for near-duplicates of test images.
 
-    chosen = loader.load(suite_, set_)
-    selected = [plugins.describe("tasks", name) for name in plugins.select("tasks", tasks)]
-    reads = {name for task in selected for name in task.constants["reads"]}
-    found = audit.search(chosen, reads, data_root, cache, Reporter())
-    path = audit.save(found, out / chosen.name)
-    for name, searched in found.tests.items():
-        count = found.contaminated({name})
-        typer.echo(
-            f"{name}: {count} of {searched.images:,} test images have a near-duplicate among "
-            f"{found.corpus.images:,} corpus images"
-        )
-    typer.echo(f"{path}; bench board --out {out} counts it")
+    Example: bench audit --suite tiny --data-root DIR
+    """
+    from bench.commands import audit as command
+
+    selected = plugins.select("tasks", tasks)
+    settings = loader.load(suite, set_)
+    for line in command.audit(settings, selected, data_root, out, cache, Reporter()):
+        typer.echo(line)
+
+
+@app.command()
+def test(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="A method or a task: one file.")],
+    kind: Annotated[
+        Literal["method", "task"] | None,
+        typer.Option(help="What it is; by default what its class says."),
+    ] = None,
+    suite: SuiteName = "smoke",
+    cache: Cache = CACHE,
+    set_: Overrides = None,
+    verbose: Verbose = False,
+) -> None:
+    """Run the contract tests on a method or task of your own; exit 1 if one fails.
+
+    Example: bench test ./flip.py
+    """
+    from bench.commands import contracts
+
+    ok = contracts.test(path, kind, suite, set_ or [], cache, Reporter(), _stdout())
+    raise typer.Exit(0 if ok else 1)
 
 
 def main() -> None:
     """Run the command line; a user's mistake is one line and status 2."""
+    verbose = bool({"-v", "--verbose"} & set(sys.argv))
     try:
         app()
     except UserError as error:
-        if {"-v", "--verbose"} & set(sys.argv):
+        if verbose:
             raise
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if {"-v", "--verbose"} & set(sys.argv):
+        if verbose:
             raise
         print(f"bench: {error.filename or 'the file system'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
         if end.code == 130:  # what typer makes of Ctrl-C
-            print("bench: stopped; the same command goes on from here", file=sys.stderr)
+            hint = "run the same command again to resume"
+            print(f"bench: interrupted; {hint}", file=sys.stderr)
         raise

@@ -1,44 +1,166 @@
-"""Methods and tasks by name: being a file in `methods/` or `tasks/` is the registration."""
+"""Methods and tasks by name, wherever they come from.
+
+A plug-in is one Python file with one public class. It comes from `methods/` or `tasks/` of this
+project, from the entry-point groups `ssl_gap.methods` and `ssl_gap.tasks` of an installed package,
+from a path on the command line, or it is a Python object. Being there is the registration.
+
+Names, summaries and versions are read from the source without importing it, and torch with it.
+"""
 
 from __future__ import annotations
 
 import ast
 import contextlib
 import importlib
+import importlib.util
 import pkgutil
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from bench.errors import UserError, unknown
+from bench.metrics import registry
 from bench.runtime.fingerprint import code_digest, digest, harness_digest
 
 Kind = Literal["methods", "tasks"]
+Origin = Literal["shipped", "package", "path", "object"]
 
-# What a plug-in's class must say of itself.
+# What a plug-in's class must have, and what its source must say in the class body as a literal.
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
-    "methods": ("reference", "reads", "pretrain"),
-    "tasks": ("reference", "reads", "metric", "version", "evaluate"),
+    "methods": ("reference", "version", "datasets", "pretrain"),
+    "tasks": ("reference", "version", "metric", "dataset_kinds", "Settings", "evaluate"),
 }
+LITERALS: dict[Kind, tuple[str, ...]] = {
+    "methods": ("reference", "version"),
+    "tasks": ("reference", "version", "metric"),
+}
+INPUTS = ("rgb", "L", "ab", "above_diagonal", "below_diagonal")  # of a branch of an encoder
+UNTRAINED = "random_init"  # the shipped method that other inputs derive from, as random_init-L
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a plug-in comes from.
+
+    Attributes:
+        name: by which it is requested.
+        origin: how it became known.
+        path: its file; None of an object.
+        module: by which an installed package imports it.
+        value: the class, of an object.
+        own: digest by which an object is recognized.
+    """
+
+    name: str
+    origin: Origin
+    path: Path | None
+    module: str = ""
+    value: Any = None
+    own: str = ""
+
+    def __str__(self) -> str:
+        return str(self.path) if self.path else f"the object '{self.name}'"
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a plug-in's file says of itself, read without importing it (and torch with it).
+    """What a plug-in says of itself, read without importing it.
 
     Attributes:
-        name: of the file.
+        name: by which it is requested.
         summary: first line of its docstring.
-        constants: the literals of its class, such as reference and reads, or a task's version.
+        constants: the literals of its class, such as reference and version.
+        has_settings: whether its class body defines `Settings`.
+        origin: how it became known.
     """
 
     name: str
     summary: str
     constants: dict[str, Any]
+    has_settings: bool
+    origin: Origin
+
+    @property
+    def version(self) -> int:
+        """Raised whenever its numbers may change."""
+        return int(self.constants["version"])
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What each branch of a method's encoder is given."""
+        return tuple(self.constants.get("inputs", ("rgb",)))
+
+    @property
+    def trains_on_suite(self) -> bool:
+        """Whether a method trains on the suite's pretraining images."""
+        return bool(self.constants.get("datasets", ("pretraining",)))
 
 
-def names(kind: Kind) -> list[str]:
-    """The names of all plug-ins of a kind, sorted."""
+_added: dict[Kind, dict[str, Source]] = {"methods": {}, "tasks": {}}
+
+
+def add_path(kind: Kind, path: Path) -> str:
+    """Make a file known as a plug-in, and the metric beside a task; its name is the file's.
+
+    Raises:
+        UserError: there is no such file, or its name is taken.
+    """
+    path = path.resolve()
+    if path.suffix != ".py" or not path.is_file():
+        raise UserError(f"{path}: no such Python file")
+    if not path.stem.isidentifier():
+        raise UserError(f"{path}: rename the file so that its name is a Python identifier")
+    _add(kind, Source(path.stem, "path", path))
+    if kind == "tasks":
+        metric = describe(kind, path.stem).constants["metric"]
+        beside = path.with_name(f"{metric}.py")
+        if registry.find(metric) is None and beside.is_file():
+            add_metric(beside)
+    return path.stem
+
+
+def add_metric(path: Path) -> None:
+    """Make the metric that a file defines known: an object of its one public class.
+
+    Raises:
+        UserError: there is no such file, or it defines no metric.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise UserError(f"{path}: no such Python file")
+    attributes = ("name", "label", "arrays", "per_class", "classes", "ground_truth")
+    registry.register(_public_class(_from_path("metrics", path), path, attributes)())
+
+
+def add_object(kind: Kind, name: str, value: Any, own: str = "") -> None:
+    """Make a class known as a plug-in; `own` is the digest of what decides its numbers."""
+    _added[kind].pop(name, None)
+    _add(kind, Source(name, "object", None, value=value, own=own))
+
+
+def _add(kind: Kind, source: Source) -> None:
+    known = _sources(kind).get(source.name)
+    if known is not None and known.path != source.path:
+        raise UserError(f"{kind[:-1]} '{source.name}' exists twice: {known} and {source}")
+    _added[kind][source.name] = source
+
+
+def _sources(kind: Kind) -> dict[str, Source]:
+    """Every plug-in of a kind by name."""
+    found = dict(_installed(kind))
+    for name, source in _added[kind].items():
+        found[name] = source
+    return found
+
+
+@cache
+def _installed(kind: Kind) -> dict[str, Source]:
+    """The plug-ins of this project and of installed packages."""
     try:
         package = importlib.import_module(f"bench.{kind}")
     except ModuleNotFoundError:
@@ -46,71 +168,206 @@ def names(kind: Kind) -> list[str]:
         raise UserError(
             f"bench.{kind} is not installed: run `pip install -e .` in the repository"
         ) from None
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name for name in found if not name.startswith("_"))
+    folder = Path(next(iter(package.__path__)))
+    modules = (module.name for module in pkgutil.iter_modules(package.__path__))
+    known = {
+        name: Source(name, "shipped", folder / f"{name}.py", f"bench.{kind}.{name}")
+        for name in modules
+        if not name.startswith("_")
+    }
+    for entry in entry_points(group=f"ssl_gap.{kind}"):
+        spec = importlib.util.find_spec(entry.module)
+        if spec is None or not spec.origin:
+            raise UserError(f"entry point {entry.name} of ssl_gap.{kind}: no module {entry.module}")
+        source = Source(entry.name, "package", Path(spec.origin), entry.module)
+        if entry.name in known:
+            both = f"{known[entry.name]} and {source}"
+            raise UserError(f"{kind[:-1]} '{entry.name}' exists twice: {both}")
+        known[entry.name] = source
+    return known
+
+
+def names(kind: Kind) -> list[str]:
+    """The names of all plug-ins of a kind, sorted."""
+    return sorted(_sources(kind))
 
 
 def select(kind: Kind, request: str) -> list[str]:
-    """The names in a comma-separated request; `all` is every one. Unknown names are refused."""
-    known = names(kind)
-    if request == "all":
-        return known
-    chosen = list(dict.fromkeys(part.strip() for part in request.split(",") if part.strip()))
-    if not chosen:
+    """The names in a comma-separated request of names and paths; `all` is every one that is known.
+
+    Raises:
+        UserError: an unknown name, a file that is no plug-in, or nothing.
+    """
+    parts = [part.strip() for part in request.split(",") if part.strip()]
+    if not parts:
         raise UserError(f"no {kind} given: name some, or say 'all'")
-    for name in chosen:
-        if name not in known:
-            raise unknown(kind[:-1], name, known)
-    return chosen
+    selected: list[str] = []
+    for part in parts:
+        if part.endswith(".py") or "/" in part:
+            selected.append(add_path(kind, Path(part)))
+        elif part == "all":
+            selected += names(kind)
+        else:
+            source(kind, part)
+            selected.append(part)
+    return list(dict.fromkeys(selected))
+
+
+def source(kind: Kind, name: str) -> Source:
+    """Where a plug-in comes from.
+
+    Raises:
+        UserError: it is unknown.
+    """
+    known = _sources(kind)
+    base = _base(kind, name)
+    if base not in known:
+        raise unknown(kind[:-1], name, known)
+    return known[base]
+
+
+def untrained_name(inputs: Sequence[str]) -> str:
+    """The method that leaves an encoder of some inputs untrained."""
+    return "-".join([UNTRAINED, *(() if tuple(inputs) == ("rgb",) else inputs)])
+
+
+def _base(kind: Kind, name: str) -> str:
+    """The plug-in's own name: `random_init` of `random_init-L`."""
+    base, *inputs = name.split("-")
+    derived = kind == "methods" and base == UNTRAINED and {*inputs} <= {*INPUTS}
+    return base if derived else name
+
+
+def _derived_inputs(name: str) -> tuple[str, ...]:
+    """The inputs that a name of an untrained encoder asks for; none if it asks for nothing."""
+    return tuple(name.split("-")[1:]) if _base("methods", name) != name else ()
 
 
 def load(kind: Kind, name: str) -> Any:
-    """The plug-in's class: the one public class that its file defines."""
+    """The plug-in's class: the one public class that its file defines.
+
+    Raises:
+        UserError: it is unknown, cannot be imported, or lacks an attribute.
+    """
+    where = source(kind, name)
+    if where.origin == "object":
+        return where.value
+    assert where.path is not None
     try:
-        module = importlib.import_module(f"bench.{kind}.{name}")
+        module = (
+            importlib.import_module(where.module)
+            if where.module
+            else _from_path(kind, where.path)
+        )
+    except UserError:
+        raise
     except Exception as error:  # whatever its module raises
         text = f"{type(error).__name__}: {error}"
-        raise UserError(f"{source(kind, name)}: cannot be imported ({text})") from error
-    found = [
+        raise UserError(f"{where}: cannot be imported ({text})") from error
+    plugin = _public_class(module, where.path, ATTRIBUTES[kind])
+    inputs = _derived_inputs(name)
+    return type(plugin.__name__, (plugin,), {"inputs": inputs}) if inputs else plugin
+
+
+@cache
+def _from_path(kind: str, path: Path) -> ModuleType:
+    """The module of a file that no package has."""
+    name = f"bench_plugins_{kind}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # a loader's worker looks classes up there
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever its module raises
+        text = f"{type(error).__name__}: {error}"
+        raise UserError(f"{path}: cannot be imported ({text})") from error
+    return module
+
+
+def _public_class(module: ModuleType, path: Path, attributes: Sequence[str]) -> Any:
+    """The one public class that a module defines."""
+    classes = [
         value
         for key, value in vars(module).items()
         if isinstance(value, type) and value.__module__ == module.__name__ and key[0] != "_"
     ]
-    if len(found) != 1:
-        raise UserError(f"{source(kind, name)}: defines {len(found)} public classes, must be one")
-    for attribute in ATTRIBUTES[kind]:
-        if not hasattr(found[0], attribute):
-            raise UserError(f"{source(kind, name)}: {found[0].__name__} says no `{attribute}`")
-    return found[0]
-
-
-def source(kind: Kind, name: str) -> Path:
-    """The plug-in's file."""
-    package = importlib.import_module(f"bench.{kind}")
-    return Path(next(iter(package.__path__))) / f"{name}.py"
+    if len(classes) != 1:
+        raise UserError(f"{path}: defines {len(classes)} public classes, must be one")
+    for attribute in attributes:
+        if not hasattr(classes[0], attribute):
+            raise UserError(f"{path}: {classes[0].__name__} has no `{attribute}`")
+    return classes[0]
 
 
 def describe(kind: Kind, name: str) -> Description:
-    """Read a plug-in's summary and constants from its source."""
+    """Read a plug-in's summary and constants from its source.
+
+    Raises:
+        UserError: it is unknown, is not Python, or does not say its version as a literal.
+    """
+    where = source(kind, name)
+    if where.origin == "object":
+        described = _describe_object(name, where.value)
+    else:
+        assert where.path is not None
+        described = _describe_file(name, where.path, where.origin)
+        for literal in LITERALS[kind]:
+            if literal not in described.constants:
+                raise UserError(
+                    f"{where}: `{literal}` must be a literal in the body of its class, "
+                    f"for example `version: ClassVar[int] = 1`"
+                )
+    inputs = _derived_inputs(name)
+    if inputs:
+        described.constants["inputs"] = inputs
+    return described
+
+
+def _describe_file(name: str, path: Path, origin: Origin) -> Description:
     try:
-        tree = ast.parse(source(kind, name).read_text(encoding="utf-8"))
-    except SyntaxError as error:
-        raise UserError(f"{source(kind, name)}: is not Python ({error})") from None
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not Python ({error})") from None
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     constants: dict[str, Any] = {}
-    public = (n for n in tree.body if isinstance(n, ast.ClassDef) and not n.name.startswith("_"))
-    for node in (part for cls in public for part in cls.body):
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value:
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            for target in targets:
+    has_settings = False
+    for body in (n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name[0] != "_"):
+        for node in body:
+            if isinstance(node, ast.ClassDef):
+                has_settings |= node.name == "Settings"
+            if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+                continue
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                has_settings |= ast.unparse(target) == "Settings"
                 with contextlib.suppress(ValueError):  # not a literal
                     constants[ast.unparse(target)] = ast.literal_eval(node.value)
-    return Description(name, summary, constants)
+    return Description(name, summary, constants, has_settings, origin)
+
+
+def _describe_object(name: str, value: Any) -> Description:
+    summary = (value.__doc__ or "").strip().split("\n")[0]
+    keys = ("reference", "version", "metric", "inputs", "datasets", "untrained", "reference_row")
+    constants = {key: getattr(value, key) for key in keys if hasattr(value, key)}
+    return Description(name, summary, {"version": 1, **constants}, True, "object")
+
+
+def own_digest(kind: Kind, name: str) -> str:
+    """Digest of a plug-in's own code where it does not ship with the project; else empty.
+
+    What ships is identified by its version, which `bench check` watches.
+    """
+    where = source(kind, name)
+    if where.origin == "shipped":
+        return ""
+    return where.own if where.path is None else code_digest([where.path])
 
 
 def code(kind: Kind, name: str) -> str:
-    """Digest of the code that decides a method's weights or a task's scores.
+    """Digest of the code that makes a plug-in's numbers: its own and the harness's.
 
-    Comments, docstrings and layout do not count.
+    Kept in records as provenance; it decides nothing.
     """
-    return digest([code_digest([source(kind, name)]), harness_digest()])
+    where = source(kind, name)
+    own = where.own if where.path is None else code_digest([where.path])
+    return digest([own, harness_digest()])

@@ -72,7 +72,7 @@ def ours(data: Data, device: str) -> NDArray[np.float64]:
 
     result = linear_svm.fit(train, data.train_labels, test, COSTS, FOLDS, advance=advance)
     note(f"ours: {result.unconverged} of {result.problems} not converged")
-    scores = [result.scores[c, k] for c, k in enumerate(result.chosen)]
+    scores = [result.scores[c, k] for c, k in enumerate(result.selected)]
     return average_precision.class_average_precisions(np.array(scores).T, data.test_labels)
 
 

@@ -1,142 +1,106 @@
 """Detection: Faster R-CNN on the encoder, fine-tuned end to end.
 
-The protocol is the suite's: a feature pyramid, or the one of MoCo (He et al. 2020, appendix A),
-with proposals from stride 16 and the last stage in the head. Objects marked `difficult` are not
-trained on and count neither way in testing. Boxes are matched as the VOC devkit does; COCO's scores
-are of the same detections.
+The protocol is the suite's: a feature pyramid, or that of MoCo (He et al. 2020, appendix A), with
+proposals from stride 16 and the last stage in the head. Objects marked `difficult` are not trained
+on and count neither way in testing. Boxes are matched as the VOC devkit does. COCO's scores are of
+the same detections.
 
-What changed: images are scaled by their longest side and stand in the upper left of a square, so
-that every encoder sees each alone; the rate is chosen for every row, from the same candidates, on a
-held-out part of the training list, where the papers give all rows one rate; regions are pooled and
-boxes regressed as torchvision does it, where detectron2 differs; statistics are the running ones.
+What changed: images are scaled by their longest side and put into the upper left of a square, so
+that every encoder is given each alone; the learning rate is selected for every row, from the same
+values, on a part of the training split, where the papers give all rows one rate; regions are pooled
+and boxes regressed as torchvision does it, where detectron2 differs; batch statistics are the
+running ones.
 """
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
-from bench import plugins
-from bench.data.image_files import ImageFiles, read
-from bench.data.voc import Split, usable_classes
+from bench.data.image_files import read
+from bench.data.datasets import usable_classes
+from bench.data.voc import BoxSplit
 from bench.encoders.encoder import Encoder
-from bench.evaluation.faster_rcnn import Detector
-from bench.evaluation.task import TaskResult
-from bench.evaluation.visualize import SHOWN, SURE, grid, with_boxes
-from bench.metrics.average_precision import Kind
+from bench.evaluation.faster_rcnn import DetectionSettings, Detector
+from bench.evaluation.finetuned_task import Arrays, FineTunedTask
+from bench.evaluation.visualize import MIN_SCORE, NUM_IMAGES, grid, with_boxes
+from bench.metrics import registry
 from bench.metrics.coco import coco_scores
-from bench.metrics.rescore import detection_precisions, headline
 from bench.training.context import Context
-from bench.training.finetuning import tune
 
 
-class VocDet:
+class VocDet(FineTunedTask):
     """VOC average precision at an overlap of one half, 11-point or area as the suite says."""
 
     reference: ClassVar[str] = "Ren et al. 2015, https://arxiv.org/abs/1506.01497"
     metric: ClassVar[str] = "AP50"
     version: ClassVar[int] = 1
-    reads: ClassVar[tuple[str, ...]] = ("voc",)
+    dataset_kinds: ClassVar[tuple[str, ...]] = ("voc", "coco")
+    Settings = DetectionSettings
 
-    def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
-        """Choose a rate, fine-tune on the training list, detect on the test list."""
-        settings, names = context.suite.voc_det, context.suite.voc.classes
-        assert settings is not None
-        train, test = context.voc.train, context.voc.test
-        counted, excluded = usable_classes(
-            context.voc, context.suite.voc.classes, context.suite.voc.min_positives
-        )
-        encoder.cpu()
-        about = {
-            "code": plugins.code("tasks", "voc_det"),
-            "encoder": encoder.weights_sha256(),
-            "list": train.fingerprint,
-            "classes": names,
-            "counted": counted,
+    def network(self, encoder: Encoder, context: Context) -> Detector:
+        """Faster R-CNN by the protocol of the suite."""
+        train: Any = context.dataset.train
+        return Detector(encoder, context.settings, train.objects, context.dataset.classes)
+
+    def predict(
+        self,
+        network: Detector,
+        split: BoxSplit,
+        indices: Sequence[int],
+        context: Context,
+        stage: str,
+    ) -> Arrays:
+        """Detections and objects, one line each; images are numbered from 0."""
+        names = context.dataset.classes
+        lines: dict[str, list[Any]] = {name: [] for name in ("image", "label", "score", "box")}
+        with context.reporter.stage(stage, len(indices)) as bar:
+            for number, index in enumerate(indices):
+                detections = network.detect(read(split.images.root / split.images.files[index]))
+                lines["image"] += [number] * len(detections["labels"])
+                for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
+                    lines[name] += detections[key].cpu().tolist()
+                bar.advance(1)
+        objects = [(n, entry) for n, index in enumerate(indices) for entry in split.objects[index]]
+        return {
+            "ids": np.array([split.ids[index] for index in indices]),
+            "classes": np.array(names),
+            "counted": np.array(usable_classes(context.dataset)[0]),
+            "image": np.array(lines["image"], dtype=np.int32),
+            "label": np.array(lines["label"], dtype=np.int16),
+            "score": np.array(lines["score"], dtype=np.float32),
+            "box": np.array(lines["box"], dtype=np.float32).reshape(-1, 4),
+            "true_image": np.array([n for n, _ in objects], dtype=np.int32),
+            "true_class": np.array([names.index(o.name) for _, o in objects], dtype=np.int16),
+            "true_box": np.array([o.box for _, o in objects], dtype=np.float32).reshape(-1, 4),
+            "true_difficult": np.array([o.difficult for _, o in objects], dtype=bool),
         }
 
-        def make() -> Detector:
-            return Detector(copy.deepcopy(encoder), settings, train.objects, names)
+    def excluded_classes(self, context: Context) -> list[str]:
+        """Classes with too few positive images in a split."""
+        return usable_classes(context.dataset)[1]
 
-        def score(network: Detector, places: Sequence[int]) -> float:
-            found = _detect(network, train, places, names, context, "held-out images")
-            return _headline(found | {"counted": np.array(counted)}, settings.metric)
+    def diagnostics(self, predictions: Arrays) -> dict[str, float | None]:
+        """Both VOC average precisions, and COCO's."""
+        both = {name: registry.value(registry.get(name), predictions) for name in AVERAGE_PRECISIONS}
+        return both | coco_scores(predictions)
 
-        started = time.monotonic()
-        network, selection = tune(make, score, train.images, settings, context, about)
-        trained = time.monotonic()
-        places = range(len(test.ids))
-        predictions = _detect(network, test, places, names, context, "detecting")
-        predictions |= {"counted": np.array(counted), "kind": np.array([settings.metric])}
-        scores: dict[str, Any] = {}
-        for kind in ("11-point", "area"):
-            scores[f"AP50_{kind}"] = _headline(predictions, kind)
-        scores |= coco_scores(predictions)
-        precisions = detection_precisions(predictions, settings.metric)
-        scores["per_class"] = {
-            names[c]: 100 * float(p) for c, p in zip(counted, precisions, strict=True)
-        }
-        scores["excluded_classes"] = excluded
-        return TaskResult(
-            value=scores[f"AP50_{settings.metric}"],
-            scores=scores,
-            selection=selection | {"split": context.suite.voc.train},
-            predictions=predictions,
-            data={"voc_train": train.fingerprint, "voc_test": test.fingerprint},
-            timings={"tuning": trained - started, "testing": time.monotonic() - trained},
-            image=_show(predictions, test, len(names)),
-        )
+    def visualize(self, network: Detector, predictions: Arrays, context: Context) -> np.ndarray:
+        """The first test images with the most certain detections, each beside its objects."""
+        split: Any = context.dataset.test
+        panels = []
+        for number in range(min(NUM_IMAGES, len(split.ids))):
+            image = read(split.images.root / split.images.files[number])
+            certain = predictions["score"] >= MIN_SCORE
+            detected = (predictions["image"] == number) & certain
+            true = predictions["true_image"] == number
+            for box, label, rows in (("box", "label", detected), ("true_box", "true_class", true)):
+                labels = predictions[label][rows]
+                boxes = predictions[box][rows]
+                panels.append(with_boxes(image, boxes, labels, len(context.dataset.classes)))
+        return grid(panels)
 
 
-def _headline(predictions: dict[str, np.ndarray], kind: Kind) -> float:
-    return headline(predictions | {"kind": np.array([kind])})
-
-
-def _detect(
-    network: Detector,
-    split: Split,
-    places: Sequence[int],
-    names: Sequence[str],
-    context: Context,
-    stage: str,
-) -> dict[str, np.ndarray]:
-    """Detections and objects of some images of a list, one line each, images from 0."""
-    found: dict[str, list[Any]] = {name: [] for name in ("image", "label", "score", "box")}
-    images: ImageFiles = split.images
-    with context.reporter.stage(stage, len(places)) as bar:
-        for number, place in enumerate(places):
-            shown = network.detect(read(images.root / images.files[place]))
-            found["image"] += [number] * len(shown["labels"])
-            for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
-                found[name] += shown[key].cpu().tolist()
-            bar.advance(1)
-    objects = [(n, thing) for n, place in enumerate(places) for thing in split.objects[place]]
-    return {
-        "ids": np.array([split.ids[place] for place in places]),
-        "classes": np.array(names),
-        "image": np.array(found["image"], dtype=np.int32),
-        "label": np.array(found["label"], dtype=np.int16),
-        "score": np.array(found["score"], dtype=np.float32),
-        "box": np.array(found["box"], dtype=np.float32).reshape(-1, 4),
-        "true_image": np.array([n for n, _ in objects], dtype=np.int32),
-        "true_class": np.array([names.index(t.name) for _, t in objects], dtype=np.int16),
-        "true_box": np.array([t.box for _, t in objects], dtype=np.float32).reshape(-1, 4),
-        "true_difficult": np.array([t.difficult for _, t in objects], dtype=bool),
-    }
-
-
-def _show(predictions: dict[str, np.ndarray], split: Split, classes: int) -> np.ndarray:
-    """The first test images with the detections that are sure, each beside its objects."""
-    panels = []
-    for number in range(min(SHOWN, len(split.ids))):
-        image = read(split.images.root / split.images.files[number])
-        mine = (predictions["image"] == number) & (predictions["score"] >= SURE)
-        true = predictions["true_image"] == number
-        for boxes, labels, chosen in (("box", "label", mine), ("true_box", "true_class", true)):
-            found = predictions[boxes][chosen], predictions[labels][chosen]
-            panels.append(with_boxes(image, *found, classes))
-    return grid(panels)
+AVERAGE_PRECISIONS = ("AP50", "AP50_area")

@@ -97,12 +97,12 @@ def test_iterative_and_direct_directions_agree(monkeypatch):
 def test_the_chosen_cost_has_the_highest_validation_score_and_is_the_smallest_of_equals():
     train, labels, test = problem(200, 20)
     result = linear_svm.fit(train, labels, test, [100.0, 0.01, 1.0], 3)
-    assert (result.cv[range(3), result.chosen] == result.cv.max(axis=1)).all()
+    assert (result.cv[range(3), result.selected] == result.cv.max(axis=1)).all()
     # One feature that separates perfectly: every cost ranks alike.
     line = torch.linspace(-1, 1, 40)[:, None]
     label = np.where(line.numpy() > 0, 1, -1).astype(np.int8)
     tied = linear_svm.fit(line, label, line, [10.0, 0.1, 1.0], 2)
-    assert (tied.cv == 1).all() and tied.chosen.tolist() == [1]
+    assert (tied.cv == 1).all() and tied.selected.tolist() == [1]
 
 
 def test_costs_in_any_order_give_the_same_columns():
@@ -149,7 +149,7 @@ def test_it_cannot_see_test_labels():
     train, labels, test = problem(100, 10)
     one, two = (linear_svm.fit(train, labels, other, COSTS, 2) for other in (test, -test))
     np.testing.assert_array_equal(one.cv, two.cv)
-    np.testing.assert_array_equal(one.chosen, two.chosen)
+    np.testing.assert_array_equal(one.selected, two.chosen)
 
 
 def test_unconverged_problems_are_counted(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import io
 import itertools
 import time
@@ -17,12 +18,22 @@ from PIL import Image
 from bench import plugins
 from bench.commands import plan
 from bench.commands.request import Cell, Request
-from bench.data.datasets import Data, open_data
+from bench.config import settings
+from bench.config.schema import PRETRAINING
+from bench.data.datasets import Datasets, fingerprints, open_datasets
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
 from bench.evaluation.task import Task, TaskResult
+from bench.metrics import registry
 from bench.results import storage
-from bench.results.record import EncoderFacts, PretrainingFacts, Record
+from bench.results.record import (
+    EncoderFacts,
+    HyperparameterFacts,
+    PretrainingFacts,
+    Provenance,
+    Record,
+    TrainingTrace,
+)
 from bench.runtime import distributed
 from bench.runtime.device import peak_memory_mb, seed_everything, select_device
 from bench.runtime.environment import describe
@@ -32,42 +43,51 @@ from bench.training.context import Context
 from bench.training.method import load_or_pretrain
 
 
-def opened(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Data:
-    """The data that some cells read, opened and checked.
+def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Datasets:
+    """The data sets that some cells use, opened and checked.
 
     Raises:
         UserError: they cannot be used.
     """
-    reads = set[str]()
+    names = set[str]()
     for cell in cells:
-        reads |= {*plugins.load("methods", cell.method).reads}
-        reads |= {*plugins.load("tasks", cell.task).reads}
-    return open_data(request.suite, request.data_root, reads, request.cache, reporter)
+        if plugins.load("methods", cell.method).datasets:
+            names.add(PRETRAINING)
+        task = plugins.load("tasks", cell.task)
+        name = settings.task_settings(request.suite, cell.task).dataset
+        declared = request.suite.datasets.get(name)
+        if declared is not None and declared.kind not in task.dataset_kinds:
+            raise UserError(
+                f"suite {request.suite.name}, [tasks.{cell.task}]: data set '{name}' is of kind "
+                f"{declared.kind}; {cell.task} uses {' or '.join(task.dataset_kinds)}"
+            )
+        names.add(name)
+    return open_datasets(request.suite, names, request.data_root, request.cache, reporter)
 
 
 def compute(
-    cells: Sequence[Cell], request: Request, reporter: Reporter, data: Data | None = None
+    cells: Sequence[Cell], request: Request, reporter: Reporter, datasets: Datasets | None = None
 ) -> None:
     """Compute and record every cell; one that fails is recorded as failed, and the rest go on.
 
     Args:
         cells: those of one encoder follow one another.
         request: how, and where to.
-        reporter: where progress is shown.
-        data: what `opened` gave, if it was called before.
+        reporter: for progress.
+        datasets: what `open_for` returned, if it was called before.
 
     Raises:
         UserError: the data or the output folder cannot be used at all.
     """
     distributed.init()
     device = select_device(request.device)
-    data = data or opened(cells, request, reporter)
-    plan.check_data(cells, request, data.fingerprints())
+    datasets = datasets or open_for(cells, request, reporter)
+    plan.check_data(cells, request, fingerprints(datasets))
     for (method, seed), group in itertools.groupby(cells, key=lambda c: (c.method, c.seed)):
         reporter.cell = f"{method} seed {seed}: "
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)  # what earlier encoders took
-        context = Context(request.suite, method, seed, device, data, request.cache, reporter)
+        context = Context(request.suite, method, seed, device, datasets, request.cache, reporter)
         _compute_encoder(list(group), context, request)
     reporter.cell = ""
     distributed.barrier()
@@ -87,102 +107,145 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         if distributed.is_main():
             path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
         try:
-            result, scores = evaluate(encoder, cell, context)
+            record, result = evaluate(encoder, cell, context, request)
         except Exception as error:  # the same for tasks
             _save_failure(cell, context, request, error)
             continue
         if distributed.is_main():
-            _save(result, scores, encoder, path)
-        context.reporter.say(f"{cell}: {result.metric} {result.value:.2f}")
+            _save(record, result, encoder, path)
+        label = registry.get(record.metric).label
+        context.reporter.say(f"{cell}: {label} {record.value:.2f}")
 
 
-def _save(result: Record, scores: TaskResult, encoder: Encoder, path: Path) -> None:
+def _save(record: Record, result: TaskResult, encoder: Encoder, path: Path) -> None:
     """Write a record, its predictions, and beside that of the first seed what to look at."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    learned = None if encoder.samples is None else encoder.samples.movedim(0, -1).numpy()
-    images = {"samples": learned, "shown": scores.image}
-    files = {"samples": "samples.png", "shown": "predictions.png"}
+    samples = None if encoder.samples is None else encoder.samples.movedim(0, -1).numpy()
+    images = {"samples": samples, "predictions_image": result.image}
+    files = {"samples": "samples.png", "predictions_image": "predictions.png"}
     for kind, pixels in images.items():
-        if pixels is not None and result.seed == 0:
-            result = result.model_copy(update={kind: files[kind]})
+        if pixels is not None and record.seed == 0:
+            record = record.model_copy(update={kind: files[kind]})
             encoded = io.BytesIO()
             Image.fromarray(pixels).save(encoded, "PNG")
             atomic_write(path.with_name(files[kind]), encoded.getvalue())
-    storage.save(result, path, scores.predictions)
+    storage.save(record, path, result.predictions)
 
 
-def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, TaskResult]:
-    """Score a copy of an encoder; return the record and what the task found."""
+def evaluate(
+    encoder: Encoder, cell: Cell, context: Context, request: Request
+) -> tuple[Record, TaskResult]:
+    """Score a copy of an encoder; return the record and what the task predicted."""
     task: Task = plugins.load("tasks", cell.task)()
+    context = dataclasses.replace(context, task=cell.task)
     own = copy.deepcopy(encoder)
     weights = own.weights_sha256()
     seed_everything(context.seed)
     started = time.monotonic()
-    scores = task.evaluate(own, context)
-    history = encoder.pretraining
-    speed = history.views_seen / history.seconds if history.seconds else None
-    data = dict(scores.data)
-    if context.data.corpus is not None and "corpus" in plugins.load("methods", cell.method).reads:
-        data["corpus"] = context.data.corpus.fingerprint
-    sizes = context.data.sizes()
-    result = Record(
-        **_identity(cell, context),
+    result = task.evaluate(own, context)
+    timings = result.timings | {"evaluate": time.monotonic() - started}
+    identity = _identity(cell, context, request)
+    metric = registry.get(identity["metric"])
+    _check_predictions(cell.task, metric, result)
+    trained = [PRETRAINING] if plugins.load("methods", cell.method).datasets else []
+    splits = {
+        name: split
+        for dataset in {*trained, context.settings.dataset}
+        for name, split in context.datasets[dataset].splits.items()
+    }
+    record = Record(
+        **identity,
         status="ok",
-        value=scores.value,
-        scores=scores.scores,
-        selection=scores.selection,
-        flags=scores.flags + _skipped(context.data),
+        value=registry.value(metric, result.predictions),
+        per_class=registry.per_class(metric, result.predictions),
+        excluded_classes=result.excluded_classes,
+        per_stage=result.per_stage,
+        selected_stage=result.selected_stage,
+        diagnostics=result.diagnostics,
+        hyperparameters=HyperparameterFacts(**dataclasses.asdict(result.hyperparameters)),
+        warnings=result.warnings + _skipped(context),
         encoder=EncoderFacts(
             backbone=encoder.backbone,
-            sees=list(encoder.sees),
+            inputs=list(encoder.inputs),
             weights_sha256=weights,
             parameters=sum(p.numel() for p in encoder.parameters()),
         ),
-        pretraining=PretrainingFacts(
-            views_seen=history.views_seen,
-            seconds=history.seconds,
-            images_per_second=speed,
-            logged=history.logged,
-        ),
-        timings=scores.timings | {"evaluate": time.monotonic() - started},
+        pretraining=_pretraining_facts(encoder),
+        training=TrainingTrace(**result.trace) if result.trace else None,
+        timings=timings,
         peak_memory_mb=peak_memory_mb(context.device),
-        data=data,
-        images={name: sizes[name] for name in data},
+        data={name: split.fingerprint for name, split in sorted(splits.items())},
+        num_images={name: len(split.ids) for name, split in sorted(splits.items())},
+        files=dict(context.files),
     )
-    return result, scores
+    return record, result
 
 
-def _skipped(data: Data) -> list[str]:
-    count = len(data.corpus.images.skipped) if data.corpus else 0
-    return [f"{count} damaged corpus images skipped"] if count else []
+def _check_predictions(task: str, metric: registry.Metric, result: TaskResult) -> None:
+    """Refuse a result without the arrays that its metric needs."""
+    absent = {"ids", *metric.arrays} - result.predictions.keys()
+    if absent:
+        arrays = ", ".join(sorted(absent))
+        raise UserError(f"{task}: its predictions lack {arrays}, which {metric.name} needs")
+
+
+def _pretraining_facts(encoder: Encoder) -> PretrainingFacts:
+    history = dataclasses.asdict(encoder.pretraining)
+    seconds = encoder.pretraining.seconds
+    speed = encoder.pretraining.views_seen / seconds if seconds else None
+    return PretrainingFacts(**history, views_per_second=speed)
+
+
+def _skipped(context: Context) -> list[str]:
+    pretraining = context.datasets.get(PRETRAINING)
+    count = len(pretraining.train.images.skipped) if pretraining else 0
+    return [f"{count} damaged pretraining images skipped"] if count else []
 
 
 def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> None:
     # A loader's worker hands its error on with the traceback in front of the message.
     last = (str(error).strip() or "no message").splitlines()[-1].strip()
-    kind = "" if isinstance(error, UserError) or "Error: " in last else f"{type(error).__name__}: "
-    message = kind + last
-    failed = Record(**_identity(cell, context), status="failed", error=message)
+    named = isinstance(error, UserError) or "Error: " in last
+    message = last if named else f"{type(error).__name__}: {last}"
+    context = dataclasses.replace(context, task=cell.task)
+    record = Record(**_identity(cell, context, request), status="failed", error=message)
     if distributed.is_main():
-        storage.save(failed, cell.path(request))
+        storage.save(record, cell.path(request))
     context.reporter.say(f"{cell}: FAILED: {message}")
     if request.verbose:
         context.reporter.say("".join(traceback.format_exception(error)))
 
 
-def _identity(cell: Cell, context: Context) -> dict[str, Any]:
-    task = plugins.load("tasks", cell.task)
+def _identity(cell: Cell, context: Context, request: Request) -> dict[str, Any]:
+    """What a record says of its cell, whether it failed or not."""
+    method = plugins.describe("methods", cell.method)
+    task = plugins.describe("tasks", cell.task)
+    suite = request.suite
+    role = "pretrained"
+    if method.constants.get("untrained"):
+        role = "untrained"
+    elif method.constants.get("reference_row"):
+        role = "reference"
     return {
-        "suite": context.suite.name,
-        "suite_sha256": context.suite.sha256,
-        "suite_settings": context.suite.model_dump(mode="json"),
+        "suite": suite.name,
+        "suite_sha256": suite.sha256,
+        "suite_settings": suite.shared(context.settings.dataset),
         "method": cell.method,
-        "method_code": plugins.code("methods", cell.method),
+        "method_version": method.version,
+        "method_digest": plugins.own_digest("methods", cell.method),
+        "role": role,
+        "recipe": settings.resolved_recipe(suite, cell.method, request.cache),
         "task": cell.task,
         "task_version": task.version,
-        "task_code": plugins.code("tasks", cell.task),
-        "metric": task.metric,
+        "task_digest": plugins.own_digest("tasks", cell.task),
+        "task_settings": settings.resolved_task_settings(suite, cell.task, request.cache),
+        "metric": getattr(context.settings, "metric", task.constants["metric"]),
         "seed": cell.seed,
-        "environment": describe(context.device),
+        "provenance": Provenance(
+            method_code=plugins.code("methods", cell.method),
+            task_code=plugins.code("tasks", cell.task),
+            command=list(request.command),
+        ),
+        "environment": describe(context.device) | {"processes": distributed.world_size()},
         "created": storage.now(),
     }

@@ -1,43 +1,47 @@
-"""The plan of a run: its cells, and which of them stand recorded already. Imports no torch."""
+"""The plan of a run: its cells, and which of them are up to date. Imports no torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench import plugins
 from bench.commands.request import Cell, Request
-from bench.config.schema import TUNED
+from bench.config import settings
 from bench.errors import UserError
 from bench.results import storage
 from bench.results.record import Record
+from bench.runtime.files import same_files
 
 
 def cells(request: Request) -> list[Cell]:
     """Every cell of a request; the cells of one encoder follow one another.
 
     Raises:
-        UserError: the suite has no settings for a task.
+        UserError: the settings of a method or task are incomplete or wrong.
     """
     for task in request.tasks:
-        if task in TUNED and request.suite.tuning(task) is None:
-            raise UserError(
-                f"suite {request.suite.name} does not say how {task} trains: it has no [{task}]"
-            )
+        settings.resolved_task_settings(request.suite, task, request.cache)
+    methods = with_baselines(request.methods)
+    for method in methods:
+        settings.resolved_recipe(request.suite, method, request.cache)
     return [
         Cell(method, task, seed)
-        for method in request.methods
-        for seed in range(request.seeds)
+        for method in methods
+        for seed in request.seeds
         for task in request.tasks
     ]
 
 
+def with_baselines(methods: Sequence[str]) -> list[str]:
+    """The methods, and the untrained encoder of the same inputs for each that is trained here."""
+    described = [plugins.describe("methods", method) for method in methods]
+    baselines = [plugins.untrained_name(d.inputs) for d in described if d.trains_on_suite]
+    return list(dict.fromkeys([*methods, *baselines]))
 
 
-
-
-def is_recorded(cell: Cell, request: Request) -> bool:
-    """Whether a cell stands recorded, by the code, task version and suite in force.
+def is_up_to_date(cell: Cell, request: Request) -> bool:
+    """Whether a cell has a record of the suite, settings, versions and files in force.
 
     Raises:
         UserError: the place is taken by another experiment's record.
@@ -45,94 +49,130 @@ def is_recorded(cell: Cell, request: Request) -> bool:
     path = cell.path(request)
     if not path.exists():
         return False
-    found = storage.read(path)
-    if found.status == "failed":
+    record = storage.read(path)
+    if record.status == "failed":
         return False
-    _check_settings(path, found, request)
-    task = plugins.describe("tasks", cell.task)
-    current = (
-        found.task_version == task.constants["version"]
-        and found.method_code == plugins.code("methods", cell.method)
-        and found.task_code == plugins.code("tasks", cell.task)
-    )
-    if current:
-        storage.read_predictions(path, found)
-    return current
+    _check_settings(path, record, request)
+    if not (_same_versions(record) and same_files(record.files)):
+        return False
+    if not (request.keep or _same_code(record)):
+        return False
+    storage.predictions_file(path, record)
+    return True
 
 
-def _check_settings(path: Path, found: Record, request: Request) -> None:
+def _same_versions(record: Record) -> bool:
+    method = plugins.describe("methods", record.method)
+    task = plugins.describe("tasks", record.task)
+    return (record.method_version, record.task_version) == (method.version, task.version)
+
+
+def _same_code(record: Record) -> bool:
+    """Whether the plug-ins that do not ship with the project are unchanged."""
+    method = plugins.own_digest("methods", record.method)
+    task = plugins.own_digest("tasks", record.task)
+    return (record.method_digest, record.task_digest) == (method, task)
+
+
+def _check_settings(path: Path, record: Record, request: Request) -> None:
     """Refuse a record of other settings: it is never overwritten, and never shares a table."""
     suite = request.suite
-    if found.suite_sha256 != suite.sha256:
+    if record.suite_sha256 != suite.sha256:
         raise UserError(
-            f"{path}: was made by other settings of suite {suite.name} "
-            f"({found.suite_sha256[:8]}, not {suite.sha256[:8]}); "
-            "choose another --out, or a new name with --set name=..."
+            f"{path}: has other settings of suite {suite.name} "
+            f"({record.suite_sha256[:8]}, not {suite.sha256[:8]}); "
+            "use another --out, or a new name with --set name=..."
         )
-    if found.status == "ok" and found.recipe != suite.recipe(found.method).model_dump(mode="json"):
-        raise UserError(
-            f"{path}: was trained by another recipe than suite {suite.name} now gives "
-            f"{found.method}; choose another --out, or move it out of this folder"
-        )
-    if found.tuning != suite.tuning(found.task):
-        raise UserError(
-            f"{path}: was scored by another [{found.task}] than suite {suite.name} now holds; "
-            "choose another --out, or move it out of this folder"
-        )
-
-
-def check_board(todo: Sequence[Cell], request: Request) -> None:
-    """Refuse, before anything is computed, to add cells to a board that cannot hold them.
-
-    Args:
-        todo: the cells about to be computed; what they replace does not count.
-        request: says where the records stand.
-
-    Raises:
-        UserError: a record that stays was made by other settings, another task version, or other
-            code than the cells would be.
-    """
-    tasks, methods = {cell.task for cell in todo}, {cell.method for cell in todo}
-    for path, found in _staying(todo, request).items():
-        _check_settings(path, found, request)
-        mend = "run it again in the same command, or move it out of this folder"
-        if found.task not in tasks:
-            continue
-        version = plugins.describe("tasks", found.task).constants["version"]
-        if found.task_version != version:
+    hint = "use another --out, or move it out of this folder"
+    if _known("methods", record.method) and record.status == "ok":
+        recipe = settings.resolved_recipe(suite, record.method, request.cache)
+        if record.recipe != recipe:
             raise UserError(
-                f"{path}: was scored by version {found.task_version} of {found.task}, which is now "
-                f"{version}; {mend}"
+                f"{path}: was trained by another recipe than suite {suite.name} has for "
+                f"{record.method}; {hint}"
             )
-        if found.task_code != plugins.code("tasks", found.task):
-            raise UserError(f"{path}: was scored by other code of {found.task}; {mend}")
-        if found.method in methods and found.method_code != plugins.code("methods", found.method):
-            raise UserError(f"{path}: was made by other code of {found.method}; {mend}")
+    if _known("tasks", record.task) and record.task in (*request.tasks, *suite.tasks):
+        own = settings.resolved_task_settings(suite, record.task, request.cache)
+        declared = suite.datasets.get(record.dataset)
+        if record.task_settings != own or record.suite_settings.datasets[record.dataset] != declared:
+            raise UserError(
+                f"{path}: was scored with other settings or data than [tasks.{record.task}] of "
+                f"suite {suite.name} has; {hint}"
+            )
 
 
-def check_data(todo: Sequence[Cell], request: Request, fingerprints: Mapping[str, str]) -> None:
-    """Refuse, before anything is computed, to add cells to a board of other images.
+def _known(kind: plugins.Kind, name: str) -> bool:
+    """Whether a plug-in is there; a record may be of one that only its maker has."""
+    try:
+        plugins.source(kind, name)
+    except UserError:
+        return False
+    return True
+
+
+def check_tables(todo: Sequence[Cell], request: Request) -> None:
+    """Refuse, before anything is computed, to add cells to a table that cannot have them.
 
     Args:
-        todo: the cells about to be computed; what they replace does not count.
-        request: says where the records stand.
-        fingerprints: of the image sets that are open now.
+        todo: the cells to be computed; what they replace does not count.
+        request: names the folder of the records.
 
     Raises:
-        UserError: a record that stays was made on other data.
+        UserError: a record that stays has other settings or versions than the cells will have.
     """
     tasks = {cell.task for cell in todo}
-    for path, found in _staying(todo, request).items():
-        for name, fingerprint in found.data.items():
-            if found.task in tasks and fingerprints.get(name, fingerprint) != fingerprint:
+    methods = {cell.method for cell in todo}
+    hint = "run it again in the same command, or move it out of this folder"
+    for path, record in _staying(todo, request).items():
+        _check_settings(path, record, request)
+        if record.task not in tasks:
+            continue
+        task = plugins.describe("tasks", record.task)
+        if record.task_version != task.version:
+            raise UserError(
+                f"{path}: was scored by version {record.task_version} of {record.task}, which is "
+                f"now {task.version}; {hint}"
+            )
+        if not request.keep and record.task_digest != plugins.own_digest("tasks", record.task):
+            raise UserError(
+                f"{path}: was scored by other code of {record.task}, version {task.version}; "
+                f"{hint}, or accept it with --keep"
+            )
+        if record.method in methods:
+            method = plugins.describe("methods", record.method)
+            if record.method_version != method.version:
                 raise UserError(
-                    f"{path}: was made on other images ({name}) than lie there now; "
-                    "choose another --out, or move it out of this folder"
+                    f"{path}: is of version {record.method_version} of {record.method}, which is "
+                    f"now {method.version}; {hint}"
                 )
 
 
-def _staying(todo: Sequence[Cell], request: Request) -> dict[Path, Record]:
-    """The records that the cells about to be computed will not replace."""
+def check_data(
+    todo: Iterable[Cell], request: Request, fingerprints: Mapping[str, str]
+) -> None:
+    """Refuse, before anything is computed, to add cells to a table of other images.
+
+    Args:
+        todo: the cells to be computed; what they replace does not count.
+        request: names the folder of the records.
+        fingerprints: of the splits that are open now.
+
+    Raises:
+        UserError: a record that stays has other data.
+    """
+    todo = list(todo)
+    tasks = {cell.task for cell in todo}
+    for path, record in _staying(todo, request).items():
+        for name, fingerprint in record.data.items():
+            if record.task in tasks and fingerprints.get(name, fingerprint) != fingerprint:
+                raise UserError(
+                    f"{path}: the images changed since this result was recorded ({name}); "
+                    "use another --out, or move it out of this folder"
+                )
+
+
+def _staying(todo: Iterable[Cell], request: Request) -> dict[Path, Record]:
+    """The records that the cells to be computed will not replace."""
     replaced = {cell.path(request) for cell in todo}
-    found = storage.read_all(request.out / request.suite.name)
-    return {path: entry for path, entry in found.items() if path not in replaced}
+    records = storage.read_all(request.folder)
+    return {path: record for path, record in records.items() if path not in replaced}

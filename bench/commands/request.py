@@ -1,14 +1,11 @@
-"""TODO."""
+"""What was asked for: the request, its cells, and where their records go."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from bench.config.schema import Suite, tuples
-from bench.errors import UserError
+from bench.config.schema import Suite
 from bench.results import storage
 from bench.results.record import Record
 
@@ -21,23 +18,32 @@ class Request:
         suite: the experiment, overrides applied.
         methods: names, without repeats.
         tasks: names, without repeats.
-        seeds: how many; they are 0, 1, ...
-        data_root: where the images lie; None for a suite that renders its own.
-        out: where records and boards go.
-        cache: where what can be computed again goes.
+        seeds: which.
+        data_root: folder of the data sets; None for a suite that renders its own.
+        out: folder for records and leaderboards.
+        cache: folder for what can be computed again.
         device: a torch device's name, or `auto`.
+        keep: whether records of another code of a plug-in, under the same version, stay.
         verbose: whether a failure shows its traceback.
+        command: the command line, for the records.
     """
 
     suite: Suite
     methods: tuple[str, ...]
     tasks: tuple[str, ...]
-    seeds: int
+    seeds: tuple[int, ...]
     data_root: Path | None
     out: Path
     cache: Path
     device: str = "auto"
+    keep: bool = False
     verbose: bool = False
+    command: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """OUT/SUITE."""
+        return self.out / self.suite.name
 
 
 @dataclass(frozen=True)
@@ -52,18 +58,18 @@ class Cell:
         return f"{self.method} x {self.task}, seed {self.seed}"
 
     def path(self, request: Request) -> Path:
-        """Where its record stands."""
+        """The path of its record."""
         return storage.path_of(request.out, request.suite.name, self.task, self.method, self.seed)
 
 
 @dataclass(frozen=True)
-class Places:
-    """Where cells that stand recorded elsewhere are run again.
+class Locations:
+    """Where recorded cells are run again.
 
     Attributes:
-        out: where the new records go.
-        cache: where what can be computed again goes.
-        data_root: where the images lie, for suites that do not render their own.
+        out: folder for the new records.
+        cache: folder for what can be computed again.
+        data_root: folder of the data sets, for suites that do not render their own.
         device: a torch device's name, or `auto`.
     """
 
@@ -72,37 +78,25 @@ class Places:
     data_root: Path | None = None
     device: str = "auto"
 
-    def request(self, path: Path, found: Record) -> Request:
-        """The request that makes a record again.
-
-        Raises:
-            UserError: this version of the harness reads the record's suite otherwise.
-        """
-        suite = suite_of(path, found)
+    def request(self, record: Record) -> Request:
+        """The request that runs the cell of a record again."""
+        suite = suite_of(record)
         return Request(
             suite=suite,
-            methods=(found.method,),
-            tasks=(found.task,),
-            seeds=found.seed + 1,
-            data_root=None if suite.scenes else self.data_root,
+            methods=(record.method,),
+            tasks=(record.task,),
+            seeds=(record.seed,),
+            data_root=None if suite.synthetic else self.data_root,
             out=self.out,
             cache=self.cache,
             device=self.device,
         )
 
 
-def suite_of(path: Path, found: Record) -> Suite:
-    """The suite that a record was made with, from what the record says.
-
-    Raises:
-        UserError: this version of the harness reads suites otherwise.
-    """
-    try:
-        return Suite.model_validate(tuples(found.suite_settings))
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{path}: its suite cannot be run by this version (key '{key}': {first['msg']}); "
-            "make the record again"
-        ) from None
+def suite_of(record: Record) -> Suite:
+    """The suite that a record was made with: enough to run its cell again."""
+    own = {
+        "recipes": {record.method: record.recipe} if record.recipe else {},
+        "tasks": {record.task: record.task_settings},
+    }
+    return record.suite_settings.model_copy(update=own)

@@ -21,12 +21,12 @@ def run(request: Request, reporter: Reporter) -> leaderboard.Board:
         UserError: the request, its data or its output folder cannot be used.
     """
     cells = plan.cells(request)
-    folder = request.out / request.suite.name
+    folder = request.folder
     _check_writable(folder)
-    todo = [cell for cell in cells if not plan.is_recorded(cell, request)]
+    todo = [cell for cell in cells if not plan.is_up_to_date(cell, request)]
     _announce(request, cells, todo, reporter)
     if todo:
-        plan.check_board(todo, request)
+        plan.check_tables(todo, request)
         from bench.commands.execute import compute
 
         compute(todo, request, reporter)
@@ -44,7 +44,7 @@ def _announce(
     done = len(cells) - len(todo)
     reporter.say(f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}")
     count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    reporter.say(f"{count}, {done} recorded already, {len(todo)} to run")
+    reporter.say(f"{count}, {done} up to date, {len(todo)} to run")
 
 
 def _check_writable(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Suites by name or from a file: inheritance, overrides, error messages."""
 
 from __future__ import annotations
 
@@ -10,43 +10,76 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench import plugins
-from bench.config.schema import Recipe, Section, Suite, tuples
-from bench.errors import UserError, unknown
+from bench.config.schema import Section, Suite, tuples
+from bench.errors import UserError, from_validation, unknown
+
+DEEPEST = 8  # suites that extend one another
 
 
 def names() -> list[str]:
     """The suites that ship."""
     folder = resources.files("bench.config") / "suites"
-    return sorted(p.name.removesuffix(".toml") for p in folder.iterdir() if p.name[-5:] == ".toml")
+    files = (Path(entry.name) for entry in folder.iterdir())
+    return sorted(file.stem for file in files if file.suffix == ".toml")
 
 
 def load(request: str, overrides: list[str] | None = None) -> Suite:
     """Read a suite by name or from a file, with `key=value` overrides (TOML values).
 
+    A suite that says `extends = "tiny"` takes over every key that it does not set itself.
+
     Raises:
         UserError: no such suite, or the file breaks the schema; names the file and the key.
     """
-    if request.endswith(".toml"):
-        where, path = request, Path(request)
-        if not path.is_file():
-            raise UserError(f"{request}: no such suite file")
-        try:
-            text = path.read_text(encoding="utf-8")
-        except UnicodeDecodeError:
-            raise UserError(f"{request}: is not UTF-8 text") from None
-    else:
-        if request not in names():
-            raise unknown("suite", request, names())
-        where = f"suite {request}"
-        file = resources.files("bench.config") / "suites" / f"{request}.toml"
-        text = file.read_text(encoding="utf-8")
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{where}: not TOML: {error}") from None
+    where = request if request.endswith(".toml") else f"suite {request}"
+    data = _inherited(request, DEEPEST)
     for override in overrides or []:
         _override(data, override)
     return _validate(data, where + (" with --set" if overrides else ""))
+
+
+def _inherited(request: str, depth: int) -> dict[str, Any]:
+    """The tables of a suite file over those of the suite that it extends."""
+    data = _read(request)
+    base = data.pop("extends", None)
+    if base is None:
+        return data
+    if not isinstance(base, str):
+        raise UserError(f"{request}: key 'extends' must name a suite or a TOML file")
+    if depth == 0:
+        raise UserError(f"{request}: more than {DEEPEST} suites extend one another")
+    if base.endswith(".toml"):
+        base = str(Path(request).parent / base)
+    return _merged(_inherited(base, depth - 1), data)
+
+
+def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in own.items():
+        below = merged.get(key)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[key] = _merged(below, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _read(request: str) -> dict[str, Any]:
+    if request.endswith(".toml"):
+        path = Path(request)
+        if not path.is_file():
+            raise UserError(f"{request}: no such suite file")
+        content = path.read_bytes()
+    else:
+        if request not in names():
+            raise unknown("suite", request, names())
+        content = (resources.files("bench.config") / "suites" / f"{request}.toml").read_bytes()
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError:
+        raise UserError(f"{request}: is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{request}: not TOML: {error}") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -72,34 +105,30 @@ def _validate(data: dict[str, Any], where: str) -> Suite:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{where}: {_explain(first['type'], key, first['msg'])}") from None
-    methods = plugins.names("methods")
-    for method in suite.recipes:
-        if method not in methods:
-            raise UserError(f"{where}: [recipes.{method}]: {unknown('method', method, methods)}")
+        if first["type"] == "missing":
+            raise UserError(f"{where}: key '{key}' is missing") from None
+        if first["type"] == "extra_forbidden":
+            table, _, leaf = key.rpartition(".")
+            problem = str(unknown("key", leaf, _keys(table)))
+            raise UserError(f"{where}: {problem.replace(f"'{leaf}'", f"'{key}'", 1)}") from None
+        raise from_validation(where, error) from None
+    for kind, tables in (("methods", suite.recipes), ("tasks", suite.tasks)):
+        known = plugins.names("methods" if kind == "methods" else "tasks")
+        section = "recipes" if kind == "methods" else "tasks"
+        for name in tables:
+            if name not in known:
+                problem = str(unknown(kind[:-1], name, known))
+                hint = f"give its file with --{kind} if it is yours"
+                raise UserError(f"{where}: [{section}.{name}]: {problem}; {hint}")
     return suite
 
 
-def _explain(kind: str, key: str, message: str) -> str:
-    if kind == "extra_forbidden":
-        table, _, leaf = key.rpartition(".")
-        return str(unknown("key", leaf, _fields(table))).replace(f"'{leaf}'", f"'{key}'", 1)
-    if kind == "missing":
-        return f"key '{key}' is missing"
-    if not key:
-        return message.removeprefix("Value error, ")
-    return f"key '{key}': {message[0].lower()}{message[1:]}"
-
-
-def _fields(table: str) -> list[str]:
-    """The keys a table may hold."""
+def _keys(table: str) -> list[str]:
+    """The keys that a table of the schema may have."""
     model: Any = Suite
     for part in table.split(".") if table else []:
-        if part not in model.model_fields:  # the name of a method below `recipes`
-            model = Recipe
-            continue
-        options = [model.model_fields[part].annotation]
-        options += list(getattr(options[0], "__args__", ()))
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        options = [annotation, *getattr(annotation, "__args__", ())]
         sections = [o for o in options if isinstance(o, type) and issubclass(o, Section)]
-        model = sections[0] if sections else Recipe
+        model = sections[0] if sections else Section
     return sorted(model.model_fields)

@@ -16,6 +16,11 @@ from bench.runtime.fingerprint import digest
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PRETRAINING = "pretraining"  # the data set that methods train on
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
+    *("train", "tvmonitor"),
+)  # VOC devkit, VOCinit.m
 
 
 class Section(BaseModel):
@@ -69,7 +74,7 @@ class Voc(Section):
     """Splits to train on, as YEAR/SPLIT, joined: `["VOC2007/trainval", "VOC2012/trainval"]`."""
     test: tuple[str, ...]
     """Splits to test on."""
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = VOC_CLASSES
     min_positives: Positive = 1
     """A class with fewer positive images in either split is left out of the mean, and named."""
 
@@ -85,7 +90,7 @@ class VocMasks(Section):
     test: tuple[str, ...]
     masks: str = "SegmentationClass"
     """Folder of the training masks; SegmentationClass for those it lacks, and for test masks."""
-    classes: tuple[str, ...]
+    classes: tuple[str, ...] = VOC_CLASSES
     """Without the background."""
 
 

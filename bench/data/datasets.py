@@ -1,97 +1,164 @@
-"""The image sets of a run, opened and checked once, before anything is computed."""
+"""The data sets of a run, opened and checked once, before anything is computed."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import filelock
+import numpy as np
 
-from bench.config.schema import Scenes, Suite
+from bench.config import schema
+from bench.config.schema import Suite, Synthetic
 from bench.data import synthetic_objects, synthetic_scenes
-from bench.data.image_folder import LabeledImages, open_image_folder
-from bench.data.voc import Voc, open_voc
-from bench.data.voc_masks import Masks, open_masks
-from bench.errors import UserError
+from bench.data.coco import open_coco
+from bench.data.image_files import ImageFiles
+from bench.data.image_folder import open_image_folder
+from bench.data.voc import BoxSplit, open_voc
+from bench.data.voc_masks import open_voc_masks
+from bench.errors import UserError, unknown
 from bench.runtime.fingerprint import code_digest, digest
 from bench.runtime.progress import Reporter
 
 
+class Split(Protocol):
+    """The images of one split; what annotates them depends on the kind of data set.
+
+    Attributes:
+        ids: names of the images, in order.
+        images: the files, in the same order.
+        fingerprint: SHA-256 of images and annotations.
+    """
+
+    @property
+    def ids(self) -> tuple[str, ...]: ...
+
+    @property
+    def images(self) -> ImageFiles: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+
 @dataclass(frozen=True)
-class Data:
-    """The image sets that a run needs; None is one that it does not."""
+class Dataset:
+    """One data set of a suite, opened.
 
-    corpus: LabeledImages | None
-    voc: Voc | None
-    masks: Masks | None = None
+    Attributes:
+        name: in the suite.
+        section: what the suite declares of it.
+        classes: names, in the order of labels; empty for images without labels.
+        train: the training split.
+        test: the test split; None for a data set that is only trained on.
+    """
 
-    def fingerprints(self) -> dict[str, str]:
-        """SHA-256 of each image set, by the name that records give it."""
-        found = {"corpus": self.corpus.fingerprint} if self.corpus else {}
-        if self.voc:
-            found |= {
-                "voc_train": self.voc.train.fingerprint,
-                "voc_test": self.voc.test.fingerprint,
-            }
-        if self.masks:
-            found |= {
-                "masks_train": self.masks.train.fingerprint,
-                "masks_test": self.masks.test.fingerprint,
-            }
-        return found
+    name: str
+    section: schema.Dataset
+    classes: tuple[str, ...]
+    train: Split
+    test: Split | None
 
-    def sizes(self) -> dict[str, int]:
-        """How many images each image set holds, by the same names."""
-        found = {"corpus": len(self.corpus.images.files)} if self.corpus else {}
-        for kind, lists in (("voc", self.voc), ("masks", self.masks)):
-            if lists:
-                found |= {
-                    f"{kind}_train": len(lists.train.ids),
-                    f"{kind}_test": len(lists.test.ids),
-                }
-        return found
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits by the name that records give them, NAME_train and NAME_test."""
+        found = {f"{self.name}_train": self.train}
+        return found if self.test is None else found | {f"{self.name}_test": self.test}
 
 
-def open_data(
-    suite: Suite, root: Path | None, reads: AbstractSet[str], cache: Path, reporter: Reporter
-) -> Data:
-    """Open what a run reads.
+Datasets = Mapping[str, Dataset]
+
+
+def fingerprints(datasets: Datasets) -> dict[str, str]:
+    """SHA-256 of each split, by the name that records give it."""
+    splits = [item for dataset in datasets.values() for item in dataset.splits.items()]
+    return {name: split.fingerprint for name, split in splits}
+
+
+def open_datasets(
+    suite: Suite, names: Collection[str], root: Path | None, cache: Path, reporter: Reporter
+) -> dict[str, Dataset]:
+    """Open and check some data sets of a suite.
 
     Args:
-        suite: says where everything lies below the data root.
-        root: the data root; None for a suite that renders its own.
-        reads: any of `corpus`, `voc` and `masks`.
-        cache: where rendered images are kept.
-        reporter: where progress is shown.
+        suite: says what they are and where they are below the data root.
+        names: which.
+        root: the data root; None for a suite that renders its own images.
+        cache: folder for rendered images.
+        reporter: for progress.
 
     Raises:
         UserError: something is missing, empty or damaged.
     """
-    if suite.scenes is not None:
+    for name in names:
+        if name not in suite.datasets:
+            raise UserError(f"suite {suite.name}: {unknown('data set', name, suite.datasets)}")
+    root = _data_root(suite, root, cache, reporter)
+    return {name: _open(name, suite.datasets[name], root, reporter) for name in sorted(names)}
+
+
+def _data_root(suite: Suite, root: Path | None, cache: Path, reporter: Reporter) -> Path:
+    if suite.synthetic is not None:
         if root is not None:
             raise UserError(f"suite {suite.name} renders its own images: leave out --data-root")
-        root = rendered(suite.scenes, cache, reporter)
-    elif root is None:
-        raise UserError(f"suite {suite.name} needs images: say where with --data-root DIR")
-    elif not root.is_dir():
+        return render_to_cache(suite.synthetic, cache, reporter)
+    if root is None:
+        raise UserError(f"suite {suite.name} needs images: name their folder with --data-root DIR")
+    if not root.is_dir():
         raise UserError(f"--data-root {root}: no such folder")
-    elif not any(root.iterdir()):
+    if not any(root.iterdir()):
         raise UserError(f"--data-root {root}: the folder is empty")
-    return Data(
-        corpus=open_image_folder(root / suite.corpus.folder, suite.corpus.damaged, reporter)
-        if "corpus" in reads
-        else None,
-        voc=open_voc(root, suite.voc, reporter) if "voc" in reads else None,
-        masks=open_masks(root, suite.voc, suite.voc_seg, reporter)
-        if "masks" in reads and suite.voc_seg
-        else None,
-    )
+    return root
 
 
-def rendered(settings: Scenes, cache: Path, reporter: Reporter) -> Path:
+def _open(name: str, section: schema.Dataset, root: Path, reporter: Reporter) -> Dataset:
+    if isinstance(section, schema.ImageFolder):
+        train = open_image_folder(root, name, section, "train", reporter)
+        test = open_image_folder(root, name, section, "test", reporter) if section.test else None
+        if test is not None and test.classes != train.classes:
+            odd = sorted({*test.classes} ^ {*train.classes})
+            raise UserError(f"datasets.{name}: the splits have other classes: {', '.join(odd)}")
+        return Dataset(name, section, train.classes, train, test)
+    if isinstance(section, schema.Voc):
+        return Dataset(name, section, section.classes, *open_voc(root, name, section, reporter))
+    if isinstance(section, schema.VocMasks):
+        masks = open_voc_masks(root, name, section, reporter)
+        return Dataset(name, section, section.classes, *masks)
+    classes, coco_train, coco_test = open_coco(root, name, section, reporter)
+    return Dataset(name, section, classes, coco_train, coco_test)
+
+
+def usable_classes(dataset: Dataset, least: int = 1) -> tuple[list[int], list[str]]:
+    """The classes of a data set with enough positive images in both splits.
+
+    Args:
+        dataset: of image labels and boxes.
+        least: how many positive images are enough, where the data set asks for fewer.
+
+    Returns:
+        Their indices, and the names of the rest.
+
+    Raises:
+        UserError: no class has enough.
+    """
+    train, test = dataset.train, dataset.test
+    assert isinstance(train, BoxSplit) and isinstance(test, BoxSplit)
+    assert isinstance(dataset.section, schema.Voc | schema.Coco)
+    least = max(least, dataset.section.min_positives)
+    positives = np.minimum((train.labels == 1).sum(0), (test.labels == 1).sum(0))
+    usable = np.flatnonzero(positives >= least).tolist()
+    if not usable:
+        raise UserError(
+            f"no class has {least} positive images in both splits; "
+            f"lower datasets.{dataset.name}.min_positives"
+        )
+    return usable, [name for index, name in enumerate(dataset.classes) if index not in usable]
+
+
+def render_to_cache(settings: Synthetic, cache: Path, reporter: Reporter) -> Path:
     """The data root of rendered scenes, from the cache or rendered into it."""
     code = code_digest([Path(synthetic_objects.__file__), Path(synthetic_scenes.__file__)])
     key = digest([settings.model_dump(), synthetic_objects.VERSION, code])
@@ -100,7 +167,7 @@ def rendered(settings: Scenes, cache: Path, reporter: Reporter) -> Path:
     with filelock.FileLock(root.with_suffix(".lock")):
         if not root.exists():
             partial = Path(tempfile.mkdtemp(prefix="partial-", dir=root.parent))
-            total = settings.corpus + settings.train + settings.test
+            total = settings.pretraining + settings.train + settings.test
             try:
                 with reporter.stage("rendering scenes", total) as bar:
                     synthetic_scenes.render(partial, **settings.model_dump(), advance=bar.advance)

@@ -72,7 +72,7 @@ def verify(
             else:
                 raise UserError(
                     f"{root / name}: {fault}; replace the image (an image folder may "
-                    "leave it out with corpus.damaged = 'skip')"
+                    "leave it out with damaged = 'skip' in its data set)"
                 )
     if not kept:
         raise UserError(f"{root}: holds no readable image")

@@ -1,4 +1,4 @@
-"""The pretraining corpus: an image folder, and the endless shuffled stream drawn from it."""
+"""A folder of images: with a folder for each class, or flat and without labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from bench.config.schema import ImageFolder
 from bench.data.image_files import ImageFiles, verify
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
@@ -17,12 +18,12 @@ SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """ImageFiles with the class each folder names; only `supervised` may look at the labels.
+    """Images with the class that each folder names.
 
     Attributes:
         images: the files.
-        labels: int64 (N,), the index of each image's folder.
-        classes: the folders' names, sorted.
+        labels: int64 (N,), the index of each image's class; 0 where there are no classes.
+        classes: the folders' names, sorted; empty for a flat folder.
     """
 
     images: ImageFiles
@@ -30,32 +31,41 @@ class LabeledImages:
     classes: tuple[str, ...]
 
     @property
+    def ids(self) -> tuple[str, ...]:
+        """The files' paths below the folder."""
+        return self.images.files
+
+    @property
     def fingerprint(self) -> str:
         """SHA-256 of the images; their labels are part of the file names."""
         return self.images.fingerprint
 
 
-def open_image_folder(folder: Path, damaged: Literal["stop", "skip"], reporter: Reporter) -> LabeledImages:
-    """Open an image folder: FOLDER/CLASS/**/*.jpg, any depth below the class.
+def open_image_folder(
+    root: Path, name: str, section: ImageFolder, split: Literal["train", "test"], reporter: Reporter
+) -> LabeledImages:
+    """Open one split of an image folder: FOLDER/CLASS/**/*.jpg, or FOLDER/*.jpg without classes.
 
     Raises:
-        UserError: the folder is missing or empty, or an image is damaged.
+        UserError: the folder is missing or empty, mixes both forms, or an image is damaged.
     """
+    folder = root / (section.train if split == "train" else section.test)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder (the suite's corpus.folder); see --data-root")
-    files = sorted(
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.parent != folder
-    )
+        key = f"datasets.{name}.{split}"
+        raise UserError(f"{folder}: no such folder (the suite's {key}); see --data-root")
+    paths = [path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES]
+    files = sorted(path.relative_to(folder).as_posix() for path in paths)
     if not files:
-        raise UserError(f"{folder}: holds no images in class folders (CLASS/*.jpg)")
-    with reporter.stage("checking the corpus", len(files)) as bar:
-        images = verify(folder, files, damaged, bar.advance)
-    names = [name.split("/")[0] for name in images.files]
+        raise UserError(f"{folder}: has no images (CLASS/*.jpg or *.jpg)")
+    flat = sum("/" not in file for file in files)
+    if 0 < flat < len(files):
+        raise UserError(
+            f"{folder}: has {flat} images beside the class folders; move them into one, or away"
+        )
+    with reporter.stage(f"checking {name}", len(files)) as bar:
+        images = verify(folder, files, section.damaged, bar.advance)
+    if flat:
+        return LabeledImages(images, np.zeros(len(images.files), dtype=np.int64), ())
+    names = [file.split("/")[0] for file in images.files]
     classes, labels = np.unique(names, return_inverse=True)
     return LabeledImages(images, labels, tuple(map(str, classes)))
-
-
-
-

@@ -32,72 +32,129 @@ class ObjectAnnotation:
 
 
 @dataclass(frozen=True)
-class Split:
-    """The images of one list.
+class BoxSplit:
+    """The images of one split with image labels and boxes.
 
     Attributes:
-        ids: the list's identifiers, in its order.
+        ids: the identifiers, in the order of the split.
         images: the files, in the same order.
-        truth: int8 (N, C); 1 present, -1 absent, 0 only difficult objects.
+        labels: int8 (N, C); 1 present, -1 absent, 0 only difficult objects.
         objects: the annotated objects of each image.
-        fingerprint: SHA-256 of list, images, labels and annotations.
+        fingerprint: SHA-256 of identifiers, images, labels and annotations.
     """
 
     ids: tuple[str, ...]
     images: ImageFiles
-    truth: np.ndarray
+    labels: np.ndarray
     objects: tuple[tuple[ObjectAnnotation, ...], ...]
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Voc:
-    """The train and test lists of a suite."""
-
-    train: Split
-    test: Split
-
-
-def open_voc(root: Path, source: schema.Voc, reporter: Reporter) -> Voc:
-    """Open and check both lists of a suite's VOC source.
+def open_voc(
+    root: Path, name: str, section: schema.Voc, reporter: Reporter
+) -> tuple[BoxSplit, BoxSplit]:
+    """Open and check the training and the test split of a VOCdevkit.
 
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
     """
-    devkit = root / source.folder
-    if not devkit.is_dir():
-        raise UserError(f"{devkit}: no such folder (the suite's voc.folder); see --data-root")
-    lists = {name: identifiers(devkit, name) for name in (source.train, source.test)}
-    check_disjoint(devkit, (source.train, source.test), list(lists.values()))
-    with reporter.stage("checking VOC", sum(map(len, lists.values()))) as bar:
-        train, test = (
-            _open_split(devkit, name, lists[name], source.classes, bar.advance)
-            for name in (source.train, source.test)
+    folder = root / section.folder
+    parts = {
+        split: split_parts(folder, name, key, splits)
+        for key, split, splits in (
+            ("train", "train", section.train),
+            ("test", "test", section.test),
         )
-    return Voc(train, test)
+    }
+    ids = {split: [identifiers(*part) for part in found] for split, found in parts.items()}
+    check_disjoint(folder, (section.train, section.test), list(ids.values()))
+    count = sum(len(part) for found in ids.values() for part in found)
+    with reporter.stage(f"checking {name}", count) as bar:
+        opened = {
+            split: [
+                _open_part(*part, own, section.classes, bar.advance)
+                for part, own in zip(found, ids[split], strict=True)
+            ]
+            for split, found in parts.items()
+        }
+    return _joined(folder, opened["train"]), _joined(folder, opened["test"])
 
 
-def check_disjoint(devkit: Path, names: Sequence[str], lists: Sequence[Sequence[str]]) -> None:
-    """Refuse two lists, by name, that share an image."""
-    shared = set(lists[0]) & set(lists[1])
-    if shared:
+def split_parts(
+    folder: Path, name: str, key: str, splits: Sequence[str]
+) -> list[tuple[Path, str]]:
+    """The year's folder and the split of each YEAR/SPLIT.
+
+    Raises:
+        UserError: one is not written so, or its folder is missing.
+    """
+    parts = []
+    for split in splits:
+        year, slash, own = split.partition("/")
+        if not slash or not own or "/" in own:
+            raise UserError(f"datasets.{name}.{key}: '{split}' is not YEAR/SPLIT (VOC2007/test)")
+        if not (folder / year).is_dir():
+            where = f"the suite's datasets.{name}.{key}"
+            raise UserError(f"{folder / year}: no such folder ({where}); see --data-root")
+        parts.append((folder / year, own))
+    if not parts:
+        raise UserError(f"datasets.{name}.{key}: names no split")
+    return parts
+
+
+def check_disjoint(
+    folder: Path, names: Sequence[Sequence[str]], ids: Sequence[Sequence[Sequence[str]]]
+) -> None:
+    """Refuse splits that share an image.
+
+    Args:
+        folder: the devkit.
+        names: of the training splits and of the test splits.
+        ids: their identifiers.
+
+    Raises:
+        UserError: they do.
+    """
+    train, test = ({identifier for part in split for identifier in part} for split in ids)
+    if train & test:
+        listed = " and ".join(", ".join(split) for split in names)
         raise UserError(
-            f"{devkit}: {min(shared)} stands in both lists, {names[0]} and {names[1]}: "
+            f"{folder}: {min(train & test)} is in both splits, {listed}: "
             "the test images must not be trained on"
         )
 
 
-def _open_split(
+def joined_files(folder: Path, parts: Sequence[ImageFiles]) -> ImageFiles:
+    """The files of several years as one; those of a single year stay below its own folder."""
+    if len(parts) == 1:
+        return parts[0]
+    files = [f"{part.root.name}/{file}" for part in parts for file in part.files]
+    return ImageFiles(folder, tuple(files), digest([part.fingerprint for part in parts]))
+
+
+def _joined(folder: Path, parts: Sequence[BoxSplit]) -> BoxSplit:
+    if len(parts) == 1:
+        return parts[0]
+    return BoxSplit(
+        ids=tuple(identifier for part in parts for identifier in part.ids),
+        images=joined_files(folder, [part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        objects=tuple(found for part in parts for found in part.objects),
+        fingerprint=digest([part.fingerprint for part in parts]),
+    )
+
+
+def _open_part(
     devkit: Path,
     name: str,
     ids: tuple[str, ...],
     classes: tuple[str, ...],
     advance: Callable[[int], None],
-) -> Split:
+) -> BoxSplit:
     annotations = [devkit / "Annotations" / f"{identifier}.xml" for identifier in ids]
     objects = tuple(_objects(path, classes) for path in annotations)
     columns = [_labels(devkit, f"{label}_{name}", ids) for label in classes]
-    truth = np.array(columns, dtype=np.int8).T
+    labels = np.array(columns, dtype=np.int8).T
     files = [f"JPEGImages/{identifier}.jpg" for identifier in ids]
     for identifier, file in zip(ids, files, strict=True):
         if not (devkit / file).is_file():
@@ -105,8 +162,8 @@ def _open_split(
             raise UserError(f"{where}: names {identifier}, but {devkit / file} does not exist")
     images = verify(devkit, files, "stop", advance)
     boxes = [file_digest(path) for path in annotations]
-    fingerprint = digest([ids, images.fingerprint, truth.tolist(), boxes])
-    return Split(ids, images, truth, objects, fingerprint)
+    fingerprint = digest([ids, images.fingerprint, labels.tolist(), boxes])
+    return BoxSplit(ids, images, labels, objects, fingerprint)
 
 
 def _list_path(devkit: Path, name: str, kind: str = "Main") -> Path:
@@ -164,7 +221,7 @@ def _objects(path: Path, classes: tuple[str, ...]) -> tuple[ObjectAnnotation, ..
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
     for thing in objects:
         if thing.name not in classes:
-            raise UserError(f"{path}: object '{thing.name}' is not among the suite's voc.classes")
+            raise UserError(f"{path}: object '{thing.name}' is not among the data set's classes")
         xmin, ymin, xmax, ymax = thing.box
         box = f"box ({', '.join(f'{value:g}' for value in thing.box)}) of '{thing.name}'"
         if not (xmin <= xmax and ymin <= ymax):  # of equal corners it holds one pixel
@@ -191,27 +248,3 @@ def _text(node: ElementTree.Element | None, tag: str) -> str:
     if text is None:
         raise ValueError(f"no <{tag}>")
     return text
-
-
-def usable_classes(voc: Voc, names: Sequence[str], least: int) -> tuple[list[int], list[str]]:
-    """The classes with enough positive images in both lists.
-
-    Args:
-        voc: the lists.
-        names: of all classes.
-        least: how many positive images are enough.
-
-    Returns:
-        Their indices, and the names of the rest.
-
-    Raises:
-        UserError: no class has enough.
-    """
-    positives = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0))
-    enough = positives >= least
-    if not enough.any():
-        raise UserError(
-            f"no class has {least} positive images in both lists; lower voc.min_positives"
-        )
-    chosen = np.flatnonzero(enough).tolist()
-    return chosen, [name for c, name in enumerate(names) if c not in chosen]

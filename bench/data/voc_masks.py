@@ -8,7 +8,7 @@ index for every pixel, 0 for background, 255 for a pixel that does not count. Ma
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image
 
 from bench.config import schema
 from bench.data.image_files import ImageFiles, verify
-from bench.data.voc import check_disjoint, identifiers
+from bench.data.voc import check_disjoint, identifiers, joined_files, split_parts
 from bench.errors import UserError
 from bench.metrics.segmentation import VOID
 from bench.runtime.fingerprint import digest
@@ -27,14 +27,14 @@ OFFICIAL = "SegmentationClass"
 
 
 @dataclass(frozen=True)
-class Masked:
-    """The images of one segmentation list.
+class MaskSplit:
+    """The images of one segmentation split.
 
     Attributes:
-        ids: the list's identifiers, in its order.
+        ids: the identifiers, in the order of the split.
         images: the files, in the same order.
-        masks: files of class indices, 0 background, 255 does not count; in the same order.
-        fingerprint: SHA-256 of list, images and masks.
+        masks: files of class indices, 0 background, 255 ignored; in the same order.
+        fingerprint: SHA-256 of identifiers, images and masks.
     """
 
     ids: tuple[str, ...]
@@ -43,47 +43,59 @@ class Masked:
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Masks:
-    """The segmentation lists of a suite."""
-
-    train: Masked
-    test: Masked
-
-
-def open_masks(
-    root: Path, source: schema.Voc, lists: schema.Segmentation, reporter: Reporter
-) -> Masks:
-    """Open and check both segmentation lists of a suite.
+def open_voc_masks(
+    root: Path, name: str, section: schema.VocMasks, reporter: Reporter
+) -> tuple[MaskSplit, MaskSplit]:
+    """Open and check the training and the test split of a VOCdevkit's segmentation.
 
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
     """
-    key = "voc_seg.folder" if lists.folder else "voc.folder"
-    devkit = root / (lists.folder or source.folder)
-    if not devkit.is_dir():
-        raise UserError(f"{devkit}: no such folder (the suite's {key}); see --data-root")
-    names = (lists.train, lists.test)
-    ids = [identifiers(devkit, name, "Segmentation") for name in names]
-    check_disjoint(devkit, names, ids)
-    folders, labels = (lists.masks, OFFICIAL), len(source.classes) + 1
-    with reporter.stage("checking masks", sum(map(len, ids))) as bar:
-        train, test = (
-            _open_masked(devkit, folder, names, labels, bar.advance)
-            for folder, names in zip(folders, ids, strict=True)
-        )
-    return Masks(train, test)
+    folder = root / section.folder
+    train = split_parts(folder, name, "train", section.train)
+    test = split_parts(folder, name, "test", section.test)
+    train_ids = [identifiers(*part, "Segmentation") for part in train]
+    test_ids = [identifiers(*part, "Segmentation") for part in test]
+    check_disjoint(folder, (section.train, section.test), [train_ids, test_ids])
+    num_labels = len(section.classes) + 1
+    count = sum(map(len, [*train_ids, *test_ids]))
+    with reporter.stage(f"checking {name}", count) as bar:
+        opened = [
+            _joined(
+                folder,
+                [
+                    _open_part(year, masks, ids, num_labels, bar.advance)
+                    for (year, _), ids in zip(parts, all_ids, strict=True)
+                ],
+            )
+            for parts, all_ids, masks in (
+                (train, train_ids, section.masks),
+                (test, test_ids, OFFICIAL),
+            )
+        ]
+    return opened[0], opened[1]
 
 
-def _open_masked(
-    devkit: Path, folder: str, ids: tuple[str, ...], labels: int, advance: Callable[[int], None]
-) -> Masked:
-    files = [f"JPEGImages/{name}.jpg" for name in ids], [_mask(devkit, folder, i) for i in ids]
-    images, masks = (verify(devkit, found, "stop", lambda _: None) for found in files)
+def _joined(folder: Path, parts: Sequence[MaskSplit]) -> MaskSplit:
+    if len(parts) == 1:
+        return parts[0]
+    return MaskSplit(
+        ids=tuple(identifier for part in parts for identifier in part.ids),
+        images=joined_files(folder, [part.images for part in parts]),
+        masks=joined_files(folder, [part.masks for part in parts]),
+        fingerprint=digest([part.fingerprint for part in parts]),
+    )
+
+
+def _open_part(
+    year: Path, folder: str, ids: tuple[str, ...], labels: int, advance: Callable[[int], None]
+) -> MaskSplit:
+    images = verify(year, [f"JPEGImages/{name}.jpg" for name in ids], "stop", lambda _: None)
+    masks = verify(year, [_mask(year, folder, name) for name in ids], "stop", lambda _: None)
     for image, mask in zip(images.files, masks.files, strict=True):
-        _check_mask(devkit / image, devkit / mask, labels)
+        _check_mask(year / image, year / mask, labels)
         advance(1)
-    return Masked(ids, images, masks, digest([ids, images.fingerprint, masks.fingerprint]))
+    return MaskSplit(ids, images, masks, digest([ids, images.fingerprint, masks.fingerprint]))
 
 
 def _mask(devkit: Path, folder: str, identifier: str) -> str:
@@ -103,7 +115,7 @@ def _check_mask(image: Path, mask: Path, labels: int) -> None:
     odd = np.setdiff1d(values, [*range(labels), VOID])
     if odd.size:
         raise UserError(
-            f"{mask}: holds index {odd[0]}, but the suite's voc.classes give 0 to {labels - 1}"
+            f"{mask}: holds index {odd[0]}, but the data set's classes give 0 to {labels - 1}"
         )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +25,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.transforms.v2 import functional as transforms
 
-from bench.config.schema import Detection
+from bench.config.schema import FineTuning, Positive
 from bench.data.voc import ObjectAnnotation
 from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import split_last_stage
@@ -42,6 +42,26 @@ LEAST_SCORE = 0.05  # of a detection, both protocols' (detectron2's TEST.SCORE_T
 Found = dict[str, Tensor]  # `boxes` (n, 4), `labels` (n,), and of detections `scores` (n,)
 
 
+class DetectionSettings(FineTuning):
+    """Settings of a task that detects."""
+
+    dataset: str = "voc"
+    protocol: Literal["fpn", "c4"]
+    """A feature pyramid, or one map of stride 16 with the last stage in the head."""
+    metric: Literal["AP50", "AP50_area"] = "AP50"
+    """The main score: 11-point average precision as VOC 2007, or the area as VOC 2010."""
+    scale: tuple[float, float] = (1.0, 1.0)
+    """A training image's longest side, smallest and largest, in shares of `size`."""
+    channels: Positive = 256
+    """Of the pyramid."""
+    hidden: Positive = 1024
+    """Of the pyramid's head."""
+    proposals: Positive = 1000
+    """Kept of each image for the head."""
+    regions: Positive = 512
+    """Sampled of each image for the head's loss."""
+
+
 class Detector(FineTunedNetwork):
     """Faster R-CNN to fine-tune.
 
@@ -55,7 +75,7 @@ class Detector(FineTunedNetwork):
     def __init__(
         self,
         encoder: Encoder,
-        settings: Detection,
+        settings: DetectionSettings,
         objects: Sequence[Sequence[ObjectAnnotation]],
         classes: Sequence[str],
     ) -> None:
@@ -177,7 +197,7 @@ class _Pyramid(nn.Module):
         return levels
 
 
-def _pyramid(encoder: Encoder, settings: Detection, classes: int) -> FasterRCNN:
+def _pyramid(encoder: Encoder, settings: DetectionSettings, classes: int) -> FasterRCNN:
     body = _Pyramid(encoder, settings.channels)
     sizes = tuple((ANCHOR * encoder.strides[k],) for k in body.used)
     return FasterRCNN(
@@ -215,7 +235,7 @@ class _Head(nn.Module):
         return averaged
 
 
-def _c4(encoder: Encoder, settings: Detection, classes: int) -> FasterRCNN:
+def _c4(encoder: Encoder, settings: DetectionSettings, classes: int) -> FasterRCNN:
     trunk, tail = split_last_stage(encoder)
     tail.requires_grad_(True)  # part of the head: trained on a frozen trunk too (Goyal et al. 2019)
     return FasterRCNN(
@@ -228,7 +248,7 @@ def _c4(encoder: Encoder, settings: Detection, classes: int) -> FasterRCNN:
     )
 
 
-def _shared(settings: Detection, train: int, test: int) -> dict[str, float]:
+def _shared(settings: DetectionSettings, train: int, test: int) -> dict[str, float]:
     """How many boxes count; before suppression as many times what is kept, as detectron2 does."""
     return {
         "rpn_pre_nms_top_n_train": train * settings.proposals,

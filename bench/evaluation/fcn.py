@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,8 +11,8 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from bench.config.schema import Segmentation
-from bench.data.voc_masks import Masked, read_mask
+from bench.config.schema import FineTuning, Positive
+from bench.data.voc_masks import MaskSplit, read_mask
 from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import dilate_last_stage
 from bench.metrics.segmentation import VOID
@@ -19,6 +20,18 @@ from bench.runtime import distributed
 from bench.training.finetuning import FineTunedNetwork, finite
 
 DILATION = 6  # of the head's convolutions (He et al. 2020, MoCo, appendix A)
+
+
+class SegmentationSettings(FineTuning):
+    """Settings of a task that segments."""
+
+    dataset: str = "voc_masks"
+    head: Literal["fcn", "fcn32s"]
+    """Two dilated 3x3 convolutions at stride 16, or one linear layer at stride 32."""
+    scale: tuple[float, float]
+    """Size of a training image in shares of its own, smallest and largest."""
+    channels: Positive = 256
+    """Of the dilated convolutions."""
 
 
 class Segmenter(FineTunedNetwork):
@@ -34,7 +47,7 @@ class Segmenter(FineTunedNetwork):
     """
 
     def __init__(
-        self, encoder: Encoder, settings: Segmentation, masked: Masked, labels: int
+        self, encoder: Encoder, settings: SegmentationSettings, masked: MaskSplit, labels: int
     ) -> None:
         super().__init__(encoder, settings.frozen)
         self.settings, self.masked = settings, masked

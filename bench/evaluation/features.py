@@ -23,11 +23,12 @@ from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
 from bench.runtime.device import loader_workers
 from bench.runtime.environment import library_versions
-from bench.runtime.fingerprint import digest, harness_digest
+from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Bar
 from bench.training.context import Context
 
 BATCH = 32
+VERSION = 1  # raise when features may change: it is in the key of the cached ones
 
 
 def grid(shape: tuple[int, ...], dimensions: int) -> tuple[int, int]:
@@ -58,29 +59,32 @@ def pool_features(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor
         ]
 
 
-def features(encoder: Encoder, images: ImageFiles, context: Context, name: str) -> list[np.memmap]:
+def features(
+    encoder: Encoder, images: ImageFiles, size: int, dimensions: int, context: Context, name: str
+) -> list[np.memmap]:
     """Every stage's pooled features of some images, from the cache or extracted into it.
 
     Memory does not grow with the number of images: batches go straight to disk.
 
     Args:
         encoder: in evaluation mode, on `context.device`.
-        images: the files; each is resized to the suite's `voc.size`.
+        images: the files.
+        size: side to which each is resized, pixels.
+        dimensions: most values that a stage may keep.
         context: the cell.
         name: what the images are, for the progress bar.
 
     Returns:
         One read-only float32 (N, D_s) array on disk for each stage, not normalized.
     """
-    size, dimensions = context.suite.voc.size, context.suite.probe.dimensions
     key = digest(
         {
             "weights": encoder.weights_sha256(),
             "images": images.fingerprint,
-            "transform": ["squash", size],
+            "transform": ["resize_exact", size],
             "pooling": ["average", dimensions],
             "precision": "float32",
-            "code": harness_digest(),
+            "version": VERSION,
             "versions": library_versions(),
             "device": context.device.type,
         }

@@ -47,7 +47,7 @@ class Probe:
 
     cv: NDArray[np.float64]
     """(C, K) mean over the folds of the validation average precision, "area", in 0..1."""
-    chosen: NDArray[np.intp]
+    selected: NDArray[np.intp]
     """(C,) index of the cost with the highest `cv`; of equals, the smallest cost."""
     scores: NDArray[np.float32]
     """(C, K, M) decision values of the models fitted to the whole training set."""
@@ -116,7 +116,7 @@ def fit(
     scores = torch.cat([_decide(rows.to(flat), flat).cpu() for rows in test.split(ROWS)])
     return Probe(
         cv=cv,
-        chosen=grid[cv[:, grid].argmax(axis=1)],
+        selected=grid[cv[:, grid].argmax(axis=1)],
         scores=scores.T.reshape(classes, len(costs), -1).numpy(),
         problems=sign.shape[1] * len(costs),
         unconverged=unconverged,

@@ -8,11 +8,21 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
-from bench.config.schema import Classification
+from bench.config.schema import FineTuning, Fraction, Positive
 from bench.encoders.encoder import Encoder
 from bench.runtime import distributed
 from bench.training.finetuning import FineTunedNetwork
 from bench.training.heads import Classifier
+
+
+class ClassificationSettings(FineTuning):
+    """Settings of a task that classifies by fine-tuning."""
+
+    dataset: str = "voc"
+    crop_scale: tuple[Fraction, Fraction]
+    """Share of the image's area that a crop covers, smallest and largest; in testing too."""
+    crops: Positive
+    """Crops of each test image whose scores are averaged."""
 
 
 class MultiLabel(FineTunedNetwork):
@@ -24,7 +34,7 @@ class MultiLabel(FineTunedNetwork):
         truth: int8 (N, C) of the training list; 1, -1, or 0 for what does not count.
     """
 
-    def __init__(self, encoder: Encoder, settings: Classification, truth: np.ndarray) -> None:
+    def __init__(self, encoder: Encoder, settings: ClassificationSettings, truth: np.ndarray) -> None:
         super().__init__(encoder, settings.frozen)
         self.truth = torch.from_numpy(truth)
         self.crop = v2.RandomResizedCrop(

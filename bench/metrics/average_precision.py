@@ -136,6 +136,20 @@ def mean_average_precision(
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 
+def mean_average_precisions(scores: ArrayLike, truth: ArrayLike) -> dict[str, float | None]:
+    """`mean_average_precision` of every kind and treatment of difficult images, in points 0-100.
+
+    Returns:
+        `mAP_KIND_difficult_TREATMENT` -> value; None where no class has a positive image.
+    """
+    values: dict[str, float | None] = {}
+    for kind in get_args(Kind):
+        for difficult in get_args(Difficult):
+            value = 100 * mean_average_precision(scores, truth, kind, difficult)
+            values[f"mAP_{kind}_difficult_{difficult}"] = value if np.isfinite(value) else None
+    return values
+
+
 def checked(
     scores: ArrayLike, truth: ArrayLike, difficult: Difficult
 ) -> tuple[NDArray[np.floating], Bools, Bools]:

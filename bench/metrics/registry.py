@@ -68,7 +68,7 @@ class MeanAveragePrecision:
     """
 
     label = "mAP"
-    arrays = ("scores", "truth", "classes")
+    arrays: tuple[str, ...] = ("scores", "truth", "classes")
 
     def __init__(self, name: str, kind: Kind) -> None:
         self.name = name
@@ -96,7 +96,7 @@ class DetectionAveragePrecision:
     """
 
     label = "AP50"
-    arrays = (
+    arrays: tuple[str, ...] = (
         *("box", "score", "label", "image", "classes", "counted"),
         *("true_box", "true_class", "true_image", "true_difficult"),
     )
@@ -126,7 +126,7 @@ class MeanIntersectionOverUnion:
 
     name = "mIoU"
     label = "mIoU"
-    arrays = ("confusion", "classes")
+    arrays: tuple[str, ...] = ("confusion", "classes")
 
     def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
         """Intersection over union of every class, (C, B)."""

@@ -1,21 +1,22 @@
-"""TODO."""
+"""What a run hands to a method and to a task."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from bench import plugins
-from bench.config.schema import Recipe, Suite
-from bench.data.datasets import Data
+from bench.config import settings
+from bench.config.schema import PRETRAINING, Recipe, Suite
+from bench.data.datasets import Dataset, Datasets
 from bench.data.image_folder import LabeledImages
-from bench.data.voc import Voc
 from bench.runtime.device import fast_bfloat16
 from bench.runtime.environment import library_versions
-from bench.runtime.fingerprint import digest
+from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
 
 
@@ -28,47 +29,70 @@ class Context:
         method: name of the method at work, whose recipe counts.
         seed: of every random draw.
         device: where to compute.
-        data: the image sets.
+        datasets: the opened data sets by name.
         cache: a folder for what can be computed again.
-        reporter: where progress is shown.
+        reporter: for progress.
+        task: name of the task at work; empty while the method is.
+        files: digests of the files that the method read, see `read_file`.
     """
 
     suite: Suite
     method: str
     seed: int
     device: torch.device
-    data: Data
+    datasets: Datasets
     cache: Path
     reporter: Reporter
+    task: str = ""
+    files: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def recipe(self) -> Recipe:
-        """How the method at work is trained."""
-        return self.suite.recipe(self.method)
+        """How the method at work is trained: its own `Settings`."""
+        return settings.recipe(self.suite, self.method)
+
+    @cached_property
+    def settings(self) -> Any:
+        """The settings of the task at work: its own `Settings`."""
+        return settings.task_settings(self.suite, self.task)
 
     @property
-    def corpus(self) -> LabeledImages:
-        """The pretraining images; a method that uses them says so in `reads`."""
-        assert self.data.corpus is not None, "declare reads = ('corpus',)"
-        return self.data.corpus
+    def images(self) -> LabeledImages:
+        """The pretraining images; a method that uses them names them in its `datasets`."""
+        split = self.datasets[PRETRAINING].train
+        assert isinstance(split, LabeledImages)
+        return split
 
     @property
-    def voc(self) -> Voc:
-        """The tasks' images; a task that uses them says so in `reads`."""
-        assert self.data.voc is not None, "declare reads = ('voc',)"
-        return self.data.voc
+    def dataset(self) -> Dataset:
+        """The data set that the settings of the task at work name."""
+        return self.datasets[self.settings.dataset]
+
+    def read_file(self, path: Path, name: str = "") -> Path:
+        """Note that the method reads a file: another content makes its records outdated.
+
+        Args:
+            path: the file.
+            name: what records call it, see `runtime.files.locate`; the path by default.
+
+        Returns:
+            The path.
+        """
+        self.files[name or str(path)] = file_digest(path)
+        return path
 
     @cached_property
     def key(self) -> str:
         """Digest of everything that decides the encoder."""
-        plugin = plugins.load("methods", self.method)
-        corpus = self.corpus.fingerprint if "corpus" in plugin.reads else None
+        described = plugins.describe("methods", self.method)
+        trains = described.trains_on_suite
         return digest(
             {
-                "code": plugins.code("methods", self.method),
+                "method": [self.method, described.version],
+                "own": plugins.own_digest("methods", self.method),
                 "backbone": self.suite.backbone.model_dump(mode="json"),
-                "recipe": self.recipe.model_dump(mode="json") if corpus else None,
-                "corpus": corpus,
+                "recipe": self.recipe.model_dump(mode="json") if trains else None,
+                "images": self.images.fingerprint if trains else None,
                 "seed": self.seed,
                 "versions": library_versions(),
                 "device": [self.device.type, fast_bfloat16(self.device)],

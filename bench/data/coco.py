@@ -1,0 +1,132 @@
+"""COCO annotation files: image labels and boxes of the categories that a suite names.
+
+Format as on cocodataset.org, "Data format", "Object Detection": `bbox` is [x, y, width, height] in
+continuous pixels from 0, `iscrowd` marks a group. A group counts like an object that VOC marks
+difficult: neither way.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from bench.config.schema import Coco
+from bench.data.image_files import verify
+from bench.data.voc import BoxSplit, ObjectAnnotation
+from bench.errors import UserError, from_validation
+from bench.runtime.fingerprint import digest, file_digest
+from bench.runtime.progress import Reporter
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class _Image(BaseModel):
+    id: int
+    file_name: str
+
+
+class _Annotation(BaseModel):
+    image_id: int
+    category_id: int
+    bbox: tuple[Finite, Finite, Finite, Finite]
+    iscrowd: int = 0
+
+
+class _Category(BaseModel):
+    id: int
+    name: str
+
+
+class _File(BaseModel):
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+
+
+def open_coco(
+    root: Path, name: str, section: Coco, reporter: Reporter
+) -> tuple[tuple[str, ...], BoxSplit, BoxSplit]:
+    """Open and check both splits of a data set in COCO's format.
+
+    Returns:
+        The classes, the training split and the test split.
+
+    Raises:
+        UserError: anything is missing, malformed or overlapping; the message names the file.
+    """
+    train, test = _read(root / section.train), _read(root / section.test)
+    classes = section.classes or tuple(c.name for c in sorted(train.categories, key=lambda c: c.id))
+    shared = {image.file_name for image in train.images} & {i.file_name for i in test.images}
+    if shared and section.train_images == section.test_images:
+        raise UserError(
+            f"{root / section.test}: {min(shared)} is in both splits: "
+            "the test images must not be trained on"
+        )
+    splits = [
+        _open_split(root / annotations, file, root / folder, classes, name, reporter)
+        for annotations, file, folder in (
+            (section.train, train, section.train_images),
+            (section.test, test, section.test_images),
+        )
+    ]
+    return classes, splits[0], splits[1]
+
+
+def _read(path: Path) -> _File:
+    try:
+        return TypeAdapter(_File).validate_python(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); see --data-root") from None
+    except ValidationError as error:
+        raise from_validation(f"{path}: not a COCO annotation file", error) from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error})") from None
+
+
+def _open_split(
+    path: Path, file: _File, folder: Path, classes: tuple[str, ...], name: str, reporter: Reporter
+) -> BoxSplit:
+    categories = {category.id: category.name for category in file.categories}
+    absent = [label for label in classes if label not in categories.values()]
+    if absent:
+        raise UserError(f"{path}: has no category '{absent[0]}'")
+    images = sorted(file.images, key=lambda image: image.id)
+    if not images:
+        raise UserError(f"{path}: lists no image")
+    objects: dict[int, list[ObjectAnnotation]] = {image.id: [] for image in images}
+    if len(objects) != len(images):
+        raise UserError(f"{path}: lists an image id twice")
+    for annotation in file.annotations:
+        if annotation.image_id not in objects or annotation.category_id not in categories:
+            raise UserError(f"{path}: an annotation names an image or a category that is not there")
+        label = categories[annotation.category_id]
+        if label in classes:
+            objects[annotation.image_id].append(_object(path, label, annotation))
+    listed = [tuple(objects[image.id]) for image in images]
+    labels = np.array([[_label(found, label) for label in classes] for found in listed], np.int8)
+    with reporter.stage(f"checking {name}", len(images)) as bar:
+        files = verify(folder, [image.file_name for image in images], "stop", bar.advance)
+    ids = tuple(image.file_name for image in images)
+    fingerprint = digest([ids, files.fingerprint, list(classes), file_digest(path)])
+    return BoxSplit(ids, files, labels, tuple(listed), fingerprint)
+
+
+def _object(path: Path, label: str, annotation: _Annotation) -> ObjectAnnotation:
+    """The box in VOC's convention: 1-based inclusive pixels."""
+    x, y, width, height = annotation.bbox
+    if width <= 0 or height <= 0:
+        raise UserError(f"{path}: a box of '{label}' in image {annotation.image_id} has no area")
+    box = (x + 1, y + 1, x + max(width, 1), y + max(height, 1))
+    return ObjectAnnotation(label, box, difficult=bool(annotation.iscrowd), truncated=False)
+
+
+def _label(objects: tuple[ObjectAnnotation, ...], label: str) -> int:
+    """1 if an image has an object of a class, 0 if only groups, else -1."""
+    found = [entry.difficult for entry in objects if entry.name == label]
+    if not found:
+        return -1
+    return 0 if all(found) else 1
