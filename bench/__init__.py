@@ -1,5 +1,45 @@
-"""How far is each self-supervised way of pretraining from ImageNet labels, and how sure are we."""
+"""How far is self-supervised visual pretraining from ImageNet labels, and how sure are we?
 
-from importlib.metadata import version
+The public names load what they need when they are first used:
 
-__version__ = version("ssl-gap")
+    import bench
+
+    board = bench.evaluate(model, tasks="voc_cls", suite="mini")
+    bench.load_results("results/local").pivot(index="method", columns="task", values="value")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench import metrics as metrics
+    from bench.commands.evaluate import evaluate as evaluate
+    from bench.encoders.encoder import Encoder as Encoder
+    from bench.evaluation.task import Task as Task
+    from bench.results.dataframe import load_results as load_results
+    from bench.training.pretext import PretextTask as PretextTask
+
+__version__ = "0.1.0"
+__all__ = ["Encoder", "PretextTask", "Task", "evaluate", "load_results", "metrics"]
+
+_MODULES = {
+    "Encoder": "bench.encoders.encoder",
+    "PretextTask": "bench.training.pretext",
+    "Task": "bench.evaluation.task",
+    "evaluate": "bench.commands.evaluate",
+    "load_results": "bench.results.dataframe",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "metrics":
+        return importlib.import_module("bench.metrics")
+    if name in _MODULES:
+        return getattr(importlib.import_module(_MODULES[name]), name)
+    raise AttributeError(f"module 'bench' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -14,15 +14,14 @@ from bench.runtime import distributed
 from bench.runtime.progress import Reporter
 
 
-def run(request: Request, reporter: Reporter) -> leaderboard.Board:
-    """Plan the cells, compute those not recorded yet, render the board.
+def run(request: Request, reporter: Reporter) -> leaderboard.Leaderboard:
+    """Plan the cells, compute those that are not up to date, render the leaderboard.
 
     Raises:
         UserError: the request, its data or its output folder cannot be used.
     """
     cells = plan.cells(request)
-    folder = request.folder
-    _check_writable(folder)
+    _check_writable(request.folder)
     todo = [cell for cell in cells if not plan.is_up_to_date(cell, request)]
     _announce(request, cells, todo, reporter)
     if todo:
@@ -30,10 +29,10 @@ def run(request: Request, reporter: Reporter) -> leaderboard.Board:
         from bench.commands.execute import compute
 
         compute(todo, request, reporter)
-    result = leaderboard.load(folder, request.cache)
+    result = leaderboard.load(request.folder, request.cache)
     if distributed.is_main():
-        publish.write(result, folder)
-    reporter.say(f"board: {folder / 'LEADERBOARD.md'}")
+        publish.write(result, request.folder)
+    reporter.say(f"leaderboard: {request.folder / 'LEADERBOARD.md'}")
     return result
 
 
@@ -41,10 +40,13 @@ def _announce(
     request: Request, cells: Sequence[Cell], todo: Sequence[Cell], reporter: Reporter
 ) -> None:
     suite = request.suite
-    done = len(cells) - len(todo)
     reporter.say(f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}")
+    added = [c.method for c in cells if c.method not in request.methods]
+    if added:
+        names = ", ".join(dict.fromkeys(added))
+        reporter.say(f"with {names}: the untrained encoder of the same input")
     count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    reporter.say(f"{count}, {done} up to date, {len(todo)} to run")
+    reporter.say(f"{count}, {len(cells) - len(todo)} up to date, {len(todo)} to run")
 
 
 def _check_writable(folder: Path) -> None:

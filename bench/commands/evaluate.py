@@ -1,0 +1,129 @@
+"""`bench.evaluate`: score a Python object beside the rows of a suite."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import platformdirs
+import torch
+from torch import nn
+
+from bench import plugins
+from bench.commands.request import Request
+from bench.commands.run import run
+from bench.config import loader
+from bench.encoders.encoder import Encoder
+from bench.encoders.module_encoder import ModuleEncoder
+from bench.errors import UserError
+from bench.reporting.leaderboard import Leaderboard
+from bench.runtime.fingerprint import digest
+from bench.runtime.progress import Reporter
+from bench.training.context import Context
+
+FIXED_BATCH = (2, 3, 64, 64)  # whose outputs are part of a model's identity
+
+
+def evaluate(
+    model: nn.Module | type | str | Sequence[str],
+    tasks: str | Sequence[str] = "voc_cls",
+    suite: str = "mini",
+    *,
+    name: str = "model",
+    data_root: str | Path | None = None,
+    out: str | Path = "results/local",
+    cache: str | Path | None = None,
+    device: str = "auto",
+    seeds: int = 0,
+    overrides: Sequence[str] = (),
+) -> Leaderboard:
+    """Score a model or methods; what is up to date is not computed again.
+
+    Args:
+        model: a network on RGB in [0, 1] (see `ModuleEncoder`), a timm model, an `Encoder`; a
+            method's class; or names of methods, as `bench run --methods` takes them.
+        tasks: names or files, comma-separated or as a list; `all` is every one.
+        suite: a shipped suite, or a TOML file.
+        name: of the row, where `model` is an object.
+        data_root: folder with the suite's data sets, if it does not render its own.
+        out: folder for records and leaderboards.
+        cache: folder for what can be computed again.
+        device: a torch device's name, or `auto`.
+        seeds: how many; 0 is as the suite says.
+        overrides: keys of the suite, as `pretraining.crop=48`.
+
+    Returns:
+        The leaderboard of the suite below `out`.
+
+    Raises:
+        UserError: the request cannot be carried out; the message says what to do.
+
+    Example:
+        >>> import bench, timm  # doctest: +SKIP
+        >>> model = timm.create_model("resnet18", pretrained=True)  # doctest: +SKIP
+        >>> bench.evaluate(model, name="resnet18").to_dataframe()  # doctest: +SKIP
+    """
+    if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
+        methods = plugins.select("methods", _joined(model))
+    elif isinstance(model, type):
+        plugins.add_object("methods", name, model, _source_digest(model))
+        methods = [name]
+    else:
+        plugins.add_object("methods", name, *_given(model, name))
+        methods = [name]
+    selected = plugins.select("tasks", _joined(tasks))
+    settings = loader.load(suite, list(overrides))
+    request = Request(
+        suite=settings,
+        methods=tuple(methods),
+        tasks=tuple(selected),
+        seeds=tuple(range(seeds or settings.seeds)),
+        data_root=None if data_root is None else Path(data_root),
+        out=Path(out),
+        cache=Path(platformdirs.user_cache_dir("ssl-gap") if cache is None else cache),
+        device=device,
+        command=("bench.evaluate",),
+    )
+    return run(request, Reporter())
+
+
+def _joined(names: str | Sequence[str]) -> str:
+    return names if isinstance(names, str) else ",".join(names)
+
+
+def _source_digest(method: type) -> str:
+    """What identifies the code of a class: its source, where Python can say it."""
+    import inspect
+
+    try:
+        return digest(inspect.getsource(method))
+    except (OSError, TypeError):
+        raise UserError(
+            f"{method.__name__}: its source cannot be read; write it into a file and give its path"
+        ) from None
+
+
+def _given(model: nn.Module, name: str) -> tuple[type, str]:
+    """A method that hands over an encoder as it is, and the encoder's identity."""
+    encoder = model if isinstance(model, Encoder) else ModuleEncoder(model, name)
+    encoder = copy.deepcopy(encoder).cpu().eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        maps = encoder(torch.rand(FIXED_BATCH, generator=generator))
+    outputs = [[round(float(m.mean()), 4), round(float(m.std()), 4)] for m in maps]
+    kept = encoder
+
+    class Given:
+        """A model from a Python program."""
+
+        reference: ClassVar[str] = ""
+        version: ClassVar[int] = 1
+        datasets: ClassVar[tuple[str, ...]] = ()
+        inputs: ClassVar[tuple[str, ...]] = tuple(kept.inputs)
+
+        def pretrain(self, context: Context) -> Encoder:
+            return copy.deepcopy(kept)
+
+    return Given, digest([encoder.weights_sha256(), outputs])

@@ -1,0 +1,69 @@
+"""Any network as an encoder: a module on RGB in [0, 1], or a timm model with its own input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench.encoders.encoder import Encoder
+from bench.errors import UserError
+
+PROBE = 128  # side of the images from which channels and strides are read, pixels
+UNIT = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # mean and standard deviation that change nothing
+
+
+class ModuleEncoder(Encoder):
+    """An encoder around a module.
+
+    A timm model is given images normalized as its weights expect, and its intermediate maps are the
+    stages. Any other module is given RGB in [0, 1], float (B, 3, H, W); it returns one map
+    (B, C, h, w), several of them from fine to coarse, or vectors (B, C).
+
+    Args:
+        module: the network; it is used in evaluation mode.
+        name: what records call its backbone.
+
+    Raises:
+        UserError: what it returns is neither maps nor vectors.
+    """
+
+    def __init__(self, module: nn.Module, name: str) -> None:
+        nn.Module.__init__(self)
+        self.module = module
+        self.is_timm = hasattr(module, "forward_intermediates")
+        config: Any = getattr(module, "pretrained_cfg", None) if self.is_timm else None
+        mean, std = (config["mean"], config["std"]) if config else UNIT
+        self._describe(name, mean, std)
+        module.eval()
+        device = next(iter(module.parameters()), torch.zeros(())).device
+        with torch.inference_mode():
+            maps = self(torch.rand(2, 3, PROBE, PROBE, device=device))
+        self.channels = tuple(m.shape[1] for m in maps)
+        self.branch_channels = self.channels
+        self.strides = tuple(max(1, round(PROBE / m.shape[-1])) for m in maps)
+
+    def forward(self, rgb: Tensor) -> list[Tensor]:
+        """Map RGB in [0, 1], float (B, 3, H, W), to maps (B, C, h, w), fine to coarse."""
+        normalized = (rgb - self.mean) / self.std
+        if self.is_timm:
+            module: Any = self.module
+            outputs = module.forward_intermediates(
+                normalized, output_fmt="NCHW", intermediates_only=True
+            )
+        else:
+            outputs = self.module(normalized)
+        maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+        return [_as_map(m) for m in maps]
+
+
+def _as_map(output: Any) -> Tensor:
+    """A map (B, C, h, w) as it is; vectors (B, C) as a map of one position."""
+    if not isinstance(output, Tensor) or output.ndim not in (2, 4):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise UserError(
+            f"the model returns {shape}; return a map (B, C, h, w), a list of maps from fine to "
+            "coarse, or vectors (B, C)"
+        )
+    return output if output.ndim == 4 else output[:, :, None, None]
