@@ -11,6 +11,7 @@ The public names load what they need when they are first used:
 from __future__ import annotations
 
 import importlib
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from bench.results.dataframe import load_results as load_results
     from bench.training.pretext import PretextTask as PretextTask
 
-__version__ = "0.1.0"
+__version__ = version("ssl-gap")
 __all__ = ["Encoder", "PretextTask", "Task", "evaluate", "load_results", "metrics"]
 
 _MODULES = {

@@ -147,6 +147,8 @@ def evaluate(
     identity = _identity(cell, context, request)
     metric = registry.get(identity["metric"])
     _check_predictions(cell.task, metric, result)
+    per_class = registry.per_class(metric, result.predictions)
+    nothing_to_score = [n for n in metric.classes(result.predictions) if n not in per_class]
     trained = [PRETRAINING] if plugins.load("methods", cell.method).datasets else []
     splits = {
         name: split
@@ -157,8 +159,8 @@ def evaluate(
         **identity,
         status="ok",
         value=registry.value(metric, result.predictions),
-        per_class=registry.per_class(metric, result.predictions),
-        excluded_classes=result.excluded_classes,
+        per_class=per_class,
+        excluded_classes=result.excluded_classes + nothing_to_score,
         per_stage=result.per_stage,
         selected_stage=result.selected_stage,
         diagnostics=result.diagnostics,
