@@ -324,6 +324,17 @@ def describe(kind: Kind, name: str) -> Description:
     return described
 
 
+def describe_file(path: Path) -> Description:
+    """Read the summary and the constants of a file that need not be known.
+
+    Raises:
+        UserError: there is no such file, or it is not Python.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such Python file")
+    return _describe_file(path.stem, path, "path")
+
+
 def _describe_file(name: str, path: Path, origin: Origin) -> Description:
     try:
         tree = ast.parse(path.read_text(encoding="utf-8"))
