@@ -110,7 +110,8 @@ def _validate(data: dict[str, Any], where: str) -> Suite:
         if first["type"] == "extra_forbidden":
             table, _, leaf = key.rpartition(".")
             problem = str(unknown("key", leaf, _keys(table)))
-            raise UserError(f"{where}: {problem.replace(f"'{leaf}'", f"'{key}'", 1)}") from None
+            problem = problem.replace(f"'{leaf}'", f"'{key}'", 1)
+            raise UserError(f"{where}: {problem}") from None
         raise from_validation(where, error) from None
     for kind, tables in (("methods", suite.recipes), ("tasks", suite.tasks)):
         known = plugins.names("methods" if kind == "methods" else "tasks")
