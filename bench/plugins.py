@@ -17,7 +17,7 @@ Kind = Literal["methods", "tasks"]
 
 # What a plug-in's class must say of itself.
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
-    "methods": ("reference", "reads", "pretrain"),
+    "methods": ("reference", "datasets", "pretrain"),
     "tasks": ("reference", "reads", "metric", "version", "evaluate"),
 }
 
@@ -29,7 +29,7 @@ class Description:
     Attributes:
         name: of the file.
         summary: first line of its docstring.
-        constants: the literals of its class, such as reference and reads, or a task's version.
+        constants: the literals of its class, such as reference and version.
     """
 
     name: str

@@ -40,7 +40,8 @@ def opened(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Data:
     """
     reads = set[str]()
     for cell in cells:
-        reads |= {*plugins.load("methods", cell.method).reads}
+        if "pretraining" in plugins.load("methods", cell.method).datasets:
+            reads.add("corpus")
         reads |= {*plugins.load("tasks", cell.task).reads}
     return open_data(request.suite, request.data_root, reads, request.cache, reporter)
 
@@ -122,8 +123,8 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Ta
     history = encoder.pretraining
     speed = history.views_seen / history.seconds if history.seconds else None
     data = dict(scores.data)
-    if context.data.corpus is not None and "corpus" in plugins.load("methods", cell.method).reads:
-        data["corpus"] = context.data.corpus.fingerprint
+    if "pretraining" in plugins.load("methods", cell.method).datasets:
+        data["corpus"] = context.images.fingerprint
     sizes = context.data.sizes()
     result = Record(
         **_identity(cell, context),
@@ -134,7 +135,7 @@ def evaluate(encoder: Encoder, cell: Cell, context: Context) -> tuple[Record, Ta
         flags=scores.flags + _skipped(context.data),
         encoder=EncoderFacts(
             backbone=encoder.backbone,
-            sees=list(encoder.sees),
+            sees=list(encoder.inputs),
             weights_sha256=weights,
             parameters=sum(p.numel() for p in encoder.parameters()),
         ),

@@ -47,9 +47,9 @@ class Context:
         return self.suite.recipe(self.method)
 
     @property
-    def corpus(self) -> LabeledImages:
-        """The pretraining images; a method that uses them says so in `reads`."""
-        assert self.data.corpus is not None, "declare reads = ('corpus',)"
+    def images(self) -> LabeledImages:
+        """The pretraining images; a method that uses them says so in `datasets`."""
+        assert self.data.corpus is not None, "declare datasets = ('pretraining',)"
         return self.data.corpus
 
     @property
@@ -62,13 +62,13 @@ class Context:
     def key(self) -> str:
         """Digest of everything that decides the encoder."""
         plugin = plugins.load("methods", self.method)
-        corpus = self.corpus.fingerprint if "corpus" in plugin.reads else None
+        images = self.images.fingerprint if "pretraining" in plugin.datasets else None
         return digest(
             {
                 "code": plugins.code("methods", self.method),
                 "backbone": self.suite.backbone.model_dump(mode="json"),
-                "recipe": self.recipe.model_dump(mode="json") if corpus else None,
-                "corpus": corpus,
+                "recipe": self.recipe.model_dump(mode="json") if images else None,
+                "images": images,
                 "seed": self.seed,
                 "versions": library_versions(),
                 "device": [self.device.type, fast_bfloat16(self.device)],

@@ -16,27 +16,27 @@ class Method(Protocol):
 
     Attributes:
         reference: paper, year, link.
-        reads: the image sets it needs: ("corpus",) or ().
+        version: raised when its weights may change.
+        datasets: what it trains on: ("pretraining",) or ().
     """
 
     reference: ClassVar[str]
-    reads: ClassVar[tuple[str, ...]]
+    version: ClassVar[int]
+    datasets: ClassVar[tuple[str, ...]]
 
     def pretrain(self, context: Context) -> Encoder:
         """Obtain the encoder, on any device; deterministic in `context.seed`."""
         ...
 
 
-
-
 def load_or_pretrain(context: Context) -> Encoder:
     """The method's encoder, in evaluation mode: from the cache, or pretrained and cached now.
 
-    One that needs no corpus costs nothing and is made afresh, so that new weights behind an old
+    One that trains on nothing costs nothing and is not cached, so that new weights behind an old
     name are never missed.
     """
     method: Method = plugins.load("methods", context.method)()
-    if not method.reads:
+    if not method.datasets:
         seed_everything(context.seed)
         return method.pretrain(context).to(context.device).eval()
     path = context.cache / "encoders" / f"{context.method}-{context.key[:24]}.safetensors"
