@@ -1,1 +1,1 @@
-"""Methods: one file is one way to load_or_pretrain a pretrained encoder."""
+"""Methods: one file is one way to obtain a pretrained encoder."""

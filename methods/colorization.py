@@ -1,12 +1,13 @@
 """Colorization: which colors had this gray image?
 
-What was kept of the paper: the network sees L alone; it classifies the color of every position
-into the 313 bins, with soft targets (5 neighbors as the paper says, not the released layer's 10),
-rare colors weigh more, gray images nothing (sections 2.1 and 2.2, released layers). Targets are
-every fourth pixel, not averages. What changed: the suite's backbone takes AlexNet's place, a
-decoder that reads every stage from stride 4 on takes that of fc6 to fc8, the colors' shares are
-those of 2,000 images of the suite's corpus, not of ImageNet, and a batch's weights are divided by
-their mean.
+What was kept of the paper: the network sees L alone. It classifies the color of every position into
+313 bins, with soft targets. Rare colors weigh more, gray images nothing (sections 2.1 and 2.2,
+released layers). Soft targets have 5 neighbors as in the paper, not the released layer's 10.
+Targets are every fourth pixel, not averages.
+
+What changed: the suite's backbone takes AlexNet's place. A decoder that reads every stage from
+stride 4 on takes that of fc6 to fc8. The colors' shares are those of 2,000 pretraining images, not
+of ImageNet. A batch's weights are divided by their mean.
 """
 
 from typing import ClassVar
@@ -29,7 +30,8 @@ class Colorization(PretextTask):
     """Colorful image colorization on the suite's backbone."""
 
     reference: ClassVar[str] = "Zhang et al. 2016, https://arxiv.org/abs/1603.08511"
-    sees: ClassVar[tuple[str, ...]] = ("l",)
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[str, ...]] = ("L",)
 
     def build(self, context: Context) -> None:
         """Add a decoder to the color bins, and estimate how rare each bin is."""
@@ -37,22 +39,22 @@ class Colorization(PretextTask):
         encoder = self.encoder
         self.head = Decoder(encoder.channels, encoder.strides, len(ab_centers()), STRIDE)
         self.weights: Tensor
-        self.register_buffer("weights", class_weights(context.corpus, self.recipe))
+        self.register_buffer("weights", class_weights(context.images, self.recipe))
 
-    def loss(self, batch: Tensor, player: str) -> Tensor:
-        """Rebalanced cross-entropy of the colors; `batch` holds crops, uint8 (B, 3, H, H)."""
+    def loss(self, batch: Tensor) -> Tensor:
+        """Rebalanced cross-entropy of the colors; `batch` contains crops, uint8 (B, 3, H, H)."""
         rgb = to_unit_range(batch)
         ab = rgb_to_lab(rgb)[:, 1:, ::STRIDE, ::STRIDE]
         logits = self.head(self.encoder(rgb), rgb.shape[2:])
-        self.logged["ab_error"] = (annealed_mean(logits.detach()) - ab).abs().mean()
+        self.log("ab_error", (annealed_mean(logits.detach()) - ab).abs().mean())
         return color_loss(logits, ab, self.weights)
 
-    def samples(self, batch: Tensor) -> Tensor:
-        """Rows: what the network saw, what it painted, the truth."""
+    def visualize(self, batch: Tensor) -> Tensor:
+        """Rows: the gray image, the predicted colors, the original."""
         rgb = to_unit_range(batch)
         lightness = rgb_to_lab(rgb)[:, :1]
         small = annealed_mean(self.head(self.encoder(rgb), rgb.shape[2:]))
         ab = F.interpolate(small, size=rgb.shape[2:], mode="bilinear")
-        painted = lab_to_rgb(torch.cat([lightness, ab], dim=1))
+        colored = lab_to_rgb(torch.cat([lightness, ab], dim=1))
         gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], dim=1))
-        return torch.stack([gray, painted, rgb])
+        return torch.stack([gray, colored, rgb])

@@ -1,4 +1,4 @@
-"""Supervised ImageNet weights: the ceiling that gaps are measured from."""
+"""Supervised ImageNet weights: the reference from which gaps are measured."""
 
 from typing import ClassVar
 
@@ -10,9 +10,11 @@ class ImageNet:
     """The published weights of the suite's backbone, trained on ImageNet's labels."""
 
     reference: ClassVar[str] = "Russakovsky et al. 2015, https://arxiv.org/abs/1409.0575"
-    reads: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+    datasets: ClassVar[tuple[str, ...]] = ()
+    reference_row: ClassVar[bool] = True
 
     def pretrain(self, context: Context) -> Encoder:
-        """Load the weights; nothing is trained here."""
+        """Load the weights; nothing is trained."""
         backbone = context.suite.backbone
         return imagenet_encoder(backbone.name, backbone.imagenet)

@@ -1,4 +1,4 @@
-"""The untrained backbone: the floor that every method must leave."""
+"""The untrained backbone: the baseline of every method with the same input."""
 
 from typing import ClassVar
 
@@ -10,8 +10,11 @@ class RandomInit:
     """timm's own initialization, drawn from the cell's seed."""
 
     reference: ClassVar[str] = "He et al. 2015, https://arxiv.org/abs/1502.01852"
-    reads: ClassVar[tuple[str, ...]] = ()
+    version: ClassVar[int] = 1
+    datasets: ClassVar[tuple[str, ...]] = ()
+    inputs: ClassVar[tuple[str, ...]] = ("rgb",)
+    untrained: ClassVar[bool] = True
 
     def pretrain(self, context: Context) -> Encoder:
-        """Draw the weights and leave them."""
-        return Encoder(context.suite.backbone.name)
+        """Draw the weights; nothing is trained."""
+        return Encoder(context.suite.backbone.name, self.inputs)

@@ -1,8 +1,8 @@
-"""Rotation: which of four right-angle turns was applied to the image?
+"""Rotation: which of four right-angle rotations was applied to the image?
 
-What was kept of the paper: all four turns of an image stand in the same batch, made without
-interpolation after cropping, so that the four share the crop (paper section 3.2, released code);
-cross-entropy over four classes. What changed: the suite's backbone takes AlexNet's place, and the
+What was kept of the paper: all four rotations of an image are in the same batch, without
+interpolation and after cropping, so that they share the crop (section 3.2, released code). The loss
+is the cross-entropy of four classes. What changed: the suite's backbone takes AlexNet's place. The
 classifier is a global average and one linear layer instead of AlexNet's fully connected ones.
 """
 
@@ -22,6 +22,7 @@ class Rotation(PretextTask):
     """RotNet on the suite's backbone."""
 
     reference: ClassVar[str] = "Gidaris et al. 2018, https://arxiv.org/abs/1803.07728"
+    version: ClassVar[int] = 1
     views_per_image: ClassVar[int] = 4
 
     def build(self, context: Context) -> None:
@@ -29,10 +30,10 @@ class Rotation(PretextTask):
         super().build(context)
         self.head = Classifier(self.encoder.channels[-1], 4)
 
-    def loss(self, batch: Tensor, player: str) -> Tensor:
-        """Cross-entropy of the turn; `batch` holds upright crops, uint8 (B, 3, H, H)."""
-        turned = torch.cat([batch.rot90(turn, (2, 3)) for turn in range(4)])
-        turns = torch.arange(4, device=batch.device).repeat_interleave(len(batch))
-        logits = self.head(self.encoder(to_unit_range(turned))[-1])
-        self.logged["accuracy"] = (logits.argmax(1) == turns).float().mean()
-        return F.cross_entropy(logits, turns)
+    def loss(self, batch: Tensor) -> Tensor:
+        """Cross-entropy of the rotation; `batch` contains upright crops, uint8 (B, 3, H, H)."""
+        rotated = torch.cat([batch.rot90(k, (2, 3)) for k in range(4)])
+        labels = torch.arange(4, device=batch.device).repeat_interleave(len(batch))
+        logits = self.head(self.encoder(to_unit_range(rotated))[-1])
+        self.log("accuracy", (logits.argmax(1) == labels).float().mean())
+        return F.cross_entropy(logits, labels)

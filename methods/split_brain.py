@@ -1,11 +1,12 @@
 """Split-brain autoencoder: half of the network predicts color from lightness, half the reverse.
 
-What was kept of the paper: two disjoint encoders of half the width, one seeing L and one ab, whose
-features are concatenated; both predict the other's channels by classification (section 3.2, the
-variant the authors released). What is ours: ab is classified as colorization does, in its 313 bins
-with rare ones weighing more and gray images nothing, and L in 100 bins. What changed: the suite's
-backbone takes AlexNet's place, and decoders that read every stage from stride 4 on take that of its
-fully connected layers.
+What was kept of the paper: two disjoint encoders of half the width, one with L as input and one
+with ab, whose features are concatenated. Both predict the other's channels by classification
+(section 3.2, the variant that the authors released). What is ours: ab is classified as colorization
+does, in its 313 bins with rebalancing and without gray images, and L in 100 bins.
+
+What changed: the suite's backbone takes AlexNet's place. Decoders that read every stage from stride
+4 on take that of its fully connected layers.
 """
 
 from typing import ClassVar
@@ -28,42 +29,49 @@ class SplitBrain(PretextTask):
     """Cross-channel prediction with two half-width backbones."""
 
     reference: ClassVar[str] = "Zhang et al. 2017, https://arxiv.org/abs/1611.09842"
-    sees: ClassVar[tuple[str, ...]] = ("l", "ab")
+    version: ClassVar[int] = 1
+    inputs: ClassVar[tuple[str, ...]] = ("L", "ab")
 
     def build(self, context: Context) -> None:
         """Add a decoder to each half, and estimate how rare each color is."""
         super().build(context)
-        channels, strides = self.encoder.branch_channels, self.encoder.strides
+        channels = self.encoder.branch_channels
+        strides = self.encoder.strides
         self.color = Decoder(channels, strides, len(color_bins.ab_centers()), STRIDE)
         self.lightness = Decoder(channels, strides, color_bins.LIGHTNESSES, STRIDE)
         self.weights: Tensor
-        self.register_buffer("weights", color_bins.class_weights(context.corpus, self.recipe))
+        self.register_buffer("weights", color_bins.class_weights(context.images, self.recipe))
 
-    def loss(self, batch: Tensor, player: str) -> Tensor:
-        """Sum of both cross-entropies; `batch` holds crops, uint8 (B, 3, H, H)."""
+    def loss(self, batch: Tensor) -> Tensor:
+        """Sum of both cross-entropies; `batch` contains crops, uint8 (B, 3, H, H)."""
         rgb = to_unit_range(batch)
         lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
-        color, lightness = self._predict(rgb)
-        truth = color_bins.lightness_bins(lab)
-        losses = {
-            "loss_color": color_bins.color_loss(color, lab[:, 1:], self.weights),
-            "loss_lightness": F.cross_entropy(lightness.float(), truth),
-        }
-        self.logged.update({name: loss.detach() for name, loss in losses.items()})
-        return losses["loss_color"] + losses["loss_lightness"]
+        color_logits, lightness_logits = self._predict(rgb)
+        labels = color_bins.lightness_bins(lab)
+        loss_color = color_bins.color_loss(color_logits, lab[:, 1:], self.weights)
+        loss_lightness = F.cross_entropy(lightness_logits.float(), labels)
+        self.log("loss_color", loss_color)
+        self.log("loss_lightness", loss_lightness)
+        return loss_color + loss_lightness
 
     def _predict(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
-        from_lightness, from_color = self.encoder.forward_branches(rgb)
+        """Logits of the colors, from lightness, and of the lightness, from colors."""
+        lightness_maps, color_maps = self.encoder.forward_branches(rgb)
         size = rgb.shape[2:]
-        return self.color(from_lightness, size), self.lightness(from_color, size)
+        return self.color(lightness_maps, size), self.lightness(color_maps, size)
 
-    def samples(self, batch: Tensor) -> Tensor:
-        """Rows: L with predicted colors, colors with predicted L, the truth."""
+    def visualize(self, batch: Tensor) -> Tensor:
+        """Rows: L with predicted colors, colors with predicted L, the original."""
         rgb = to_unit_range(batch)
-        lab, (color, lightness) = rgb_to_lab(rgb), self._predict(rgb)
-        ab, dim = (
-            F.interpolate(x, size=rgb.shape[2:], mode="bilinear")
-            for x in (color_bins.annealed_mean(color), color_bins.mean_lightness(lightness))
-        )
-        colored, lit = torch.cat([lab[:, :1], ab], 1), torch.cat([dim, lab[:, 1:]], 1)
-        return torch.stack([lab_to_rgb(colored), lab_to_rgb(lit), rgb])
+        lab = rgb_to_lab(rgb)
+        color_logits, lightness_logits = self._predict(rgb)
+        ab = _enlarge(color_bins.annealed_mean(color_logits), rgb)
+        lightness = _enlarge(color_bins.mean_lightness(lightness_logits), rgb)
+        from_lightness = torch.cat([lab[:, :1], ab], 1)
+        from_color = torch.cat([lightness, lab[:, 1:]], 1)
+        return torch.stack([lab_to_rgb(from_lightness), lab_to_rgb(from_color), rgb])
+
+
+def _enlarge(small: Tensor, rgb: Tensor) -> Tensor:
+    """Resize predictions to the size of the images."""
+    return F.interpolate(small, size=rgb.shape[2:], mode="bilinear")

@@ -1,4 +1,7 @@
-"""The corpus's own labels, at the self-supervised methods' budget: what labels are worth there."""
+"""Supervised training on the pretraining images, with the budget of the self-supervised methods.
+
+It shows what labels are worth there.
+"""
 
 from typing import ClassVar
 
@@ -12,22 +15,23 @@ from bench.training.pretext import PretextTask
 
 
 class Supervised(PretextTask):
-    """Classification of the pretraining corpus, by the same loop, recipe and budget."""
+    """Classification of the pretraining images, by the same loop, recipe and budget."""
 
     reference: ClassVar[str] = "Krizhevsky et al. 2012, https://doi.org/10.1145/3065386"
+    version: ClassVar[int] = 1
 
     def build(self, context: Context) -> None:
-        """Add a classifier of the corpus's classes on the last stage."""
+        """Add a classifier of the images' classes on the last stage."""
         super().build(context)
-        self.head = Classifier(self.encoder.channels[-1], len(context.corpus.classes))
+        self.head = Classifier(self.encoder.channels[-1], len(context.images.classes))
 
-    def example(self, image: Tensor, label: int) -> tuple[Tensor, int]:
+    def transform(self, image: Tensor, label: int) -> tuple[Tensor, int]:
         """A random crop, uint8 (3, crop, crop), and its label."""
         return random_crop(image, self.recipe), label
 
-    def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
-        """Cross-entropy of the label; `batch` holds crops and labels (B,)."""
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Cross-entropy of the label; `batch` contains crops and labels (B,)."""
         crops, labels = batch
         logits = self.head(self.encoder(to_unit_range(crops))[-1])
-        self.logged["accuracy"] = (logits.argmax(1) == labels).float().mean()
+        self.log("accuracy", (logits.argmax(1) == labels).float().mean())
         return F.cross_entropy(logits, labels)

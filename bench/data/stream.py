@@ -1,4 +1,4 @@
-"""TODO."""
+"""The endless shuffled stream of training images, seeded by position."""
 
 from __future__ import annotations
 
@@ -11,47 +11,60 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from bench.data.image_files import read
-from bench.data.image_folder import LabeledImages
+from bench.data.image_files import ImageFiles, read
 
 
 class Stream(Dataset[Any]):
-    """Position p of an endless stream: shuffled passes over the corpus, one after another.
+    """An endless stream of images: shuffled passes, one after another.
 
-    What stands at a position depends on the seed and the position alone, not on workers,
-    processes or where a run was resumed: every position seeds torch afresh before the image is
-    augmented.
+    An item depends on the seed and its position alone, not on workers, processes or resuming.
+    Before an image is augmented, its position seeds torch.
 
     Args:
-        corpus: the images.
+        images: the files.
+        labels: one for each image, int64 (N,).
         seed: of the order and of the augmentation.
-        example: image uint8 (3, H, W) and label -> what the loader collates.
+        transform: image uint8 (3, H, W) and label -> what the loader collates.
         length: how many positions a loader may ask for.
     """
 
     def __init__(
-        self, corpus: LabeledImages, seed: int, example: Callable[[Tensor, int], Any], length: int
+        self,
+        images: ImageFiles,
+        labels: np.ndarray,
+        seed: int,
+        transform: Callable[[Tensor, int], Any],
+        length: int,
     ) -> None:
-        self._corpus, self._seed, self._example, self._length = corpus, seed, example, length
-        self._pass: tuple[int, np.ndarray] = (-1, np.empty(0, int))
+        self._images = images
+        self._labels = labels
+        self._seed = seed
+        self._transform = transform
+        self._length = length
+        self._epoch = -1
+        self._order = np.empty(0, int)
 
     def __len__(self) -> int:
         return self._length
 
+    def index(self, position: int) -> int:
+        """The index of the image at a position."""
+        epoch, offset = divmod(position, len(self._labels))
+        if epoch != self._epoch:
+            rng = np.random.default_rng([self._seed, epoch])
+            self._order = rng.permutation(len(self._labels))
+            self._epoch = epoch
+        return int(self._order[offset])
+
     def __getitem__(self, position: int) -> Any:
-        count = len(self._corpus.labels)
-        epoch, offset = divmod(position, count)
-        if self._pass[0] != epoch:
-            self._pass = epoch, np.random.default_rng([self._seed, epoch]).permutation(count)
-        index = int(self._pass[1][offset])
-        images = self._corpus.images
-        image = read(images.root / images.files[index])
+        index = self.index(position)
+        image = read(self._images.root / self._images.files[index])
         # Not torch.manual_seed, which also visits every accelerator: as slow as the decoding.
-        torch.default_generator.manual_seed(_mix(self._seed, position))
-        return self._example(image, int(self._corpus.labels[index]))
+        torch.default_generator.manual_seed(_position_seed(self._seed, position))
+        return self._transform(image, int(self._labels[index]))
 
 
-def _mix(seed: int, position: int) -> int:
-    """A 63-bit seed for one position: neighbors must not give related random streams."""
+def _position_seed(seed: int, position: int) -> int:
+    """A 63-bit seed for one position; neighbors get unrelated random streams."""
     text = f"{seed}/{position}".encode()
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest()) >> 1

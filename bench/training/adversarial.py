@@ -1,4 +1,4 @@
-"""What adversarial methods share: discriminator, loss, pool of past images, collapse check."""
+"""Parts of adversarial methods: discriminator, loss, pool of past images, collapse check."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ SLOPE = 0.2  # of the discriminators' leaky ReLU (Radford et al. 2016, section 3
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges every patch of an image (Isola et al. 2017, section 3.2.2), at half their width.
+    """Discriminator of patches (Isola et al. 2017, section 3.2.2), at half the papers' width.
 
     Args:
         channels: of the image.
-        layers: convolutions of stride 2; two see patches of 34 pixels, three the paper's 70.
+        layers: convolutions of stride 2. Two see patches of 34 pixels, three the paper's 70.
         norm: BatchNorm2d (pix2pix) or InstanceNorm2d (CycleGAN); the first layer has none.
     """
 
@@ -40,19 +40,33 @@ class PatchDiscriminator(nn.Module):
 
 
 def adversarial_loss(logits: Tensor, real: bool) -> Tensor:
-    """Binary cross-entropy of a discriminator's logits, any shape, with one verdict for all."""
-    return F.softplus(-logits.float() if real else logits.float()).mean()
+    """Binary cross-entropy of a discriminator's logits, any shape, against one target for all.
+
+    Args:
+        logits: positive for real.
+        real: the target.
+    """
+    logits = logits.float()
+    return F.softplus(-logits if real else logits).mean()
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """Mean of both halves of a discriminator's loss."""
+    return (adversarial_loss(real_logits, True) + adversarial_loss(fake_logits, False)) / 2
 
 
 def diversity(generated: Tensor, real: Tensor) -> Tensor:
-    """How varied generated images are, 1 as the real ones, 0 if they are all the same.
+    """Diversity of generated images: 1 as the real ones, 0 if they are all the same.
 
-    The ratio of the images' mean absolute deviation from their mean image: the collapse check
-    of the adversarial methods. Both (B, ...), B > 1.
+    The ratio of the images' mean absolute deviations from their mean image. It shows a collapsed
+    generator. Both are (B, ...), B > 1.
     """
     with torch.no_grad():
-        spread, aim = ((x - x.mean(0)).abs().float().mean() for x in (generated, real))
-        return spread / aim.clamp(min=1e-6)
+        return _deviation(generated) / _deviation(real).clamp(min=1e-6)
+
+
+def _deviation(images: Tensor) -> Tensor:
+    return (images - images.mean(0)).abs().float().mean()
 
 
 class Conditioned(nn.Module):
@@ -70,41 +84,42 @@ class Conditioned(nn.Module):
         self.bias = nn.Linear(latent, width)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        """Shift the map (B, width, h, w) by what z (B, latent) says."""
+        """Shift the map (B, width, h, w) by the bias of z (B, latent)."""
         shifted: Tensor = self.norm(x) + self.bias(z)[:, :, None, None]
         return shifted
 
 
 class ImagePool(nn.Module):
-    """The last generated images, to show a discriminator its opponent's past (Shrivastava 2017).
+    """Pool of the last generated images, for the discriminator (Shrivastava et al. 2017).
 
-    Once the pool is full, half of the images asked for are returned as they are, the others take
-    the place of a random one that is returned instead (Zhu et al. 2017, image_pool.py). The pool is
-    part of the module's state, so that a resumed run sees the same images.
+    Once the pool is full, half of the images pass unchanged. Each of the others takes the place of
+    a random older one, which is returned instead (Zhu et al. 2017, image_pool.py). The pool is part
+    of the module's state, so that a resumed run has the same images.
 
     Args:
         shape: of an image.
-        capacity: how many images it keeps; 50 in Zhu et al. 2017, section 4.
+        capacity: of the pool; 50 in Zhu et al. 2017, section 4.
     """
 
     def __init__(self, shape: Sequence[int], capacity: int = 50) -> None:
         super().__init__()
-        self.kept: Tensor
+        self.images: Tensor
         self.count: Tensor
-        self.register_buffer("kept", torch.zeros(capacity, *shape))
+        self.register_buffer("images", torch.zeros(capacity, *shape))
         self.register_buffer("count", torch.zeros((), dtype=torch.int64))
 
     def forward(self, images: Tensor) -> Tensor:
-        """ImageFiles (B, ...) of which some are exchanged for older ones, without gradient."""
-        shown = images.detach().clone()
-        room = min(len(self.kept) - int(self.count), len(shown))
-        self.kept[int(self.count) : int(self.count) + room] = shown[:room].to(self.kept)
-        self.count += room
-        for i in range(room, len(shown)):
+        """Exchange some of the images (B, ...) for older ones, without gradient."""
+        result = images.detach().clone()
+        filled = int(self.count)
+        added = min(len(self.images) - filled, len(result))
+        self.images[filled : filled + added] = result[:added].to(self.images)
+        self.count += added
+        for i in range(added, len(result)):
             if torch.rand(()) < 0.5:
                 continue
-            place = int(torch.randint(len(self.kept), ()))
-            older = self.kept[place].clone()
-            self.kept[place] = shown[i].to(older)
-            shown[i] = older.to(shown)
-        return shown
+            slot = int(torch.randint(len(self.images), ()))
+            older = self.images[slot].clone()
+            self.images[slot] = result[i].to(older)
+            result[i] = older.to(result)
+        return result

@@ -1,4 +1,4 @@
-"""Batch statistics over all processes of a run, on any device."""
+"""Batch norm synchronized over all processes of a run, on any device."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from bench.runtime import distributed
 def synchronize(network: nn.Module) -> None:
     """Make every batch norm of a network train on the statistics of all processes, in place.
 
-    torch's own SyncBatchNorm does the same on GPUs alone, and knows none of timm's norms that hold
-    their activation. With one process nothing changes.
+    torch's SyncBatchNorm does the same on GPUs alone, and does not support timm's norms with a
+    built-in activation. With one process nothing changes.
     """
-    if distributed.world_size() > 1:
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                # One module's own forward, not its class's: mypy allows no method to be assigned.
-                module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
+    if distributed.world_size() == 1:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            # The forward of this module, not of its class: mypy allows no method to be assigned.
+            module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
 
 
 def _forward(norm: Any, x: Tensor) -> Tensor:
@@ -32,27 +33,26 @@ def _forward(norm: Any, x: Tensor) -> Tensor:
         return plain
     shape = (1, -1, 1, 1)
     values = x.float()
-    count = distributed.world_size() * x.numel() / x.shape[1]  # every process has as many
+    count = distributed.world_size() * x.numel() / x.shape[1]  # as many in every process
     mean = _Sum.apply(values.sum((0, 2, 3))) / count
-    centerd = values - mean.view(shape)
-    variance = _Sum.apply(centerd.square().sum((0, 2, 3))) / count
+    centered = values - mean.view(shape)
+    variance = _Sum.apply(centered.square().sum((0, 2, 3))) / count
     with torch.no_grad():
         norm.num_batches_tracked += 1
-        share = norm.momentum
         unbiased = variance * count / (count - 1)
-        norm.running_mean.lerp_(mean.to(norm.running_mean), share)
-        norm.running_var.lerp_(unbiased.to(norm.running_var), share)
-    scaled = centerd * (variance + norm.eps).rsqrt().view(shape)
+        norm.running_mean.lerp_(mean.to(norm.running_mean), norm.momentum)
+        norm.running_var.lerp_(unbiased.to(norm.running_var), norm.momentum)
+    scaled = centered * (variance + norm.eps).rsqrt().view(shape)
     if norm.affine:
         scaled = scaled * norm.weight.view(shape) + norm.bias.view(shape)
-    for part in ("drop", "act"):  # of timm's norms
-        scaled = getattr(norm, part, nn.Identity())(scaled)
+    for name in ("drop", "act"):  # timm's norms include dropout and an activation
+        scaled = getattr(norm, name, nn.Identity())(scaled)
     result: Tensor = scaled.to(x.dtype)
     return result
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes; what each loses by it is summed likewise."""
+    """The sum over all processes; its gradient is summed likewise."""
 
     @staticmethod
     def forward(_: Any, values: Tensor) -> Tensor:

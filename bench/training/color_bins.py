@@ -1,4 +1,4 @@
-"""Colors as classes: the 313 bins of Zhang, Isola and Efros 2016, their soft code and weights."""
+"""Color classes: the 313 ab bins of Zhang, Isola and Efros 2016, soft encoding, rebalancing."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from bench.data.image_folder import LabeledImages
 from bench.data.stream import Stream
 from bench.data.transforms import random_crop, to_unit_range
 
-# Zhang, Isola and Efros 2016, resources/pts_in_hull.npy: the 313 points of a grid of 10 that hold
-# the colors in gamut: for every a, the least and the greatest b.
+# Zhang, Isola and Efros 2016, resources/pts_in_hull.npy: the 313 points of a grid of 10 that are in
+# gamut. For every a, the least and the greatest b.
 AB_RANGES = {
     -90: (50, 90), -80: (20, 90), -70: (0, 90), -60: (-20, 90), -50: (-30, 100),
     -40: (-40, 100), -30: (-50, 100), -20: (-50, 100), -10: (-60, 100), 0: (-70, 100),
@@ -23,23 +23,23 @@ AB_RANGES = {
 }  # fmt: skip
 GRID = 10  # between two centers, the same source
 NEIGHBORS = 5  # Zhang et al. 2016, section 2.1; their released layer takes 10
-SIGMA = 5.0  # of the soft code, the same section
+SIGMA = 5.0  # of the soft encoding, the same section
 UNIFORM = 0.5  # lambda of the rebalancing, the same paper, section 2.2
 TEMPERATURE = 0.38  # of the annealed mean, section 2.3
 GRAY = 5.0  # an image whose |a| and |b| never exceed it is gray: released NonGrayMaskLayer
-IMAGES = 2000  # of the corpus, from which the bins' shares are estimated
+IMAGES = 2000  # pretraining images from which the shares of the bins are estimated
 LIGHTNESSES = 100  # bins of L; ours, one a unit
 
 
 @cache
 def ab_centers() -> Tensor:
-    """The 313 bins' centers, float (313, 2), a ascending, then b."""
+    """Centers of the 313 bins, float (313, 2), a ascending, then b."""
     points = [(a, b) for a, (low, high) in AB_RANGES.items() for b in range(low, high + 1, GRID)]
     return torch.tensor(points, dtype=torch.float32)
 
 
 def soft_encode(ab: Tensor) -> tuple[Tensor, Tensor]:
-    """Share every color among its nearest bins, exp(-distance^2 / (2 sigma^2)) each.
+    """Soft encoding: a color's shares of its nearest bins, exp(-distance^2 / (2 sigma^2)) each.
 
     Args:
         ab: (..., 2).
@@ -54,7 +54,7 @@ def soft_encode(ab: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def histogram(ab: Tensor) -> Tensor:
-    """Share of every bin in colors (N, 2), (313,): smoothed, as the colors are soft-encoded."""
+    """Share of every bin in colors (N, 2), as (313,), with soft encoding."""
     bins, shares = soft_encode(ab)
     total = torch.zeros(len(ab_centers()), device=ab.device)
     return total.index_add_(0, bins.flatten(), shares.flatten()) / len(ab)
@@ -63,8 +63,8 @@ def histogram(ab: Tensor) -> Tensor:
 def rebalancing(prior: Tensor) -> Tensor:
     """Weight of every bin: 1 / (half its share, half uniform), with a mean of 1 over the colors.
 
-    The uniform half goes to the bins that occur; those that do not weigh 0 (Zhang et al. 2016,
-    section 2.2, and their released PriorFactor).
+    The uniform half goes to the bins that occur. The others weigh 0 (Zhang et al. 2016, section
+    2.2, and their released PriorFactor).
     """
     occurs = prior > 0
     mixed = (1 - UNIFORM) * prior / prior.sum() + UNIFORM * occurs / occurs.sum()
@@ -73,25 +73,30 @@ def rebalancing(prior: Tensor) -> Tensor:
 
 
 def annealed_mean(logits: Tensor) -> Tensor:
-    """The color of logits (B, 313, h, w): the mean of the sharpened distribution, (B, 2, h, w)."""
+    """Colors (B, 2, h, w) of logits (B, 313, h, w): the mean of the sharpened distribution."""
     shares = (logits.float() / TEMPERATURE).softmax(dim=1)
     return torch.einsum("bqhw,qc->bchw", shares, ab_centers().to(logits.device))
 
 
-def class_weights(corpus: LabeledImages, recipe: Recipe) -> Tensor:
-    """The rebalancing of a corpus, (313,): a pixel in sixteen of crops of its first images."""
-    stream = Stream(corpus, 0, lambda image, _: random_crop(image, recipe), IMAGES)
-    crops = torch.stack([stream[i] for i in range(min(IMAGES, len(corpus.labels)))])
+def class_weights(images: LabeledImages, recipe: Recipe) -> Tensor:
+    """Rebalancing weights of a set of images, (313,), from one pixel in sixteen of 2,000 crops."""
+
+    def crop(image: Tensor, label: int) -> Tensor:
+        return random_crop(image, recipe)
+
+    stream = Stream(images.images, images.labels, 0, crop, IMAGES)
+    crops = torch.stack([stream[i] for i in range(min(IMAGES, len(images.labels)))])
     total = torch.zeros(len(ab_centers()))
     for part in crops[:, :, ::4, ::4].split(200):
-        total += histogram(rgb_to_lab(to_unit_range(part))[:, 1:].movedim(1, -1).reshape(-1, 2))
+        ab = rgb_to_lab(to_unit_range(part))[:, 1:]
+        total += histogram(ab.movedim(1, -1).reshape(-1, 2))
     return rebalancing(total / total.sum())
 
 
 def color_loss(logits: Tensor, ab: Tensor, weights: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Class-rebalanced cross-entropy with the soft code of the true colors.
+    """Class-rebalanced cross-entropy with the soft encoding of the true colors.
 
-    Every pixel weighs what its nearest bin does; gray images weigh nothing.
+    Every pixel has the weight of its nearest bin; gray images have none.
 
     Args:
         logits: (B, 313, h, w).
@@ -110,11 +115,11 @@ def color_loss(logits: Tensor, ab: Tensor, weights: Tensor, mask: Tensor | None 
 
 
 def lightness_bins(lab: Tensor) -> Tensor:
-    """The bin of L of every pixel of Lab (B, 3, h, w), int64 (B, h, w) in 0..99."""
+    """Bin of L of every pixel of Lab (B, 3, h, w), int64 (B, h, w) in 0..99."""
     return (lab[:, 0] * LIGHTNESSES / 100).long().clamp(0, LIGHTNESSES - 1)
 
 
 def mean_lightness(logits: Tensor) -> Tensor:
-    """The L of logits (B, 100, h, w): the mean of the distribution, (B, 1, h, w) in 0..100."""
+    """L in 0..100, (B, 1, h, w), of logits (B, 100, h, w): the mean of the distribution."""
     centers = (torch.arange(LIGHTNESSES, device=logits.device) + 0.5) * 100 / LIGHTNESSES
     return torch.einsum("bqhw,q->bhw", logits.float().softmax(dim=1), centers)[:, None]

@@ -1,29 +1,30 @@
-"""Fine-tuning: a task's network, trained by the loop of pretraining, its rate chosen beforehand.
+"""Fine-tuning: learning-rate selection on held-out training images, then the final fit.
 
-A fine-tuned network is to that loop what a pretext task is: it says what an image becomes and what
-is minimized. Its images are a task's training list, and the label of each is its place there, by
-which it finds its boxes, mask or classes.
+A fine-tuned network is a `TrainableModule`, as a pretext task is, and the same loop trains it. Its
+images are a task's training split. The label of each is its position in the split, by which the
+network looks up boxes, masks or classes.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from bench.config.schema import Recipe, Tuning
 from bench.data.image_files import ImageFiles
-from bench.data.image_folder import LabeledImages
 from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import Pretraining, TrainingTrace
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import fast_bfloat16, seed_everything
@@ -31,50 +32,17 @@ from bench.runtime.environment import library_versions
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import digest
 from bench.training.context import Context
-from bench.training.trainer import NonFiniteLossError, TrainableModule, Trainer
-
-
-@dataclasses.dataclass(frozen=True)
-class Job(Context):
-    """A context for one training: its own recipe, images and name.
-
-    Attributes:
-        own: the recipe.
-        images: the training images; the label of each is its place in the task's list.
-        about: everything else that decides the weights, JSON-compatible.
-    """
-
-    own: Recipe
-    images: LabeledImages
-    about: dict[str, Any]
-
-    @property
-    def recipe(self) -> Recipe:
-        """How the network is trained."""
-        return self.own
-
-    @property
-    def corpus(self) -> LabeledImages:
-        """What it is trained on."""
-        return self.images
-
-    @cached_property
-    def key(self) -> str:
-        """Digest of everything that decides the weights."""
-        return digest(
-            {
-                **self.about,
-                "recipe": self.own.model_dump(mode="json"),
-                "images": [self.images.fingerprint, self.images.labels.tolist()],
-                "seed": self.seed,
-                "versions": library_versions(),
-                "device": [self.device.type, fast_bfloat16(self.device)],
-            }
-        )
+from bench.training.trainer import (
+    NonFiniteLossError,
+    Objective,
+    TrainableModule,
+    Trainer,
+    TrainingJob,
+)
 
 
 class FineTunedNetwork(TrainableModule):
-    """A task's network on an encoder; a subclass adds its head, `example` and `loss`.
+    """A task's network on an encoder; a subclass adds its head, `transform` and `loss`.
 
     Args:
         encoder: trained with the head, unless `frozen`.
@@ -83,12 +51,20 @@ class FineTunedNetwork(TrainableModule):
 
     def __init__(self, encoder: Encoder, frozen: bool) -> None:
         super().__init__()
-        self.encoder, self.frozen = encoder, frozen
-        self.logged = {}
+        self.encoder = encoder
+        self.frozen = frozen
         encoder.requires_grad_(not frozen)
 
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of a collated batch, a scalar; runs on the device."""
+
+    def objectives(self) -> dict[str, Objective]:
+        """One loss for all parameters that are not frozen."""
+        return {"loss": Objective(self.loss, [p for p in self.parameters() if p.requires_grad])}
+
     def train(self, mode: bool = True) -> FineTunedNetwork:
-        """Switch to training; a frozen encoder stays as it is."""
+        """Switch to training; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.frozen:
             self.encoder.eval()
@@ -109,47 +85,63 @@ def finite(outputs: Tensor) -> Tensor:
 Network = TypeVar("Network", bound=FineTunedNetwork)
 
 
+@dataclass(frozen=True)
+class FineTuning(Generic[Network]):
+    """The result of `tune`.
+
+    Attributes:
+        network: trained on the whole training split, in evaluation mode.
+        selection: how the learning rate was selected, JSON-compatible.
+        trace: of the final fit.
+    """
+
+    network: Network
+    selection: dict[str, Any]
+    trace: TrainingTrace
+
+
 def tune(
+    task: str,
     make: Callable[[], Network],
     score: Callable[[Network, Sequence[int]], float],
     images: ImageFiles,
     settings: Tuning,
     context: Context,
     about: dict[str, Any],
-) -> tuple[Network, dict[str, Any]]:
-    """Choose the rate on a held-out part of the training list, then train on the whole of it.
+) -> FineTuning[Network]:
+    """Select the rate on held-out images of the training split, then train on the whole split.
 
-    What is finished is kept in the cache: a run that was killed goes on from there.
+    Every finished training is cached, and a run that was killed resumes from there.
 
     Args:
+        task: its name.
         make: a fresh network on a copy of the encoder that is scored.
-        score: the headline of a network on some images of the list, higher is better.
-        images: the training list.
+        score: the main score of a network on some positions of the split, higher is better.
+        images: the training split.
         settings: of the task.
         context: the cell.
-        about: what else decides weights and scores: digests of the task's code, of the encoder
-            and of the training list with its truth; which classes there are, and which count.
-
-    Returns:
-        The trained network in evaluation mode, and the record's `selection`.
+        about: what else decides weights and scores. These are digests of the task's code, of the
+            encoder and of the training split with its labels, and the classes.
 
     Raises:
-        NonFiniteLossError: every candidate diverged, or the chosen one did on the whole list.
-        UserError: the held-out images show nothing that counts.
+        NonFiniteLossError: every rate diverged, or the selected one did on the whole split.
+        UserError: no held-out image has an evaluated label.
     """
+    fits = _Fits(task, make, images, settings, context, about)
     order = np.random.default_rng(0).permutation(len(images.files))
-    held, kept = np.split(order, [max(1, round(len(order) * settings.held_out))])
-    scores = []
-    for rate in settings.learning_rates:
-        recipe = settings.recipe(rate, settings.trial)
-        job = _job(images, np.sort(kept), recipe, settings, context, about)
-        scores.append(_trial(make, score, np.sort(held).tolist(), job, f"trying rate {rate:g}"))
+    count = max(1, round(len(order) * settings.held_out))
+    held_out = np.sort(order[:count])
+    remaining = np.sort(order[count:])
+    scores = [
+        fits.selection_score(score, rate, remaining, held_out.tolist())
+        for rate in settings.learning_rates
+    ]
     if not any(map(math.isfinite, scores)):
-        raise NonFiniteLossError(f"diverged at every rate of {list(settings.learning_rates)}")
+        raise NonFiniteLossError(
+            f"{task}: diverged at every rate of {list(settings.learning_rates)}; {_remedy(task)}"
+        )
     best = settings.learning_rates[int(np.nanargmax(scores))]
-    recipe = settings.recipe(best, 1.0)
-    job = _job(images, np.arange(len(order)), recipe, settings, context, about)
-    network = _trained(make, job, f"fine-tuning, rate {best:g}")
+    network, trace = fits.final_fit(best)
     selection = {
         "learning_rate": best,
         "learning_rates": list(settings.learning_rates),
@@ -159,79 +151,115 @@ def tune(
         "trial": settings.trial,
         "frozen": settings.frozen,
     }
-    return network.eval(), selection
+    return FineTuning(network.eval(), selection, trace)
 
 
-def _job(
-    images: ImageFiles,
-    places: np.ndarray,
-    recipe: Recipe,
-    settings: Tuning,
-    context: Context,
-    about: dict[str, Any],
-) -> Job:
-    """One training on some places of the list; all of the settings but the choice decide it."""
-    choice = {"learning_rates", "trial", "held_out"}
-    decided = settings.model_dump(mode="json", exclude=choice)
-    files = tuple(images.files[k] for k in places)
-    chosen = dataclasses.replace(images, files=files)
-    fields = {f.name: getattr(context, f.name) for f in dataclasses.fields(Context)}
-    about = {**about, "settings": decided}
-    return Job(**fields, own=recipe, images=LabeledImages(chosen, places, ()), about=about)
+def _remedy(task: str) -> str:
+    return f"lower tasks.{task}.learning_rates"
 
 
-def _trial(
-    make: Callable[[], Network],
-    score: Callable[[Network, Sequence[int]], float],
-    held: list[int],
-    job: Job,
-    name: str,
-) -> float:
-    """What a candidate scores on the images held out; nan if it diverged."""
-    path = job.cache / "finetuned" / f"{job.key[:32]}.json"
-    if distributed.all_processes(path.exists()):
-        return float(json.loads(path.read_text(encoding="utf-8")))
-    try:
-        value = score(_train(make, job, name).eval(), held)
-        if math.isnan(value):
-            raise UserError(
-                f"the {len(held)} held-out images show nothing that counts; raise held_out"
-            )
-    except NonFiniteLossError:
-        value = math.nan
-    value = distributed.broadcast(value)
-    _write(path, json.dumps(value).encode())
-    return value
+@dataclass(frozen=True)
+class _Fits(Generic[Network]):
+    """The trainings of one task on one encoder, each from the cache or trained now."""
 
+    task: str
+    make: Callable[[], Network]
+    images: ImageFiles
+    settings: Tuning
+    context: Context
+    about: dict[str, Any]
 
-def _trained(make: Callable[[], Network], job: Job, name: str) -> Network:
-    """The network trained on the whole list, from the cache or trained now."""
-    path = job.cache / "finetuned" / f"{job.key[:32]}.pt"
-    if distributed.all_processes(path.exists()):
-        network = make().to(job.device)
-        network.load_state_dict(torch.load(path, map_location=job.device, weights_only=True))
-        return network
-    network = _train(make, job, name)
-    buffer = io.BytesIO()
-    torch.save(network.state_dict(), buffer)
-    _write(path, buffer.getvalue())
-    return network
+    def selection_score(
+        self,
+        score: Callable[[Network, Sequence[int]], float],
+        rate: float,
+        remaining: np.ndarray,
+        held_out: list[int],
+    ) -> float:
+        """The score of one rate on the images held out; nan if it diverged."""
+        job = self._job(rate, self.settings.trial, remaining)
+        path = self._path(job, ".json")
+        if distributed.all_processes(path.exists()):
+            return float(json.loads(path.read_text(encoding="utf-8")))
+        try:
+            network, _ = self._train(job, f"trying rate {rate:g}")
+            value = score(network.eval(), held_out)
+            if math.isnan(value):
+                raise UserError(
+                    f"the {len(held_out)} held-out images show nothing that counts; raise held_out"
+                )
+        except NonFiniteLossError:
+            value = math.nan
+        value = distributed.broadcast(value)
+        _write(path, json.dumps(value).encode())
+        return value
 
+    def final_fit(self, rate: float) -> tuple[Network, TrainingTrace]:
+        """The network trained on the whole split, and its trace."""
+        job = self._job(rate, 1.0, np.arange(len(self.images.files)))
+        path = self._path(job, ".pt")
+        if distributed.all_processes(path.exists()):
+            state = torch.load(path, map_location=job.device, weights_only=True)
+            network = self.make().to(job.device)
+            network.load_state_dict(state["network"])
+            return network, TypeAdapter(TrainingTrace).validate_python(state["trace"])
+        network, history = self._train(job, f"fine-tuning, rate {rate:g}")
+        assert history.trace is not None
+        buffer = io.BytesIO()
+        torch.save({"network": network.state_dict(), "trace": asdict(history.trace)}, buffer)
+        _write(path, buffer.getvalue())
+        return network, history.trace
 
-def _train(make: Callable[[], Network], job: Job, name: str) -> Network:
-    seed_everything(job.seed)
-    network = make()
-    network.recipe = job.recipe
-    training = Trainer(network, job)
-    with job.reporter.stage(name, job.own.views) as bar:
-        training.run(bar)
-    training.checkpoint.unlink(missing_ok=True)
-    if not all(bool(t.isfinite().all()) for t in network.state_dict().values()):
-        raise NonFiniteLossError("the network's weights are not finite")
-    return network
+    def _train(self, job: TrainingJob, stage: str) -> tuple[Network, Pretraining]:
+        seed_everything(job.seed)
+        network = self.make()
+        trainer = Trainer(network, job)
+        with self.context.reporter.stage(stage, job.recipe.views) as bar:
+            history = trainer.run(bar)
+        job.checkpoint.unlink(missing_ok=True)
+        if not all(bool(t.isfinite().all()) for t in network.state_dict().values()):
+            raise NonFiniteLossError(f"{job.name}: the network's weights are not finite")
+        return network, history
+
+    def _path(self, job: TrainingJob, suffix: str) -> Path:
+        return self.context.cache / "finetuned" / f"{job.key[:32]}{suffix}"
+
+    def _job(self, rate: float, share: float, positions: np.ndarray) -> TrainingJob:
+        """One training on some positions of the split, at one rate, for a share of the budget."""
+        context = self.context
+        recipe = self.settings.recipe(rate, share)
+        key = self._key(recipe, positions)
+        files = tuple(self.images.files[position] for position in positions)
+        return TrainingJob(
+            name=f"{context.method}, {self.task}",
+            recipe=recipe,
+            images=replace(self.images, files=files),
+            labels=positions,
+            seed=context.seed,
+            device=context.device,
+            checkpoint=context.cache / "checkpoints" / f"{context.method}-{key[:24]}.pt",
+            key=key,
+            remedy=_remedy(self.task),
+        )
+
+    def _key(self, recipe: Recipe, positions: np.ndarray) -> str:
+        """Digest of everything that decides the weights, but not how the rate is selected."""
+        selection = {"learning_rates", "trial", "held_out"}
+        return digest(
+            {
+                **self.about,
+                "settings": self.settings.model_dump(mode="json", exclude=selection),
+                "recipe": recipe.model_dump(mode="json"),
+                "images": [self.images.fingerprint, positions.tolist()],
+                "seed": self.context.seed,
+                "versions": library_versions(),
+                "device": [self.context.device.type, fast_bfloat16(self.context.device)],
+            }
+        )
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write a file in the main process, before any process goes on."""
     if distributed.is_main():
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(path, content)

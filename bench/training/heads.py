@@ -1,4 +1,4 @@
-"""Small networks that a pretext task puts on an encoder."""
+"""Heads on an encoder: a linear classifier and a decoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 class Classifier(nn.Module):
-    """Logits from a stage's map: global average, then one linear layer.
+    """Linear classifier of a stage: global average, then one linear layer.
 
     Args:
         channels: of the stage.
@@ -27,29 +27,30 @@ class Classifier(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From an encoder's maps back to an image's grid, coarse to fine.
+    """Decoder from an encoder's maps to the image's grid, coarse to fine.
 
-    Every level doubles the resolution, adds the encoder's map of that stride if it is given one,
-    and refines the sum by a 3x3 convolution; a level has 8 channels per pixel of its stride, but no
-    more than 256.
+    Every level doubles the resolution, adds the encoder's map of that stride if there is one, and
+    refines the sum by a 3x3 convolution. A level has 8 channels per pixel of its stride, at most
+    256.
 
     Args:
         channels: of the encoder's stages to read; the last one alone makes a bottleneck.
         strides: of these stages, powers of two, fine to coarse.
         out: channels of the result.
-        stride: of the result, 1 or more; coarser than the last stage's it cannot be.
+        stride: of the result, from 1 to the last stage's.
     """
 
     def __init__(
         self, channels: Sequence[int], strides: Sequence[int], out: int, stride: int
     ) -> None:
         super().__init__()
-        levels = [strides[-1] >> k for k in range(1, 16) if strides[-1] >> k >= stride]
-        self.levels, self.strides = levels, [s for s in strides if s >= stride]
-        used = list(zip(channels, strides, strict=True))[-len(self.strides) :]
-        widths = {s: min(256, 8 * s) for s in [strides[-1], *levels]}
+        coarsest = strides[-1]
+        self.strides = [s for s in strides if s >= stride]
+        self.levels = [coarsest >> k for k in range(1, 16) if coarsest >> k >= stride]
+        widths = {s: min(256, 8 * s) for s in [coarsest, *self.levels]}
+        stages = list(zip(channels, strides, strict=True))[-len(self.strides) :]
         self.lateral = nn.ModuleDict(
-            {str(s): nn.Conv2d(c, widths[min(2 * s, strides[-1])], 1) for c, s in used}
+            {str(s): nn.Conv2d(c, widths[min(2 * s, coarsest)], 1) for c, s in stages}
         )
         self.refine = nn.ModuleDict(
             {
@@ -58,19 +59,21 @@ class Decoder(nn.Module):
                     nn.BatchNorm2d(widths[s]),
                     nn.ReLU(),
                 )
-                for s in levels
+                for s in self.levels
             }
         )
-        self.output = nn.Conv2d(widths[levels[-1] if levels else strides[-1]], out, 1)
+        finest = self.levels[-1] if self.levels else coarsest
+        self.output = nn.Conv2d(widths[finest], out, 1)
 
     def forward(self, maps: Sequence[Tensor], size: Sequence[int]) -> Tensor:
         """Map the stages' maps of an input of `size` to (B, out, ceil(H / s), ceil(W / s))."""
-        given = dict(zip(self.strides, maps[-len(self.strides) :], strict=True))
-        x = self.lateral[str(self.strides[-1])](given[self.strides[-1]])
+        by_stride = dict(zip(self.strides, maps[-len(self.strides) :], strict=True))
+        coarsest = self.strides[-1]
+        x = self.lateral[str(coarsest)](by_stride[coarsest])
         for level in self.levels:
             x = F.interpolate(x, size=[-(-side // level) for side in size])
-            if level in given:
-                x = x + self.lateral[str(level)](given[level])
+            if level in by_stride:
+                x = x + self.lateral[str(level)](by_stride[level])
             x = self.refine[str(level)](x)
         result: Tensor = self.output(x)
         return result

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The optimizer and the learning-rate schedule of a recipe."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.config.schema import Recipe
 
 
 def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
-    """The share of the learning rate in force at a step, 0-based, of `steps`."""
+    """The share of the learning rate at a step, 0-based, of `steps`."""
     warmup = recipe.warmup * steps
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -23,7 +23,7 @@ def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
-    """The recipe's optimizer; biases and norms are not decayed."""
+    """The recipe's optimizer; biases and norms have no weight decay."""
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

@@ -1,60 +1,75 @@
-"""PretextTask tasks: methods whose labels come from the images themselves."""
+"""Pretext tasks: methods whose labels come from the images themselves."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
 from accelerate.utils import send_to_device
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 from torchvision.utils import make_grid
 
+from bench.config.schema import Recipe
 from bench.data.stream import Stream
 from bench.data.transforms import random_crop
 from bench.encoders.encoder import Encoder
 from bench.runtime.device import seed_everything
 from bench.training.context import Context
-from bench.training.trainer import TrainableModule, Trainer
+from bench.training.trainer import Objective, TrainableModule, Trainer, TrainingJob
 
-SAMPLES = 10  # images in each row of a method's samples
+COLUMNS = 10  # images in each row of a method's visualization
 
 
 class PretextTask(TrainableModule):
     """A method that trains an encoder on labels made from the images themselves.
 
-    A subclass builds its heads in `build`, says in `example` what an image becomes and in
-    `loss` what is minimized; `pretrain` is inherited.
+    A subclass adds its heads in `build`, turns an image into an example in `transform`, and computes
+    what is minimized in `loss`. It inherits `pretrain`.
 
     Attributes:
         reference: paper, year, link.
-        sees: what of an image each part of the encoder sees (`Encoder`).
+        version: raise it when the weights may change.
+        datasets: what it trains on.
+        inputs: of the encoder's branches (`Encoder`).
+        recipe: how it is trained; `build` sets it.
     """
 
     reference: ClassVar[str]
-    reads: ClassVar[tuple[str, ...]] = ("corpus",)
-    sees: ClassVar[tuple[str, ...]] = ("rgb",)
+    version: ClassVar[int] = 1
+    datasets: ClassVar[tuple[str, ...]] = ("pretraining",)
+    inputs: ClassVar[tuple[str, ...]] = ("rgb",)
+
+    recipe: Recipe
 
     def build(self, context: Context) -> None:
         """Make the networks. Called once, after seeding; extend it to add heads."""
-        self.encoder = Encoder(context.suite.backbone.name, self.sees)
+        self.encoder = Encoder(context.suite.backbone.name, self.inputs)
         self.recipe = context.recipe
-        self.logged = {}
 
-    def example(self, image: Tensor, label: int) -> Any:
-        """Turn one image into what the loader collates; runs in a worker.
+    def transform(self, image: Tensor, label: int) -> Any:
+        """Turn one image into what the loader collates; runs in a worker, on the CPU.
 
         Args:
             image: uint8 (3, H, W).
-            label: the corpus's class; only `supervised` may use it.
+            label: the image's class, for `supervised` alone, or its label from `start_epoch`.
 
         Returns:
             By default a random crop, uint8 (3, crop, crop).
         """
         return random_crop(image, self.recipe)
 
-    def samples(self, batch: Any) -> Tensor | None:
-        """What was learned, to look at: rows of RGB images in [0, 1], (rows, columns, 3, h, w).
+    @abstractmethod
+    def loss(self, batch: Any) -> Tensor:
+        """The loss of a collated batch, a scalar; runs on the device."""
+
+    def objectives(self) -> dict[str, Objective]:
+        """One loss for all parameters that need gradients."""
+        return {"loss": Objective(self.loss, _trained(self))}
+
+    def visualize(self, batch: Any) -> Tensor | None:
+        """Rows of RGB images in [0, 1] that show what was learned, (rows, columns, 3, h, w).
 
         Called once at the end of training, in evaluation mode, on the first images of the stream.
         """
@@ -67,24 +82,76 @@ class PretextTask(TrainableModule):
             NonFiniteLossError: the loss diverged.
         """
         self.build(context)
-        training = Trainer(self, context)
+        folder = context.cache / "checkpoints"
+        job = TrainingJob(
+            name=context.method,
+            recipe=self.recipe,
+            images=context.images.images,
+            labels=context.images.labels,
+            seed=context.seed,
+            device=context.device,
+            checkpoint=folder / f"{context.method}-{context.key[:24]}.pt",
+            key=context.key,
+            remedy="lower pretraining.learning_rate",
+        )
+        trainer = Trainer(self, job)
         with context.reporter.stage("pretraining", self.recipe.views) as bar:
-            training.run(bar)
-        self.encoder.samples = self._grid(context)
-        training.checkpoint.unlink(missing_ok=True)
+            self.encoder.pretraining = trainer.run(bar)
+        self.encoder.samples = self._grid(job)
+        job.checkpoint.unlink(missing_ok=True)
         return self.encoder
 
-    def _grid(self, context: Context) -> Tensor | None:
-        """`samples` of the stream's first images as one image, uint8 (3, H, W)."""
-        seed_everything(context.seed)
-        stream = Stream(context.corpus, context.seed, self.example, SAMPLES)
+    def _grid(self, job: TrainingJob) -> Tensor | None:
+        """`visualize` of the stream's first images as one image, uint8 (3, H, W)."""
+        seed_everything(job.seed)
+        stream = Stream(job.images, job.labels, job.seed, self.transform, COLUMNS)
         device = next(self.parameters()).device
-        batch = default_collate([stream[i] for i in range(SAMPLES)])
+        batch = default_collate([stream[i] for i in range(COLUMNS)])
         self.eval()
         with torch.no_grad():
-            rows = self.samples(send_to_device(batch, device))
+            rows = self.visualize(send_to_device(batch, device))
         if rows is None:
             return None
         tiles = rows.float().clamp(0, 1).flatten(0, 1).cpu()
         grid: Tensor = make_grid(tiles, nrow=rows.shape[1], pad_value=1.0)
         return (grid * 255).round().byte()
+
+
+class AdversarialPretextTask(PretextTask):
+    """A pretext task with a discriminator, trained in turn with everything else.
+
+    Each step first minimizes `generator_loss` by the generator's parameters, then
+    `discriminator_loss` by the discriminator's.
+
+    Attributes:
+        discriminator: set by `build`. All other parameters are the generator's.
+    """
+
+    discriminator: nn.Module
+
+    @abstractmethod
+    def generator_loss(self, batch: Any) -> Tensor:
+        """The generator's loss; it leaves what it generated on `self`, detached."""
+
+    @abstractmethod
+    def discriminator_loss(self, batch: Any) -> Tensor:
+        """The discriminator's loss on the same batch and on what was generated from it."""
+
+    def loss(self, batch: Any) -> Tensor:
+        """The generator's loss, which is what trains the encoder."""
+        return self.generator_loss(batch)
+
+    def objectives(self) -> dict[str, Objective]:
+        """The generator's loss, then the discriminator's."""
+        discriminator = _trained(self.discriminator)
+        opponents = {id(parameter) for parameter in discriminator}
+        generator = [p for p in _trained(self) if id(p) not in opponents]
+        return {
+            "loss_generator": Objective(self.generator_loss, generator),
+            "loss_discriminator": Objective(self.discriminator_loss, discriminator),
+        }
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that need gradients."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]

@@ -1,12 +1,16 @@
-"""The one training loop: one player or more, by a recipe, going on from checkpoints."""
+"""The training loop: optimizers, mixed precision, checkpoints, divergence guard."""
 
 from __future__ import annotations
 
+import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
@@ -15,179 +19,268 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bench.config.schema import Recipe
+from bench.data.image_files import ImageFiles
 from bench.data.stream import Stream
-from bench.encoders.encoder import Encoder, Pretraining
+from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import Pretraining
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import loader_workers, mixed_precision, seed_everything, yield_cores
 from bench.runtime.progress import Bar
 from bench.training.batchnorm import synchronize
-from bench.training.checkpoint import read_checkpoint
-from bench.training.context import Context
+from bench.training.checkpoint import read_checkpoint, save_checkpoint
+from bench.training.history import TRACED_BATCHES, History
 from bench.training.optimizer import make_optimizer, rate_factor
 
 FIRST_CHECKPOINT = 1.0  # seconds into a run
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
-GUARD_STEPS = 20  # between two looks at whether the loss is finite; each look waits for the GPU
-MONITOR_SHARE = 0.1  # the last part of the run, over which logged are averaged
+GUARD_STEPS = 20  # between two checks that the loss is finite; each check waits for the GPU
 
 
 class NonFiniteLossError(RuntimeError):
     """The loss became infinite or not a number; the cell fails."""
 
 
-class TrainableModule(nn.Module, ABC):
-    """A network on an encoder that can be trained: what it is shown, and what it minimizes.
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that one training run depends on, besides the module that it trains.
 
     Attributes:
-        views_per_image: images the encoder sees for each image drawn.
-        encoder: the network that is kept.
-        recipe: how it is trained.
-        logged: figures that `loss` leaves for the record, detached scalars by name.
+        name: of the run, in messages.
+        recipe: budget, batch, optimizer and schedule.
+        images: the training images.
+        labels: one for each image, int64 (N,), as `TrainableModule.transform` takes it.
+        seed: of every random draw.
+        device: where to compute.
+        checkpoint: the file from which a stopped run resumes.
+        key: digest of everything that decides the weights.
+        remedy: what to change if the loss diverges.
+    """
+
+    name: str
+    recipe: Recipe
+    images: ImageFiles
+    labels: np.ndarray
+    seed: int
+    device: torch.device
+    checkpoint: Path
+    key: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A loss and the parameters that minimize it.
+
+    Attributes:
+        loss: from a collated batch on the device to a scalar.
+        parameters: trained by this loss alone.
+    """
+
+    loss: Callable[[Any], Tensor]
+    parameters: list[nn.Parameter]
+
+
+class TrainableModule(nn.Module, ABC):
+    """A network on an encoder that can be trained: its transform, its losses and its hooks.
+
+    Attributes:
+        views_per_image: images through the encoder for each image drawn; crops count one by one.
+        encoder: the network that remains after training.
+        logged: the metrics of the last step, detached scalars by name.
     """
 
     views_per_image: ClassVar[int] = 1
 
     encoder: Encoder
-    recipe: Recipe
-    logged: dict[str, Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logged: dict[str, Tensor] = {}
 
     @abstractmethod
-    def example(self, image: Tensor, label: int) -> Any:
-        """Turn one image into what the loader collates; runs in a worker.
+    def transform(self, image: Tensor, label: int) -> Any:
+        """Turn one image into what the loader collates; runs in a worker, on the CPU.
 
         Args:
             image: uint8 (3, H, W).
-            label: what the images' list says of it.
+            label: of the image, from the job or from `start_epoch`.
+
+        Returns:
+            A tensor, or tensors in any nesting of lists, tuples and dicts.
         """
 
-    def players(self) -> dict[str, Iterable[nn.Parameter]]:
-        """The parameters that minimize each loss: one player, or two for an adversarial game."""
-        return {"encoder": self.parameters()}
-
     @abstractmethod
-    def loss(self, batch: Any, player: str) -> Tensor:
-        """What `player` minimizes on a collated batch, a scalar; runs on the device."""
+    def objectives(self) -> dict[str, Objective]:
+        """The losses to minimize in turn at every step, by the name that they are logged under."""
 
-    def forward(self, batch: Any, player: str) -> Tensor:
-        """`loss`, under the name that distributed training calls."""
-        return self.loss(batch, player)
+    def log(self, name: str, value: Tensor) -> None:
+        """Report a scalar of this step; the record gets its mean over the last tenth of the run."""
+        self.logged[name] = value.detach()
+
+    def start_epoch(self, epoch: int, job: TrainingJob) -> np.ndarray | None:
+        """Make new labels before the first batch of a pass over the images.
+
+        A batch belongs to the pass of its first image. A resumed run takes the labels of the pass
+        from its checkpoint.
+
+        Args:
+            epoch: number of the pass, 0-based.
+            job: gives the images and their first labels.
+
+        Returns:
+            Labels of all images, int64 (N,), the same in every process. None keeps those of the
+            pass before.
+        """
+        return None
+
+    def after_step(self, step: int, steps: int) -> None:
+        """Update what no optimizer updates, such as a teacher that averages the encoder's weights.
+
+        Called without gradients after every step.
+
+        Args:
+            step: the step that was taken, 0-based.
+            steps: of the whole run.
+        """
+        return
+
+    def forward(self, batch: Any, loss: Callable[[Any], Tensor]) -> Tensor:
+        """Compute a loss, under the name that distributed training calls."""
+        return loss(batch)
 
 
 class Trainer:
-    """One training run: networks, optimizers, position. It goes on from its last checkpoint.
+    """One training run: networks, optimizers, position. It resumes from its last checkpoint.
 
     Args:
-        trainee: on any device; it is moved to the context's.
-        context: says on which images, from which seed, and under which key.
+        module: on any device; it is moved to the job's.
+        job: the images, the recipe and the seed.
     """
 
-    def __init__(self, trainee: TrainableModule, context: Context) -> None:
-        self.recipe, self.seed = trainee.recipe, context.seed
-        self.trainee, self.context = trainee, context
-        self.checkpoint = context.cache / "checkpoints" / f"{context.method}-{context.key[:24]}.pt"
-        if self.recipe.batch % trainee.views_per_image:
+    def __init__(self, module: TrainableModule, job: TrainingJob) -> None:
+        recipe = job.recipe
+        if recipe.batch % module.views_per_image:
             raise UserError(
-                f"{context.method} shows the encoder {trainee.views_per_image} views of each image: "
-                f"its batch ({self.recipe.batch}) must be a multiple of that"
+                f"{job.name} shows the encoder {module.views_per_image} views of each image: "
+                f"its batch ({recipe.batch}) must be a multiple of that"
             )
-        synchronize(trainee)
-        self.steps = max(1, self.recipe.views // self.recipe.batch)
-        self.step, self.seconds = 0, 0.0
-        precision: str = self.recipe.precision
-        if precision == "auto":
-            precision = mixed_precision(context.device, trainee)
-        players = {name: list(group) for name, group in trainee.players().items()}
-        AcceleratorState._reset_state()  # it would hold on to the precision of an earlier run
-        self.accelerator = Accelerator(
-            cpu=context.device.type == "cpu",
-            mixed_precision=precision,
-            dataloader_config=DataLoaderConfiguration(split_batches=True),
-            kwargs_handlers=[
-                DistributedDataParallelKwargs(find_unused_parameters=len(players) > 1)
-            ],
-        )
+        self.module = module
+        self.job = job
+        self.steps = max(1, recipe.views // recipe.batch)
+        self.step = 0
+        self.seconds = 0.0
+        self.labels = job.labels
+        self.history = History(self.steps)
+        synchronize(module)
+        objectives = module.objectives()
+        self.accelerator = _accelerator(module, job, partial=len(objectives) > 1)
         # Torch's stubs do not know a device and a memory format in one call.
-        trainee.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizers = [make_optimizer(group, self.recipe) for group in players.values()]
-        self.model, *prepared = self.accelerator.prepare(trainee, *optimizers)
-        self.optimizers: dict[str, Any] = dict(zip(players, prepared, strict=True))
-        self.sums: dict[str, float] = {}
-        self.counted = 0
+        module.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizers = [make_optimizer(o.parameters, recipe) for o in objectives.values()]
+        self.model, *prepared = self.accelerator.prepare(module, *optimizers)
+        self.losses = {name: objective.loss for name, objective in objectives.items()}
+        self.optimizers: dict[str, Any] = dict(zip(objectives, prepared, strict=True))
         self._resume()
 
-    def run(self, bar: Bar) -> None:
+    def run(self, bar: Bar) -> Pretraining:
         """Train from the current step to the last one.
 
         Raises:
             NonFiniteLossError: the loss diverged.
         """
-        self.trainee.train()
-        bar.skip(self.step * self.recipe.batch)
+        self.module.train()
+        batch_size = self.job.recipe.batch
+        bar.skip(self.step * batch_size)
         started = saved = time.monotonic()
         due = FIRST_CHECKPOINT
         finite = torch.ones((), dtype=torch.bool, device=self.accelerator.device)
         for batch in self._batches():
-            # Every step is a function of weights, optimizer and position: resuming needs no more.
-            seed_everything(hash((self.seed, self.step)) & 0x7FFFFFFF)
-            losses = [self._update(batch, player) for player in self.optimizers]
+            losses = self._take_step(batch)
             finite &= torch.stack(losses).isfinite().all()
-            self.step += 1
-            bar.advance(self.recipe.batch)
-            last = self.step == self.steps
-            if self.step % GUARD_STEPS == 0 or last:
+            bar.advance(batch_size)
+            if self.step % GUARD_STEPS == 0 or self.step == self.steps:
                 self._guard(finite, losses, bar)
             now = time.monotonic()
-            if now - saved > due and bool(finite):  # what is not, the next guard reports
+            if now - saved > due and bool(finite):  # the next guard reports what is not finite
                 self.seconds += now - started
                 self._save()
-                started, saved = now, time.monotonic()
+                started = now
+                saved = time.monotonic()
                 due = (saved - now) / CHECKPOINT_SHARE
         self.seconds += time.monotonic() - started
-        self.trainee.encoder.pretraining = Pretraining(
-            views_seen=self.steps * self.recipe.batch,
-            seconds=round(self.seconds, 3),
-            logged={name: total / self.counted for name, total in self.sums.items()},
-        )
+        return self.history.result(self.steps * batch_size, self.seconds, self._first_images())
 
-    def _update(self, batch: Any, player: str) -> Tensor:
-        optimizer = self.optimizers[player]
-        rate = self.recipe.learning_rate * rate_factor(self.step, self.steps, self.recipe)
+    def _take_step(self, batch: Any) -> list[Tensor]:
+        """Update every objective's parameters in turn; their losses."""
+        # Every step is a function of weights, optimizer and position: resuming needs no more.
+        self._seed()
+        self.history.add_batch(batch)
+        rate = self.job.recipe.learning_rate * rate_factor(self.step, self.steps, self.job.recipe)
+        losses = {name: self._update(batch, name, rate) for name in self.losses}
+        with torch.no_grad():
+            self.module.after_step(self.step, self.steps)
+        self.history.add_step(self.step, self._rate(), losses, self.module.logged)
+        self.step += 1
+        return list(losses.values())
+
+    def _seed(self) -> None:
+        seed_everything(hash((self.job.seed, self.step)) & 0x7FFFFFFF)
+
+    def _update(self, batch: Any, name: str, rate: float) -> Tensor:
+        optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
             group["lr"] = rate
         with self.accelerator.autocast():
-            loss: Tensor = self.model(batch, player)
+            loss: Tensor = self.model(batch, self.losses[name])
         optimizer.zero_grad()
         self.accelerator.backward(loss)
         optimizer.step()
-        if self.step >= int(self.steps * (1 - MONITOR_SHARE)):
-            self._monitor(player, loss)
         return loss.detach()
 
-    def _monitor(self, player: str, loss: Tensor) -> None:
-        name = "loss" if len(self.optimizers) == 1 else f"loss_{player}"
-        first = player == next(iter(self.optimizers))
-        self.counted += first
-        for key, value in {name: loss, **(self.trainee.logged if first else {})}.items():
-            self.sums[key] = self.sums.get(key, 0.0) + float(value.detach())
+    def _rate(self) -> float:
+        """The learning rate that the optimizers have."""
+        optimizer = next(iter(self.optimizers.values()))
+        return float(optimizer.param_groups[0]["lr"])
 
     def _guard(self, finite: Tensor, losses: list[Tensor], bar: Bar) -> None:
         if not distributed.all_processes(bool(finite)):
             raise NonFiniteLossError(
-                f"{self.context.method}: the loss is not finite by step {self.step} of "
-                f"{self.steps}; lower pretraining.learning_rate"
+                f"{self.job.name}: the loss is not finite by step {self.step} of {self.steps}; "
+                f"{self.job.remedy}"
             )
+        self.history.flush()
         bar.note("loss " + " ".join(f"{float(loss):.3f}" for loss in losses))
 
     def _batches(self) -> Iterator[Any]:
-        batch = self.recipe.batch // self.trainee.views_per_image
-        stream = Stream(
-            self.context.corpus, self.seed, self.trainee.example, length=self.steps * batch
-        )
+        """The batches from the current step to the last one."""
+        if type(self.module).start_epoch is TrainableModule.start_epoch:
+            yield from self._load(self.steps)
+            return
+        while self.step < self.steps:
+            epoch = self.step * self._images_per_batch // len(self.labels)
+            if self.step == self._first_step(epoch):
+                self._start_epoch(epoch)
+            yield from self._load(min(self._first_step(epoch + 1), self.steps))
+
+    def _first_step(self, epoch: int) -> int:
+        """The first step whose batch starts in a pass over the images."""
+        return math.ceil(epoch * len(self.labels) / self._images_per_batch)
+
+    def _start_epoch(self, epoch: int) -> None:
+        self._seed()
+        labels = self.module.start_epoch(epoch, self.job)
+        self.module.train()
+        if labels is not None:
+            self.labels = labels
+
+    def _load(self, end: int) -> Iterator[Any]:
+        """The batches from the current step to step `end`, exclusive."""
+        batch = self._images_per_batch
         loader: DataLoader[Any] = DataLoader(
-            stream,
+            self._stream(),
             batch_size=batch,
-            sampler=range(self.step * batch, self.steps * batch),
+            sampler=range(self.step * batch, end * batch),
             num_workers=loader_workers(),
             worker_init_fn=yield_cores,
             pin_memory=self.accelerator.device.type == "cuda",
@@ -195,38 +288,68 @@ class Trainer:
         )
         yield from self.accelerator.prepare(loader)
 
+    @property
+    def _images_per_batch(self) -> int:
+        """Images drawn for one batch, over all processes."""
+        return self.job.recipe.batch // self.module.views_per_image
+
+    def _stream(self) -> Stream:
+        length = self.steps * self._images_per_batch
+        transform = self.module.transform
+        return Stream(self.job.images, self.labels, self.job.seed, transform, length)
+
+    def _first_images(self) -> list[int]:
+        """Indices of the images of the first batches, over all processes."""
+        stream = self._stream()
+        traced = min(TRACED_BATCHES, self.steps) * self._images_per_batch
+        return [stream.index(position) for position in range(traced)]
+
     def _save(self) -> None:
         if not distributed.is_main():
             return
+        scaler = self.accelerator.scaler
         state = {
-            "key": self.context.key,
             "step": self.step,
             "seconds": self.seconds,
-            "sums": self.sums,
-            "counted": self.counted,
-            "model": self.trainee.state_dict(),
+            "labels": None if self.labels is self.job.labels else torch.from_numpy(self.labels),
+            "history": self.history.state_dict(),
+            "model": self.module.state_dict(),
             "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()},
-            "scaler": self.accelerator.scaler and self.accelerator.scaler.state_dict(),
+            "scaler": scaler.state_dict() if scaler else None,
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.checkpoint)
+        save_checkpoint(self.job.checkpoint, self.job.key, state)
 
     def _resume(self) -> None:
-        if not self.checkpoint.exists():
+        if not self.job.checkpoint.exists():
             return
-        state = read_checkpoint(self.checkpoint, self.context.key, self.accelerator.device)
-        self.trainee.load_state_dict(state["model"])
+        state = read_checkpoint(self.job.checkpoint, self.job.key, self.accelerator.device)
+        self.module.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])
         if self.accelerator.scaler:  # of float16 losses
             self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.sums, self.counted = state["sums"], state["counted"]
+        self.step = state["step"]
+        self.seconds = state["seconds"]
+        if state["labels"] is not None:
+            self.labels = state["labels"].cpu().numpy()
+        self.history.load_state_dict(state["history"])
 
 
+def _accelerator(module: TrainableModule, job: TrainingJob, partial: bool) -> Accelerator:
+    """The accelerator of a job.
 
-
-
-
+    Args:
+        module: decides the precision with the device.
+        job: the recipe and the device.
+        partial: whether each loss reaches only a part of the parameters.
+    """
+    precision: str = job.recipe.precision
+    if precision == "auto":
+        precision = mixed_precision(job.device, module)
+    AcceleratorState._reset_state()  # it would keep the precision of an earlier run
+    return Accelerator(
+        cpu=job.device.type == "cpu",
+        mixed_precision=precision,
+        dataloader_config=DataLoaderConfiguration(split_batches=True),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partial)],
+    )

@@ -1,0 +1,77 @@
+"""The history of an encoder: its budget, time, losses, and a trace that rounding cannot change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """The learning rate of every step of a run.
+
+    Attributes:
+        first: of the first step.
+        last: of the last step.
+        maximum: over all steps.
+        sha256: digest of all of them in order, with 9 significant digits each.
+    """
+
+    first: float
+    last: float
+    maximum: float
+    sha256: str
+
+
+@dataclass(frozen=True)
+class TrainingTrace:
+    """What a training run did, in values that rounding cannot change.
+
+    Two runs of the same code, seed and images have equal traces on any number of processes. Only
+    the losses drift, by rounding.
+
+    Attributes:
+        order: indices of the images of the first 3 batches, over all processes.
+        pixels: for each of these batches, mean and standard deviation of every tensor of images, in
+            the range that the loader gives (0 to 255 for bytes), to 6 significant digits.
+        learning_rates: those of all steps.
+        views: images that went through the encoder.
+        losses: every loss at the first 10 steps, by name, averaged over processes.
+    """
+
+    order: list[int]
+    pixels: list[list[float]]
+    learning_rates: LearningRates
+    views: int
+    losses: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class LossCurve:
+    """The losses of a run at 200 points or fewer.
+
+    Attributes:
+        steps: how many steps had been taken at each point, ascending.
+        losses: by name, the mean over the steps since the point before.
+    """
+
+    steps: list[int]
+    losses: dict[str, list[float]]
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a training run took and reached.
+
+    Attributes:
+        views_seen: images that went through the encoder, every view counted.
+        seconds: wall time of the training loop, over all its runs.
+        logged: losses and logged metrics, averaged over the last tenth of the run.
+        trace: what the run did; None for weights that were not trained here.
+        loss_curve: the losses over the run; None for weights that were not trained here.
+    """
+
+    views_seen: int = 0
+    seconds: float = 0.0
+    logged: dict[str, float] = field(default_factory=dict)
+    trace: TrainingTrace | None = None
+    loss_curve: LossCurve | None = None
