@@ -2,7 +2,9 @@
 
 from typing import ClassVar
 
+from bench.encoders.backbone import weights_file
 from bench.encoders.encoder import Encoder, imagenet_encoder
+from bench.runtime.files import package_file
 from bench.training.context import Context
 
 
@@ -17,4 +19,7 @@ class ImageNet:
     def pretrain(self, context: Context) -> Encoder:
         """Load the weights; nothing is trained."""
         backbone = context.suite.backbone
+        file = weights_file(backbone.imagenet)
+        if file is not None:
+            context.read_file(file, package_file(backbone.imagenet, file))
         return imagenet_encoder(backbone.name, backbone.imagenet)

@@ -18,6 +18,7 @@ class Supervised(PretextTask):
     """Classification of the pretraining images, by the same loop, recipe and budget."""
 
     reference: ClassVar[str] = "Krizhevsky et al. 2012, https://doi.org/10.1145/3065386"
+    uses_labels: ClassVar[bool] = True
     version: ClassVar[int] = 1
 
     def build(self, context: Context) -> None:

@@ -19,8 +19,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from bench.data.image_files import read
 from bench.data.datasets import usable_classes
+from bench.data.image_files import read
 from bench.data.voc import BoxSplit
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import DetectionSettings, Detector

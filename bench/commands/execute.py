@@ -29,10 +29,8 @@ from bench.results import storage
 from bench.results.record import (
     EncoderFacts,
     HyperparameterFacts,
-    PretrainingFacts,
     Provenance,
     Record,
-    TrainingTrace,
 )
 from bench.runtime import distributed
 from bench.runtime.device import peak_memory_mb, seed_everything, select_device
@@ -172,8 +170,8 @@ def evaluate(
             weights_sha256=weights,
             parameters=sum(p.numel() for p in encoder.parameters()),
         ),
-        pretraining=_pretraining_facts(encoder),
-        training=TrainingTrace(**result.trace) if result.trace else None,
+        pretraining=encoder.pretraining,
+        training=result.trace,
         timings=timings,
         peak_memory_mb=peak_memory_mb(context.device),
         data={name: split.fingerprint for name, split in sorted(splits.items())},
@@ -189,13 +187,6 @@ def _check_predictions(task: str, metric: registry.Metric, result: TaskResult) -
     if absent:
         arrays = ", ".join(sorted(absent))
         raise UserError(f"{task}: its predictions lack {arrays}, which {metric.name} needs")
-
-
-def _pretraining_facts(encoder: Encoder) -> PretrainingFacts:
-    history = dataclasses.asdict(encoder.pretraining)
-    seconds = encoder.pretraining.seconds
-    speed = encoder.pretraining.views_seen / seconds if seconds else None
-    return PretrainingFacts(**history, views_per_second=speed)
 
 
 def _skipped(context: Context) -> list[str]:

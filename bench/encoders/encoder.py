@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,14 @@ class Encoder(nn.Module):
         self.pretraining = Pretraining()
         self.samples: Tensor | None = None
         config: Any = timm.get_pretrained_cfg(backbone)
+        self._set_normalization(config.mean, config.std)
+
+    def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Set the mean and standard deviation of RGB by which "rgb" is normalized."""
         self.mean: Tensor
         self.std: Tensor
-        self.register_buffer("mean", torch.tensor(config.mean).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(config.std).view(3, 1, 1))
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
         """Map RGB in [0, 1], float (B, 3, H, W), to one map per stage, fine to coarse.

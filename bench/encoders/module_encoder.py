@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import Pretraining
 from bench.errors import UserError
 
 PROBE = 128  # side of the images from which channels and strides are read, pixels
@@ -35,7 +36,12 @@ class ModuleEncoder(Encoder):
         self.is_timm = hasattr(module, "forward_intermediates")
         config: Any = getattr(module, "pretrained_cfg", None) if self.is_timm else None
         mean, std = (config["mean"], config["std"]) if config else UNIT
-        self._describe(name, mean, std)
+        self.backbone = name
+        self.inputs = ("rgb",)
+        self.branches = nn.ModuleList()
+        self.pretraining = Pretraining()
+        self.samples = None
+        self._set_normalization(mean, std)
         module.eval()
         device = next(iter(module.parameters()), torch.zeros(())).device
         with torch.inference_mode():

@@ -91,7 +91,7 @@ class Detector(FineTunedNetwork):
         heads.subsample = _as_many(heads.subsample, settings.regions)
         self.encoder = self.network.backbone.encoder
 
-    def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
         """A image, maybe mirrored, in a square, and what is in it.
 
         Returns:
@@ -112,7 +112,7 @@ class Detector(FineTunedNetwork):
             found[:, [1, 3]] = width - found[:, [3, 1]]
         return padded, found
 
-    def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Sum of the four losses of Ren et al. 2015: two of the proposals, two of the head."""
         images, found = batch
         targets = []

@@ -64,7 +64,7 @@ class Segmenter(FineTunedNetwork):
                 width = settings.channels
         self.head = nn.Sequential(*layers, nn.Conv2d(width, labels, 1))
 
-    def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
         """A part of an image scaled at random, maybe mirrored, and its mask.
 
         Returns:
@@ -86,7 +86,7 @@ class Segmenter(FineTunedNetwork):
             image, mask = image.flip(-1), mask.flip(-1)
         return image.contiguous(), mask[0].long()
 
-    def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Mean cross-entropy over the pixels that count, in all processes."""
         images, masks = batch
         logits = self._label(images.float() / 255)

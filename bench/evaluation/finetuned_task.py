@@ -81,7 +81,8 @@ class FineTunedTask(ABC):
             return registry.value(metric, predictions)
 
         started = time.monotonic()
-        tuned = tune(make, score, train.images, settings, context, self._identity(encoder, context))
+        identity = self._identity(encoder, context)
+        tuned = tune(context.task, make, score, train.images, settings, context, identity)
         trained = time.monotonic()
         predictions = self.predict(tuned.network, test, range(len(test.ids)), context, "testing")
         return TaskResult(

@@ -42,7 +42,7 @@ class MultiLabel(FineTunedNetwork):
         )
         self.head = Classifier(encoder.channels[-1], truth.shape[1])
 
-    def example(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
         """A random crop, uint8 (3, size, size), maybe mirrored, and its labels, int8 (C,)."""
         return self.view(image), self.truth[label]
 
@@ -51,7 +51,7 @@ class MultiLabel(FineTunedNetwork):
         crop: Tensor = self.crop(image)
         return crop.flip(-1) if torch.rand(()) < 0.5 else crop
 
-    def loss(self, batch: tuple[Tensor, Tensor], player: str) -> Tensor:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Mean binary cross-entropy over the labels that count, in all processes."""
         images, truth = batch
         logits = self.score(images).float()

@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.config.schema import TaskSettings
 from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import TrainingTrace
 from bench.training.context import Context
 
 
@@ -43,7 +44,7 @@ class TaskResult:
         warnings: what a reader must know before believing the score.
         timings: seconds by stage.
         image: predictions beside ground truth, uint8 (H, W, 3).
-        trace: of the task's own training, JSON-compatible; see `training.trainer.TrainingTrace`.
+        trace: of the task's own training, if it trains a network.
     """
 
     predictions: dict[str, np.ndarray]
@@ -55,7 +56,7 @@ class TaskResult:
     warnings: list[str] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     image: np.ndarray | None = None
-    trace: dict[str, Any] | None = None
+    trace: TrainingTrace | None = None
 
 
 class Task(Protocol):

@@ -1,4 +1,4 @@
-"""ImageFiles for a person to look at: what a network predicted, beside the truth."""
+"""Images for a person to look at: what a network predicted, beside the truth."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-SHOWN = 16  # test images, the first of the list
+NUM_IMAGES = 16  # test images, the first of the list
 SIDE = 128  # pixels of the longest side of each
 COLUMNS = 8  # panels in a row: prediction, truth, prediction, truth ...
-SURE = 0.5  # least score of a detection that is drawn
+MIN_SCORE = 0.5  # least score of a detection that is drawn
 
 
 def voc_colors(count: int) -> list[tuple[int, int, int]]:

@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from bench.config.schema import Suite
+from bench.encoders.pretraining import Pretraining, TrainingTrace
 
 Role = Literal["reference", "untrained", "pretrained"]
 
@@ -32,37 +33,6 @@ class EncoderFacts(Table):
     """What each branch is given of an image."""
     weights_sha256: str
     parameters: int
-
-
-class TrainingTrace(Table):
-    """What rounding cannot move in a training run; `bench check` compares it."""
-
-    order: list[int] = []
-    """Indices of the images of the first batches, in the order of the stream."""
-    pixels: dict[str, list[float]] = {}
-    """Mean and standard deviation of each image tensor of the first batches."""
-    learning_rates: str = ""
-    """SHA-256 of the learning rate of every step."""
-    learning_rate_range: list[float] = []
-    """First, largest and last learning rate."""
-    views: int = 0
-    """Images that went through the encoder, every view counted."""
-    losses: dict[str, list[float]] = {}
-    """Each loss of the first ten steps, averaged over processes."""
-
-
-class PretrainingFacts(Table):
-    """What the pretraining of the encoder took and reached."""
-
-    views_seen: int = 0
-    """Images that went through the encoder, every view counted; 0 if it was not trained here."""
-    seconds: float = 0.0
-    views_per_second: float | None = None
-    logged: dict[str, float] = {}
-    """The pretext task's own measures, averaged over the last tenth of the run."""
-    loss_curve: list[dict[str, float]] = []
-    """At most 200 points: the step and each loss, averaged since the last point."""
-    trace: TrainingTrace | None = None
 
 
 class HyperparameterFacts(Table):
@@ -133,7 +103,7 @@ class Record(Table):
     predictions_image: str | None = None
     """File of predictions beside ground truth, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
-    pretraining: PretrainingFacts = PretrainingFacts()
+    pretraining: Pretraining = Pretraining()
     training: TrainingTrace | None = None
     """The trace of the task's own training, if it trains a network."""
     timings: dict[str, float] = {}

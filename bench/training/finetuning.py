@@ -21,7 +21,7 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from bench.config.schema import Recipe, Tuning
+from bench.config.schema import FineTuning, Recipe
 from bench.data.image_files import ImageFiles
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import Pretraining, TrainingTrace
@@ -86,17 +86,19 @@ Network = TypeVar("Network", bound=FineTunedNetwork)
 
 
 @dataclass(frozen=True)
-class FineTuning(Generic[Network]):
+class TuningResult(Generic[Network]):
     """The result of `tune`.
 
     Attributes:
         network: trained on the whole training split, in evaluation mode.
-        selection: how the learning rate was selected, JSON-compatible.
+        learning_rate: the selected one.
+        scores: of each learning rate on the validation images; None where it diverged.
         trace: of the final fit.
     """
 
     network: Network
-    selection: dict[str, Any]
+    learning_rate: float
+    scores: list[float | None]
     trace: TrainingTrace
 
 
@@ -105,10 +107,10 @@ def tune(
     make: Callable[[], Network],
     score: Callable[[Network, Sequence[int]], float],
     images: ImageFiles,
-    settings: Tuning,
+    settings: FineTuning,
     context: Context,
     about: dict[str, Any],
-) -> FineTuning[Network]:
+) -> TuningResult[Network]:
     """Select the rate on held-out images of the training split, then train on the whole split.
 
     Every finished training is cached, and a run that was killed resumes from there.
@@ -129,7 +131,7 @@ def tune(
     """
     fits = _Fits(task, make, images, settings, context, about)
     order = np.random.default_rng(0).permutation(len(images.files))
-    count = max(1, round(len(order) * settings.held_out))
+    count = max(1, round(len(order) * settings.validation_fraction))
     held_out = np.sort(order[:count])
     remaining = np.sort(order[count:])
     scores = [
@@ -142,16 +144,8 @@ def tune(
         )
     best = settings.learning_rates[int(np.nanargmax(scores))]
     network, trace = fits.final_fit(best)
-    selection = {
-        "learning_rate": best,
-        "learning_rates": list(settings.learning_rates),
-        "held_out_scores": [s if math.isfinite(s) else None for s in scores],
-        "candidates": len(scores),
-        "held_out": settings.held_out,
-        "trial": settings.trial,
-        "frozen": settings.frozen,
-    }
-    return FineTuning(network.eval(), selection, trace)
+    finite_scores = [s if math.isfinite(s) else None for s in scores]
+    return TuningResult(network.eval(), best, finite_scores, trace)
 
 
 def _remedy(task: str) -> str:
@@ -165,7 +159,7 @@ class _Fits(Generic[Network]):
     task: str
     make: Callable[[], Network]
     images: ImageFiles
-    settings: Tuning
+    settings: FineTuning
     context: Context
     about: dict[str, Any]
 
@@ -177,7 +171,7 @@ class _Fits(Generic[Network]):
         held_out: list[int],
     ) -> float:
         """The score of one rate on the images held out; nan if it diverged."""
-        job = self._job(rate, self.settings.trial, remaining)
+        job = self._job(rate, self.settings.selection_fraction, remaining)
         path = self._path(job, ".json")
         if distributed.all_processes(path.exists()):
             return float(json.loads(path.read_text(encoding="utf-8")))
@@ -186,7 +180,8 @@ class _Fits(Generic[Network]):
             value = score(network.eval(), held_out)
             if math.isnan(value):
                 raise UserError(
-                    f"the {len(held_out)} held-out images show nothing that counts; raise held_out"
+                    f"the {len(held_out)} held-out images show nothing that counts; "
+                    f"raise tasks.{self.task}.validation_fraction"
                 )
         except NonFiniteLossError:
             value = math.nan
@@ -244,7 +239,7 @@ class _Fits(Generic[Network]):
 
     def _key(self, recipe: Recipe, positions: np.ndarray) -> str:
         """Digest of everything that decides the weights, but not how the rate is selected."""
-        selection = {"learning_rates", "trial", "held_out"}
+        selection = {"learning_rates", "selection_fraction", "validation_fraction"}
         return digest(
             {
                 **self.about,
