@@ -82,7 +82,8 @@ class VocClsFinetune:
             }
 
         started = time.monotonic()
-        network, selection = tune(
+        tuned = tune(
+            "voc_cls_finetune",
             make,
             lambda network, held: headline(predict(network, train, held, "held-out images")),
             train.images,
@@ -90,6 +91,7 @@ class VocClsFinetune:
             context,
             about,
         )
+        network = tuned.network
         trained = time.monotonic()
         predictions = predict(network, test, range(len(test.ids)), "scoring")
         values, truth = predictions["scores"], predictions["truth"]
@@ -103,7 +105,7 @@ class VocClsFinetune:
         return TaskResult(
             value=scores["mAP"],
             scores=scores,
-            selection=selection | {"split": context.suite.voc.train, "crops": settings.crops},
+            selection=tuned.selection | {"split": context.suite.voc.train, "crops": settings.crops},
             predictions=predictions,
             data={"voc_train": train.fingerprint, "voc_test": test.fingerprint},
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},

@@ -67,7 +67,8 @@ class VocDet:
             return _headline(found | {"counted": np.array(counted)}, settings.metric)
 
         started = time.monotonic()
-        network, selection = tune(make, score, train.images, settings, context, about)
+        tuned = tune("voc_det", make, score, train.images, settings, context, about)
+        network = tuned.network
         trained = time.monotonic()
         places = range(len(test.ids))
         predictions = _detect(network, test, places, names, context, "detecting")
@@ -84,7 +85,7 @@ class VocDet:
         return TaskResult(
             value=scores[f"AP50_{settings.metric}"],
             scores=scores,
-            selection=selection | {"split": context.suite.voc.train},
+            selection=tuned.selection | {"split": context.suite.voc.train},
             predictions=predictions,
             data={"voc_train": train.fingerprint, "voc_test": test.fingerprint},
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},

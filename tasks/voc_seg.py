@@ -60,7 +60,8 @@ class VocSeg:
             return headline(_label(network, masks.train, places, context, "held-out images"))
 
         started = time.monotonic()
-        network, selection = tune(make, score, masks.train.images, settings, context, about)
+        tuned = tune("voc_seg", make, score, masks.train.images, settings, context, about)
+        network = tuned.network
         trained = time.monotonic()
         places = range(len(masks.test.ids))
         predictions = _label(network, masks.test, places, context, "labeling")
@@ -77,7 +78,7 @@ class VocSeg:
         return TaskResult(
             value=scores["mIoU"],
             scores=scores,
-            selection=selection | {"split": settings.train},
+            selection=tuned.selection | {"split": settings.train},
             predictions=predictions,
             data={"masks_train": masks.train.fingerprint, "masks_test": masks.test.fingerprint},
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},
