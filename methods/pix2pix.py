@@ -65,7 +65,7 @@ class Pix2Pix(AdversarialPretextTask):
         return discriminator_loss(self.discriminator(real), self.discriminator(self.fake))
 
     def _predict_ab(self, rgb: Tensor) -> Tensor:
-        """ab / 110 of RGB images, (B, 2, H, W), of which the encoder sees L."""
+        """Predicted ab / 110 of RGB images, (B, 2, H, W), from their L."""
         *fine, deep = self.encoder(rgb)
         ab: Tensor = self.decoder([*fine, F.dropout(deep, DROPOUT)], rgb.shape[2:])
         return ab.float().tanh()

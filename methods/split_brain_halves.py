@@ -10,7 +10,6 @@ from across it. So a pixel weighs exp(-distance / 4 pixels), and nothing beyond 
 every stage from stride 2 on.
 """
 
-from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
@@ -67,12 +66,14 @@ class SplitBrainHalves(PretextTask):
             total = total + color_bins.color_loss(color, targets[:, 1:], self.weights, weight)
         return total
 
-    def _decode(self, rgb: Tensor) -> Iterator[tuple[str, Tensor, nn.Module]]:
+    def _decode(self, rgb: Tensor) -> list[tuple[str, Tensor, nn.Module]]:
         """Each side, its features (B, WIDTH, h, w) from the opposite side, and their classifier."""
         branches = self.encoder.forward_branches(rgb)
+        sides = []
         for k, side in enumerate(self.inputs):
             features = self.decoders[k](branches[k], rgb.shape[2:]).relu()
-            yield OPPOSITE[side], features, self.classifiers[k]
+            sides.append((OPPOSITE[side], features, self.classifiers[k]))
+        return sides
 
     def visualize(self, batch: Tensor) -> Tensor:
         """Rows: the lower side predicted, the upper side predicted, the original."""

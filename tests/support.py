@@ -18,10 +18,10 @@ SMOKE = [
     "scenes.corpus=40",
     "scenes.train=80",
     "scenes.test=80",
-    "pretraining.images=64",
+    "pretraining.views=64",
     "pretraining.batch=16",
     "pretraining.crop=32",
-    *(f"recipes.{m}.images={BUDGETS.get(m, (64, 16))[0]}" for m in loader.load("mini").recipes),
+    *(f"recipes.{m}.views={BUDGETS.get(m, (64, 16))[0]}" for m in loader.load("mini").recipes),
     *(f"recipes.{m}.batch={BUDGETS.get(m, (64, 16))[1]}" for m in loader.load("mini").recipes),
     "recipes.context_prediction.crop=48",
     "voc.size=32",
@@ -31,7 +31,7 @@ SMOKE = [
     *(
         f"{task}.{key}"
         for task in schema.TUNED
-        for key in ("images=16", "batch=8", "size=32", "learning_rates=[0.001, 0.003]")
+        for key in ("views=16", "batch=8", "size=32", "learning_rates=[0.001, 0.003]")
     ),
     "voc_det.channels=16",
     "voc_det.hidden=32",
@@ -83,19 +83,19 @@ def built(name, context, **where):
 
 
 def batch_of(pretext, context, name, images=4):
-    """What its loader would collate of the corpus's first images."""
-    made = context(name)
-    stream = Stream(made.corpus, 0, pretext.example, images)
+    """What its loader would collate of the first pretraining images."""
+    source = context(name).images
+    stream = Stream(source.images, source.labels, 0, pretext.transform, images)
     return torch.utils.data.default_collate([stream[i] for i in range(images)])
 
 
-def seen_by(pretext, batch, player):
+def encoder_input(pretext, batch):
     """What the encoder was shown while the loss was computed."""
-    seen = []
-    handle = pretext.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    pretext.loss(batch, player)
+    views = []
+    handle = pretext.encoder.register_forward_pre_hook(lambda _, inputs: views.append(inputs[0]))
+    pretext.loss(batch)
     handle.remove()
-    return seen[0]
+    return views[0]
 
 
 class Says(nn.Module):

@@ -48,20 +48,24 @@ def test_a_network_of_other_layers_cannot_be_narrowed():
         make_backbone("convnext_atto", 3, 2)
 
 
-@pytest.mark.parametrize("sees", [("l",), ("ab",), ("l", "ab"), ("above", "below")])
-def test_every_sight_gives_the_channels_of_the_whole_backbone(sees, tmp_path):
-    encoder, whole = Encoder("tf_efficientnet_lite0", sees).eval(), Encoder("tf_efficientnet_lite0")
+@pytest.mark.parametrize(
+    "inputs", [("L",), ("ab",), ("L", "ab"), ("above_diagonal", "below_diagonal")]
+)
+def test_every_input_gives_the_channels_of_the_whole_backbone(inputs, tmp_path):
+    encoder = Encoder("tf_efficientnet_lite0", inputs).eval()
+    whole = Encoder("tf_efficientnet_lite0")
     maps = encoder(torch.rand(2, 3, 33, 47))
     assert tuple(m.shape[1] for m in maps) == encoder.channels == whole.channels
     encoder.save(tmp_path / "e.safetensors")
     again = load_encoder(tmp_path / "e.safetensors", "tf_efficientnet_lite0")
-    assert again.sees == sees and again.weights_sha256() == encoder.weights_sha256()
+    assert again.inputs == inputs and again.weights_sha256() == encoder.weights_sha256()
 
 
 def test_the_diagonal_parts_the_image():
-    above, below = (side_mask(side, torch.zeros(3, 4, 6)) for side in ("above", "below"))
+    sides = ("above_diagonal", "below_diagonal")
+    above, below = (side_mask(side, torch.zeros(3, 4, 6)) for side in sides)
     assert not (above * below).any()
     assert above[0, 5] == below[3, 0] == 1
     assert torch.equal(above, below.flip(0, 1))
-    assert above.sum() == below.sum() == 12  # 24 pixels, none of them centerd on the diagonal
-    assert side_mask("above", torch.zeros(3, 3)).sum() == 3  # of 9: three are on it
+    assert above.sum() == below.sum() == 12  # 24 pixels, none of them centered on the diagonal
+    assert side_mask("above_diagonal", torch.zeros(3, 3)).sum() == 3  # of 9: three are on it

@@ -68,7 +68,8 @@ def test_the_stream_is_a_shuffled_pass_and_depends_on_the_position_alone(smoke_d
     count = len(corpus.labels)
 
     def drawn(seed=0):
-        return Stream(corpus, seed, lambda image, label: (label, torch.rand(()).item()), 3 * count)
+        transform = lambda image, label: (label, torch.rand(()).item())  # noqa: E731
+        return Stream(corpus.images, corpus.labels, seed, transform, 3 * count)
 
     stream = drawn()
     first = [stream[p] for p in range(count)]

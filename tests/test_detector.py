@@ -34,11 +34,11 @@ def test_boxes_stay_on_their_objects(encoder, smoke, height, width):
     left = set()
     for seed in range(12):
         torch.manual_seed(seed)
-        image, found = network.example(white(height, width, box), 0)
+        image, objects = network.transform(white(height, width, box), 0)
         assert image.shape == (3, 320, 320)
-        assert found[0, 0] == 1 + smoke.voc.classes.index("dog")
-        assert not found[1:, 0].any()
-        x1, y1, x2, y2 = found[0, 1:].tolist()
+        assert objects[0, 0] == 1 + smoke.voc.classes.index("dog")
+        assert not objects[1:, 0].any()
+        x1, y1, x2, y2 = objects[0, 1:].tolist()
         rows, columns = torch.nonzero(image[0] > 127).T
         edges = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
         assert (x1, y1, x2, y2) == pytest.approx([float(e) for e in edges], abs=1.1)
@@ -46,7 +46,7 @@ def test_boxes_stay_on_their_objects(encoder, smoke, height, width):
     assert left == {True, False} or width < height  # mirrored and not
 
 
-def test_a_image_of_its_own_size_is_left_as_it_is():
+def test_an_image_of_its_own_size_is_left_as_it_is():
     image = torch.randint(0, 255, (3, 30, 40), dtype=torch.uint8)
     whole, factor = fit(image, 40, 40)
     assert factor == 1
@@ -55,36 +55,37 @@ def test_a_image_of_its_own_size_is_left_as_it_is():
 
 
 def test_difficult_objects_are_not_trained_on(encoder, smoke):
-    objects = [ObjectAnnotation("dog", (1, 1, 9, 9), hard, False) for hard in (True, False, True)]
-    found = detector(encoder, smoke, *objects).example(white(40, 40, (1, 1, 9, 9)), 0)[1]
-    assert int((found[:, 0] > 0).sum()) == 1
+    box = (1, 1, 9, 9)
+    objects = [ObjectAnnotation("dog", box, difficult, False) for difficult in (True, False, True)]
+    lines = detector(encoder, smoke, *objects).transform(white(40, 40, box), 0)[1]
+    assert int((lines[:, 0] > 0).sum()) == 1
 
 
 @pytest.mark.parametrize("protocol", ["fpn", "c4"])
 def test_images_without_objects_are_trained_on(encoder, smoke, protocol):
     network = detector(encoder, smoke, protocol=protocol, size=64).train()
     batch = torch.utils.data.default_collate(
-        [network.example(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
+        [network.transform(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
     )
-    loss = network.loss(batch, "encoder")
+    loss = network.loss(batch)
     loss.backward()
     assert loss.isfinite()
     assert loss > 0
 
 
-def test_found_boxes_are_inclusive_pixels_of_the_image(encoder, smoke, monkeypatch):
+def test_detected_boxes_are_inclusive_pixels_of_the_image(encoder, smoke, monkeypatch):
     """The whole square of the network is the whole image; boxes beyond it are cut."""
     network = detector(encoder, smoke, size=64).eval()
     boxes = [[0.0, 0.0, 64.0, 32.0], [-3.0, 2.0, 90.0, 64.0], [10.0, 4.0, 10.2, 4.1]]
     boxes += [[3.0, 40.0, 20.0, 60.0]]  # in the black strip
-    said = {"boxes": torch.tensor(boxes), "labels": torch.tensor([1, 2, 10, 4])}
-    said["scores"] = torch.ones(4)
-    monkeypatch.setattr(network.network, "forward", lambda images: [said])
-    found = network.detect(white(100, 200, (1, 1, 9, 9)))
-    assert found["labels"].tolist() == [0, 1, 9]
-    assert found["boxes"][0].tolist() == [1, 1, 200, 100]
-    assert found["boxes"][1].tolist() == [1, pytest.approx(7.25), 200, 100]
-    assert (found["boxes"][2, 2:] >= found["boxes"][2, :2]).all()
+    output = {"boxes": torch.tensor(boxes), "labels": torch.tensor([1, 2, 10, 4])}
+    output["scores"] = torch.ones(4)
+    monkeypatch.setattr(network.network, "forward", lambda images: [output])
+    detections = network.detect(white(100, 200, (1, 1, 9, 9)))
+    assert detections["labels"].tolist() == [0, 1, 9]
+    assert detections["boxes"][0].tolist() == [1, 1, 200, 100]
+    assert detections["boxes"][1].tolist() == [1, pytest.approx(7.25), 200, 100]
+    assert (detections["boxes"][2, 2:] >= detections["boxes"][2, :2]).all()
 
 
 @pytest.mark.parametrize("protocol", ["fpn", "c4"])
@@ -117,6 +118,6 @@ def test_every_image_gives_as_many_regions(encoder, smoke):
     network = detector(encoder, smoke, proposals=3, regions=16, protocol="c4", size=64).train()
     seen = []
     network.network.roi_heads.box_head.register_forward_hook(lambda _, i, o: seen.append(len(o)))
-    batch = [network.example(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
-    network.loss(torch.utils.data.default_collate(batch), "encoder")
+    batch = [network.transform(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
+    network.loss(torch.utils.data.default_collate(batch))
     assert seen == [32]

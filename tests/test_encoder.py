@@ -3,7 +3,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.encoders.encoder import Encoder, Pretraining, imagenet_encoder, load_encoder
+from bench.encoders.encoder import Encoder, imagenet_encoder, load_encoder
+from bench.encoders.pretraining import LearningRates, LossCurve, Pretraining, TrainingTrace
 from bench.errors import UserError
 
 LITE = "tf_efficientnet_lite0"
@@ -40,7 +41,10 @@ def test_imagenet_weights_are_whole_and_in_place(smoke_data):
 
 def test_save_and_load_keep_everything(tmp_path):
     encoder = Encoder(LITE)
-    encoder.pretraining = Pretraining(12, 3.5, {"loss": 0.25})
+    rates = LearningRates(0.1, 0.0, 0.1, "a" * 64)
+    trace = TrainingTrace([3, 1], [[127.5, 60.25]], rates, 12, {"loss": [1.5, 1.25]})
+    curve = LossCurve([1, 2], {"loss": [1.5, 1.25]})
+    encoder.pretraining = Pretraining(12, 3.5, {"loss": 0.25}, trace, curve)
     encoder.save(tmp_path / "e.safetensors")
     again = load_encoder(tmp_path / "e.safetensors", LITE)
     assert again.weights_sha256() == encoder.weights_sha256()
@@ -57,9 +61,9 @@ def test_a_foreign_file_is_refused(tmp_path):
         load_encoder(path, LITE)
     Encoder(LITE).save(path)
     state = load_file(path)
-    state.pop("parts.0.conv_stem.weight")
-    about = {"backbone": LITE, "sees": "rgb", "pretraining": "{}"}
-    save_file(state, path, metadata=about)
+    state.pop("branches.0.conv_stem.weight")
+    metadata = {"backbone": LITE, "inputs": "rgb", "pretraining": "{}"}
+    save_file(state, path, metadata=metadata)
     with pytest.raises(UserError, match="its weights do not fit"):
         load_encoder(path, LITE)
 

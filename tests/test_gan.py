@@ -1,4 +1,4 @@
-"""What adversarial methods share, and what each one's players want."""
+"""What adversarial methods share, and what each generator and discriminator minimizes."""
 
 import importlib
 import math
@@ -14,8 +14,8 @@ from bench.data.transforms import to_unit_range
 from bench.training.adversarial import ImagePool, adversarial_loss, diversity
 
 
-class Verdict(nn.Module):
-    """A discriminator that always says the same."""
+class Constant(nn.Module):
+    """A discriminator with the same logit for every image."""
 
     def __init__(self, logit):
         super().__init__()
@@ -25,7 +25,7 @@ class Verdict(nn.Module):
         return torch.full((len(image), 1), float(self.logit))
 
 
-class Connoisseur(nn.Module):
+class Perfect(nn.Module):
     """A discriminator that knows the real images."""
 
     def __init__(self, real):
@@ -59,7 +59,7 @@ def test_the_pool_fills_then_returns_half_old_images():
     torch.manual_seed(0)
     pool = ImagePool((1,), capacity=50)
     first = torch.arange(50.0)[:, None]
-    assert torch.equal(pool(first), first) and torch.equal(pool.kept, first)
+    assert torch.equal(pool(first), first) and torch.equal(pool.images, first)
     new = torch.arange(1000.0, 5000.0)[:, None]
     shown = torch.cat([pool(part) for part in new.split(10)])
     exchanged = (shown != new).float().mean().item()
@@ -71,7 +71,7 @@ def test_the_pool_fills_then_returns_half_old_images():
     assert ages.mean().item() == pytest.approx(100, rel=0.15)
     again = ImagePool((1,), capacity=50)
     again.load_state_dict(pool.state_dict())
-    assert torch.equal(again.kept, pool.kept) and again.count == 50
+    assert torch.equal(again.images, pool.images) and again.count == 50
 
 
 def test_a_collapsed_generator_shows():
@@ -83,9 +83,9 @@ def test_a_collapsed_generator_shows():
 def test_bigan_refuses_a_crop_that_it_cannot_generate(context, smoke):
     recipe = smoke.recipe("bigan").model_copy(update={"crop": 40})
     pretext = plugins.load("methods", "bigan")()
-    made = context("bigan", at=smoke.model_copy(update={"recipes": {"bigan": recipe}}))
+    bigan = context("bigan", at=smoke.model_copy(update={"recipes": {"bigan": recipe}}))
     with pytest.raises(Exception, match="not crop = 40"):
-        pretext.build(made)
+        pretext.build(bigan)
 
 
 def test_pix2pix_adds_a_hundred_times_the_error_to_the_adversary(context):
@@ -93,25 +93,25 @@ def test_pix2pix_adds_a_hundred_times_the_error_to_the_adversary(context):
     batch = batch_of(pretext, context, "pix2pix")
     lab = rgb_to_lab(to_unit_range(batch))
     real = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
-    pretext._paint = lambda rgb: torch.zeros_like(real[:, 1:])
-    pretext.discriminator = Verdict(0)
+    pretext._predict_ab = lambda rgb: torch.zeros_like(real[:, 1:])
+    pretext.discriminator = Constant(0)
     expected = math.log(2) + 100 * real[:, 1:].abs().mean()
-    assert pretext.loss(batch, "generator").item() == pytest.approx(expected.item(), rel=1e-4)
-    assert pretext.loss(batch, "discriminator").item() == pytest.approx(math.log(2))
-    pretext.discriminator = Connoisseur(real)
-    assert pretext.loss(batch, "discriminator") < 1e-6
-    assert pretext.loss(batch, "generator") > 20
+    assert pretext.generator_loss(batch).item() == pytest.approx(expected.item(), rel=1e-4)
+    assert pretext.discriminator_loss(batch).item() == pytest.approx(math.log(2))
+    pretext.discriminator = Perfect(real)
+    assert pretext.discriminator_loss(batch) < 1e-6
+    assert pretext.generator_loss(batch) > 20
 
 
 def test_the_context_encoder_counts_the_hole_and_ten_times_its_border(context):
     pretext = built("context_encoder", context)
     clean, corners = batch = batch_of(pretext, context, "context_encoder")
-    pretext._paint = lambda rgb, corners: rgb + 0.1
-    pretext.discriminator = Verdict(0)
+    pretext._inpaint = lambda rgb, corners: rgb + 0.1
+    pretext.discriminator = Constant(0)
     inner = (pretext.hole - 2 * pretext.border) ** 2
     weight = (10 * (pretext.hole**2 - inner) + inner) / pretext.hole**2
     expected = 0.999 * 0.01 * weight + 0.001 * math.log(2)
-    assert pretext.loss(batch, "generator").item() == pytest.approx(expected, rel=1e-4)
+    assert pretext.generator_loss(batch).item() == pytest.approx(expected, rel=1e-4)
     assert pretext.logged["l1"].item() == pytest.approx(0.1, rel=1e-4)
     real = torch.stack(
         [
@@ -119,22 +119,25 @@ def test_the_context_encoder_counts_the_hole_and_ten_times_its_border(context):
             for image, (y, x) in zip(to_unit_range(clean), corners.tolist(), strict=True)
         ]
     )
-    pretext.discriminator = Connoisseur(real)
-    assert pretext.loss(batch, "discriminator") < 1e-6
+    pretext.discriminator = Perfect(real)
+    assert pretext.discriminator_loss(batch) < 1e-6
 
 
-def test_bigans_players_want_the_opposite_of_each_other(context):
+def test_bigans_generator_and_discriminator_minimize_opposites(context):
     pretext = built("bigan", context)
     batch = batch_of(pretext, context, "bigan")
-    pretext._score = lambda x, z: torch.full(
-        (len(x), 1), 20.0 if torch.equal(x, to_unit_range(batch)) else -20.0
+    pretext.discriminator = Says(
+        lambda x, z: torch.full(
+            (len(x), 1), 20.0 if torch.equal(x, to_unit_range(batch)) else -20.0
+        )
     )  # knows the images from the generated
-    assert pretext.loss(batch, "generator").item() == pytest.approx(20)
-    assert pretext.loss(batch, "discriminator") < 1e-6
-    (x, code), (made, z) = pretext.pairs
+    assert pretext.generator_loss(batch).item() == pytest.approx(20)
+    assert pretext.discriminator_loss(batch) < 1e-6
+    x, code = pretext.encoded_pair
+    fake, z = pretext.generated_pair
     assert torch.equal(x, to_unit_range(batch)) and code.shape == z.shape == (4, 200)
     assert code.abs().max() <= 1 and z.abs().max() <= 1 and z.std() > 0.4
-    assert made.shape == x.shape
+    assert fake.shape == x.shape
 
 
 def test_cyclegan_never_sees_a_pair(context):
@@ -142,11 +145,11 @@ def test_cyclegan_never_sees_a_pair(context):
     batch = batch_of(pretext, context, "cyclegan")
     lab = rgb_to_lab(to_unit_range(batch))
     images = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], 1)
-    pretext.loss(batch, "generator")
+    pretext.generator_loss(batch)
     gray, color = images[:2, :1], images[2:]
-    pretext.critics = nn.ModuleList([Connoisseur(gray), Connoisseur(color)])
-    # Real is 20 and should be 1, made is -20 and should be 0: for each of the two, halved.
-    assert pretext.loss(batch, "discriminator").item() == pytest.approx(19**2 + 20**2)
+    pretext.discriminator = nn.ModuleList([Perfect(gray), Perfect(color)])
+    # Real is 20 and should be 1, fake is -20 and should be 0: for each of the two, halved.
+    assert pretext.discriminator_loss(batch).item() == pytest.approx(19**2 + 20**2)
 
 
 def test_cyclegans_generators_pay_ten_times_for_what_a_cycle_loses(context):
@@ -156,9 +159,9 @@ def test_cyclegans_generators_pay_ten_times_for_what_a_cycle_loses(context):
     color = torch.cat([lab[2:, :1] / 50 - 1, lab[2:, 1:] / 110], 1)
     pretext.graying = Says(lambda image: image[:, :1])  # gray is exact ...
     pretext._color = lambda gray: torch.cat([gray, 0 * gray, 0 * gray], 1)  # ... color is lost
-    pretext.critics = nn.ModuleList([Verdict(1), Verdict(1)])  # both are believed
+    pretext.discriminator = nn.ModuleList([Constant(1), Constant(1)])  # both pass for real
     lost = torch.cat([0 * color[:, :1], color[:, 1:]], 1).abs().mean()
-    assert pretext.loss(batch, "generator").item() == pytest.approx(10 * lost.item(), rel=1e-4)
-    pretext.critics = nn.ModuleList([Verdict(0), Verdict(0)])  # neither is
-    worse = pretext.loss(batch, "generator").item()
+    assert pretext.generator_loss(batch).item() == pytest.approx(10 * lost.item(), rel=1e-4)
+    pretext.discriminator = nn.ModuleList([Constant(0), Constant(0)])  # neither does
+    worse = pretext.generator_loss(batch).item()
     assert worse == pytest.approx(2 + 10 * lost.item(), rel=1e-4)

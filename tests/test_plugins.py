@@ -51,7 +51,7 @@ def test_the_code_digest_sees_code_and_not_comments(tmp_path):
 
 def test_a_plugin_that_says_too_little_or_breaks_is_named(monkeypatch, tmp_path):
     silent = types.ModuleType("bench.methods.silent")
-    silent.Silent = type("Silent", (), {"__module__": silent.__name__, "reads": ()})
+    silent.Silent = type("Silent", (), {"__module__": silent.__name__, "datasets": ()})
     monkeypatch.setitem(sys.modules, silent.__name__, silent)
     with pytest.raises(UserError, match=r"silent\.py: Silent says no `reference`"):
         plugins.load("methods", "silent")

@@ -4,9 +4,10 @@ import importlib
 
 import pytest
 import torch
-from support import Says, batch_of, built, seen_by
+from support import Says, batch_of, built, encoder_input
 from torch.nn import functional as F
 
+from bench import plugins
 from bench.data.color import lab_to_rgb, rgb_to_lab
 from bench.data.transforms import patches, to_unit_range
 from bench.encoders.encoder import side_mask
@@ -23,7 +24,7 @@ def test_rotation_turns_every_image_by_every_right_angle(context):
     seen = []
     pretext.encoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     crops = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    pretext.loss(crops, "encoder")
+    pretext.loss(crops)
     turned = (seen[0] * 255).round().byte()
     assert torch.equal(turned[:2], crops)
     # A quarter turn, pixel by pixel: what stood at (row, column) goes to (7 - column, row).
@@ -33,7 +34,17 @@ def test_rotation_turns_every_image_by_every_right_angle(context):
         assert torch.equal(turned[6, :, column, 7 - row], crops[0, :, row, column])
 
 
-SEES_L = ["colorization", "pix2pix", "cyclegan"]
+INPUT_L = ["colorization", "pix2pix", "cyclegan"]
+ABOVE, BELOW = "above_diagonal", "below_diagonal"
+
+
+def encoder_of(name, inputs, context):
+    """The encoder of a method, or an untrained one with the same inputs."""
+    if name:
+        return load_or_pretrain(context(name))
+    random_init = plugins.load("methods", "random_init")
+    untrained = type("Untrained", (random_init,), {"inputs": inputs})
+    return untrained().pretrain(context("random_init")).eval()
 
 
 def lab_images(lightness, ab):
@@ -45,10 +56,10 @@ def change(one, other):
     return ((one - other).abs().max() / one.abs().max()).item()
 
 
-@pytest.mark.parametrize("name", [*SEES_L, "random_init_l"])
+@pytest.mark.parametrize("name", [*INPUT_L, None])
 def test_an_encoder_of_lightness_ignores_color(name, context):
-    encoder = load_or_pretrain(context(name))
-    assert encoder.sees == ("l",)
+    encoder = encoder_of(name, ("L",), context)
+    assert encoder.inputs == ("L",)
     lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
     ab = torch.rand(2, 2, 48, 48) * 20
     plain = encoder(lab_images(lightness, torch.zeros_like(ab)))
@@ -58,9 +69,9 @@ def test_an_encoder_of_lightness_ignores_color(name, context):
         assert change(one, other) < 0.01 < change(one, third)
 
 
-@pytest.mark.parametrize("name", ["split_brain", "random_init_lab"])
+@pytest.mark.parametrize("name", ["split_brain", None])
 def test_the_halves_of_the_split_brain_ignore_each_others_channels(name, context):
-    encoder = load_or_pretrain(context(name))
+    encoder = encoder_of(name, ("L", "ab"), context)
     lightness = 30 + 40 * torch.rand(2, 1, 48, 48)
     ab = torch.rand(2, 2, 48, 48) * 20 - 10
     base, recolored, relit = (
@@ -77,11 +88,11 @@ def test_the_halves_of_the_split_brain_ignore_each_others_channels(name, context
         assert moved[color_half][1] < 0.01 < moved[color_half][0]
 
 
-@pytest.mark.parametrize("name", ["split_brain_halves", "random_init_halves"])
+@pytest.mark.parametrize("name", ["split_brain_halves", None])
 def test_the_spatial_halves_see_only_their_side(name, context):
-    encoder = load_or_pretrain(context(name))
+    encoder = encoder_of(name, (ABOVE, BELOW), context)
     rgb, noise = torch.rand(2, 3, 40, 48), torch.rand(2, 3, 40, 48)
-    for part, (own, other) in enumerate((("above", "below"), ("below", "above"))):
+    for part, (own, other) in enumerate(((ABOVE, BELOW), (BELOW, ABOVE))):
         changed = [torch.where(side_mask(side, rgb) > 0, noise, rgb) for side in (own, other)]
         base, seen, unseen = (encoder.forward_branches(x)[part] for x in (rgb, *changed))
         assert all(torch.equal(a, b) for a, b in zip(base, unseen, strict=True))
@@ -90,13 +101,13 @@ def test_the_spatial_halves_see_only_their_side(name, context):
 
 def test_the_halves_answer_for_what_lies_near_the_cut():
     near_the_cut = module("split_brain_halves").near_the_cut
-    rows, columns, weight = near_the_cut("above", torch.zeros(1, 3, 40, 40))
+    rows, columns, weight = near_the_cut(ABOVE, torch.zeros(1, 3, 40, 40))
     distance = 2 * (columns - rows)
     assert distance.min() == 2, "nothing on the diagonal, nor on its own side of it"
     assert distance.max() == 12
     assert len(rows) == sum(20 - d // 2 for d in range(2, 13, 2)), "every second pixel"
     assert torch.allclose(weight[:, 0], torch.exp(-distance / 4))
-    below = near_the_cut("below", torch.zeros(1, 3, 40, 40))
+    below = near_the_cut(BELOW, torch.zeros(1, 3, 40, 40))
     places = [
         set(zip(r.tolist(), c.tolist(), strict=True)) for r, c in ((rows, columns), below[:2])
     ]
@@ -131,7 +142,7 @@ def test_the_context_encoder_never_sees_its_hole(context):
         rows = slice(top + inner.start, top + inner.stop)
         columns = slice(left + inner.start, left + inner.stop)
         image[:, rows, columns] = fresh[:, rows, columns]
-    one, other = (seen_by(pretext, (x, corners), "generator") for x in (batch, changed))
+    one, other = (encoder_input(pretext, (x, corners)) for x in (batch, changed))
     assert not torch.equal(batch, changed) and torch.equal(one, other)
 
 
@@ -148,7 +159,7 @@ def test_context_prediction_asks_where_every_neighbor_lies():
     task = module("context_prediction")
     assert task.PAIRS.shape == (40, 2)
     pairs = map(tuple, task.PAIRS.tolist())
-    places = dict(zip(pairs, task.PLACES.tolist(), strict=True))
+    places = dict(zip(pairs, task.DIRECTIONS.tolist(), strict=True))
     # From the middle patch, 4, row by row around it.
     assert [places[4, k] for k in (0, 1, 2, 3, 5, 6, 7, 8)] == list(range(8))
     assert places[0, 1] == places[4, 5] and places[1, 0] == places[5, 4]
@@ -156,7 +167,7 @@ def test_context_prediction_asks_where_every_neighbor_lies():
 
 
 def test_context_prediction_drops_color_and_detail():
-    disguise = module("context_prediction").disguise
+    disguise = module("context_prediction").degrade
     torch.manual_seed(0)
     shown = torch.rand(600, 3, 16, 16)
     made = disguise(shown)
@@ -177,7 +188,7 @@ def test_jigsaw_tiles_are_normalized_each_by_itself(context):
     made = normalize(tiles)
     assert torch.allclose(made.mean((2, 3)), torch.tensor(0.5), atol=1e-5)
     batch = torch.randint(0, 256, (2, 9, 3, 15, 15), dtype=torch.uint8)
-    shown = seen_by(pretext, batch, "encoder")
+    shown = encoder_input(pretext, batch)
     assert torch.allclose(shown.mean((2, 3)), torch.tensor(0.5), atol=1e-4)
 
 
@@ -193,14 +204,14 @@ def test_a_solved_puzzle_is_the_image(context):
     pretext = built("jigsaw", context).eval()
     batch = batch_of(pretext, context, "jigsaw")
     pretext._solve = lambda tiles, order: F.one_hot(order, 701)  # a perfect solver
-    puzzle, solved, truth = pretext.samples(batch)
+    puzzle, solved, truth = pretext.visualize(batch)
     assert torch.equal(solved, truth) and not torch.equal(puzzle, truth)
 
 
 def test_rotation_numbers_the_turns_as_it_shows_them(context):
     pretext = built("rotation", context)
     pretext.head = Says(lambda features: 50.0 * F.one_hot(torch.arange(4).repeat_interleave(3), 4))
-    assert pretext.loss(batch_of(pretext, context, "rotation", 3), "encoder") < 1e-6
+    assert pretext.loss(batch_of(pretext, context, "rotation", 3)) < 1e-6
     assert pretext.logged["accuracy"] == 1
 
 
@@ -211,7 +222,7 @@ def test_colorization_is_told_the_colors_of_its_own_image(context):
     logits = torch.randn(4, 313, *ab.shape[2:])
     pretext.head = Says(lambda maps, size: logits)
     expected = color_bins.color_loss(logits, ab, pretext.weights)
-    assert torch.allclose(pretext.loss(batch, "encoder"), expected)
+    assert torch.allclose(pretext.loss(batch), expected)
     assert not torch.allclose(color_bins.color_loss(logits, ab.flip(0), pretext.weights), expected)
 
 
@@ -238,16 +249,16 @@ def test_each_spatial_half_predicts_the_side_that_it_does_not_see(context):
             assert torch.equal(features, same), "what is predicted is not seen"
             other = pretext._decode(torch.where(side_mask(side, rgb) > 0, rgb, noise))[k][1]
             assert not torch.equal(features, other)
-    assert sorted(side for side, _, _ in pretext._decode(rgb)) == ["above", "below"]
+    assert sorted(side for side, _, _ in pretext._decode(rgb)) == [ABOVE, BELOW]
 
 
 def test_the_autoencoder_is_shown_the_masked_image_and_asked_for_the_clean_one(context):
     pretext = built("autoencoder", context)
     batch = batch_of(pretext, context, "autoencoder")
-    shown = seen_by(pretext, batch, "encoder")
+    shown = encoder_input(pretext, batch)
     assert (shown - to_unit_range(batch)).abs().mean() > 0.02
     pretext._reconstruct = lambda noisy: to_unit_range(batch)
-    assert pretext.loss(batch, "encoder") == 0
+    assert pretext.loss(batch) == 0
 
 
 def test_context_prediction_leaves_gaps_and_shows_disguised_patches(context, monkeypatch):
@@ -255,12 +266,12 @@ def test_context_prediction_leaves_gaps_and_shows_disguised_patches(context, mon
     ruler = torch.arange(48, dtype=torch.uint8).expand(3, 48, 48)
     with monkeypatch.context() as patch:
         patch.setattr(module("context_prediction"), "random_crop", lambda image, _: image)
-        cut = torch.stack([pretext.example(ruler, 0) for _ in range(50)])  # columns as values
+        cut = torch.stack([pretext.transform(ruler, 0) for _ in range(50)])  # columns as values
     assert cut.shape[-1] == 10  # two thirds of a cell of 16
     left, right = cut[:, 0, 0, 0, -1], cut[:, 1, 0, 0, 0]
     assert (right.int() - left.int() - 1).min() >= 4  # six pixels, each patch moved by one
     batch = torch.randint(0, 256, (20, 9, 3, 10, 10), dtype=torch.uint8)
-    shown = seen_by(pretext, batch, "encoder")
+    shown = encoder_input(pretext, batch)
     assert (shown.std(1).amax((1, 2)) < 1e-6).float().mean().item() == pytest.approx(0.66, abs=0.12)
 
 
@@ -283,5 +294,5 @@ def test_jigsaw_asks_for_the_order_that_it_shows(context):
         assert torch.equal(tiles, plain[every[order]])
     asked = []
     pretext._solve = lambda tiles, order: asked.append(order) or 50.0 * F.one_hot(order, 701)
-    assert pretext.loss(batch, "encoder") < 1e-6
+    assert pretext.loss(batch) < 1e-6
     assert len(asked[0].unique()) > 1

@@ -13,8 +13,8 @@ import copy, sys, torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from timm.layers import BatchNormAct2d
-from bench import processes
-from bench.norms import synchronize
+from bench.runtime import distributed as processes
+from bench.training.batchnorm import synchronize
 
 def network():
     torch.manual_seed(0)
@@ -22,7 +22,7 @@ def network():
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), BatchNormAct2d(8)
     ).double()
 
-processes.join()
+processes.init()
 torch.manual_seed(1)
 batch = torch.randn(8, 3, 9, 9).double() * 3 + 1
 whole = network()

@@ -29,7 +29,7 @@ def test_masks_stay_on_their_pixels(network):
     orders, beside = set(), 0
     for seed in range(20):
         torch.manual_seed(seed)
-        crop, mask = network.example(image, 0)
+        crop, mask = network.transform(image, 0)
         assert crop.shape == (3, 40, 40)
         assert mask.shape == (40, 40)
         shown = mask != 255
@@ -49,8 +49,8 @@ def test_pixels_that_do_not_count_change_no_loss(network):
     images = torch.randint(0, 255, (2, 3, 40, 40), dtype=torch.uint8)
     masks = torch.randint(0, 11, (2, 40, 40))
     masks[0] = 255
-    whole = network.loss((images, masks), "encoder")
-    alone = network.loss((images[1:], masks[1:]), "encoder")
+    whole = network.loss((images, masks))
+    alone = network.loss((images[1:], masks[1:]))
     torch.testing.assert_close(whole, alone, rtol=1e-4, atol=1e-5)
 
 
@@ -62,7 +62,7 @@ def test_labels_come_at_the_size_of_the_image(network):
 
 
 def test_images_of_any_size_are_labeled_as_in_training(network):
-    """As if black had been added up to whole strides, which is what `example` adds."""
+    """As if black had been added up to whole strides, which is what `transform` adds."""
     network.eval()
     image = torch.randint(0, 255, (3, 30, 32), dtype=torch.uint8)
     filled = torch.nn.functional.pad(image, (0, 0, 0, 2))

@@ -5,10 +5,11 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import dilate_last_stage, split_last_stage
 
 BACKBONES = ["tf_efficientnet_lite0", "resnet18"]
-INPUT_CHANNELS = [("rgb",), ("above", "below")]
+INPUTS = [("rgb",), ("above_diagonal", "below_diagonal")]
+PAIRS = [(backbone, inputs) for backbone in BACKBONES for inputs in INPUTS]
 
 
-@pytest.fixture(params=[(b, s) for b in BACKBONES for s in INPUT_CHANNELS], ids=lambda p: f"{p[0]}-{p[1]}")
+@pytest.fixture(params=PAIRS, ids=lambda pair: f"{pair[0]}-{pair[1]}")
 def encoder(request):
     torch.manual_seed(0)
     return Encoder(*request.param).eval()
@@ -16,15 +17,15 @@ def encoder(request):
 
 def test_trunk_and_last_stage_are_the_whole(encoder):
     rgb = torch.rand(2, 3, 64, 96)
-    trunk, tail = split_last_stage(encoder)
+    trunk, last_stage = split_last_stage(encoder)
     with torch.no_grad():
         whole, maps = encoder(rgb), trunk(rgb)
-        assert torch.equal(tail(maps[-1]), whole[-1])
-    for one, other in zip(maps, whole[:-1], strict=True):
-        assert torch.equal(one, other)
+        assert torch.equal(last_stage(maps[-1]), whole[-1])
+    for stage, expected in zip(maps, whole[:-1], strict=True):
+        assert torch.equal(stage, expected)
     assert trunk.channels == encoder.channels[:-1]
     assert trunk.strides == encoder.strides[:-1]
-    assert tail.channels == encoder.channels[-1]
+    assert last_stage.channels == encoder.channels[-1]
 
 
 def test_taking_apart_leaves_the_encoder_as_it_was(encoder):

@@ -1,9 +1,9 @@
-"""torchvision's Faster R-CNN on any encoder, as a network to fine-tune.
+"""Faster R-CNN of torchvision on any encoder, as a network to fine-tune.
 
-Two protocols. "fpn": a feature pyramid over the stages of stride 4 and more, two linear layers as
-the head. "c4": proposals from the map of stride 16, the last stage and one more normalization as
-the head (He et al. 2020, MoCo, appendix A: batch statistics trained everywhere, and shared by all
-processes). The encoder owns its normalization: the detector adds none.
+There are two protocols. "fpn" has a feature pyramid over the stages of stride 4 and more, and two
+linear layers as the head. "c4" has proposals from the map of stride 16, and the last stage with one
+more normalization as the head (He et al. 2020, MoCo, appendix A). Batch norm is trained everywhere
+and shared by all processes. The encoder normalizes its input itself: the detector does not.
 
 Inside, boxes are (x1, y1, x2, y2) in continuous pixels from 0, so that VOC's inclusive (1, 1, 1, 1)
 is (0, 0, 1, 1).
@@ -31,15 +31,14 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import split_last_stage
 from bench.training.finetuning import FineTunedNetwork
 
-MOST_OBJECTS = 64  # of one training image; VOC 2007 and 2012 hold 56 at most
+MAX_OBJECTS = 64  # of one training image; VOC 2007 and 2012 have 56 at most
 RATIOS = (0.5, 1.0, 2.0)  # of anchors, height / width (Ren et al. 2015, section 3.1.1)
 ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, section 4.1)
 C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
-KEPT = 100  # detections of an image, as COCO counts them
-LEAST_SCORE = 0.05  # of a detection, both protocols' (detectron2's TEST.SCORE_THRESH_TEST)
+MAX_DETECTIONS = 100  # of an image, as COCO counts them
+MIN_SCORE = 0.05  # of a detection in both protocols (detectron2's TEST.SCORE_THRESH_TEST)
 
-
-Found = dict[str, Tensor]  # `boxes` (n, 4), `labels` (n,), and of detections `scores` (n,)
+Boxes = dict[str, Tensor]  # `boxes` (n, 4), `labels` (n,), and of detections `scores` (n,)
 
 
 class DetectionSettings(FineTuning):
@@ -68,8 +67,8 @@ class Detector(FineTunedNetwork):
     Args:
         encoder: becomes part of the network.
         settings: of the task.
-        objects: the objects of every image of the training list.
-        classes: their names, in order.
+        objects: of every image of the training split.
+        classes: names, in order.
     """
 
     def __init__(
@@ -80,138 +79,153 @@ class Detector(FineTunedNetwork):
         classes: Sequence[str],
     ) -> None:
         super().__init__(encoder, settings.frozen)
-        self.settings, self.objects = settings, objects
+        self.settings = settings
+        self.objects = objects
         stride = encoder.strides[-1]  # torchvision places anchors by whole strides
         self.side = -(-settings.size // stride) * stride
-        self.indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
+        self.class_indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
         build = _pyramid if settings.protocol == "fpn" else _c4
         self.network: FasterRCNN = build(encoder, settings, len(classes) + 1)
-        self.network.transform = _Whole()
+        self.network.transform = _NoTransform()
         heads = self.network.roi_heads
-        heads.subsample = _as_many(heads.subsample, settings.regions)
+        heads.subsample = _repeat_regions(heads.subsample, settings.regions)
         self.encoder = self.network.backbone.encoder
 
     def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
-        """A image, maybe mirrored, in a square, and what is in it.
+        """An image, mirrored half of the time, in a square, and its objects.
+
+        Args:
+            image: uint8 (3, H, W).
+            label: its position in the training split.
 
         Returns:
             uint8 (3, side, side), side being the suite's size in whole strides; and float
-            (MOST_OBJECTS, 5): class and box, class 0 for none.
+            (MAX_OBJECTS, 5): class and box, class 0 for none.
         """
-        low, high = self.settings.scale
-        share = low + (high - low) * float(torch.rand(()))
-        padded, factor = fit(image, self.side, self.settings.size * share)
-        found = torch.zeros(MOST_OBJECTS, 5)
-        easy = [thing for thing in self.objects[label] if not thing.difficult][:MOST_OBJECTS]
-        for k, thing in enumerate(easy):
-            found[k, 0] = self.indices[thing.name]
-            found[k, 1:] = (torch.tensor(thing.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])) * factor
+        smallest, largest = self.settings.scale
+        scale = smallest + (largest - smallest) * float(torch.rand(()))
+        padded, factor = fit(image, self.side, self.settings.size * scale)
+        objects = [annotation for annotation in self.objects[label] if not annotation.difficult]
+        lines = torch.zeros(MAX_OBJECTS, 5)
+        for line, annotation in zip(lines, objects, strict=False):
+            line[0] = self.class_indices[annotation.name]
+            line[1:] = (torch.tensor(annotation.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])) * factor
         if torch.rand(()) < 0.5:
             width = round(image.shape[-1] * factor)
             padded[..., :width] = padded[..., :width].flip(-1)
-            found[:, [1, 3]] = width - found[:, [3, 1]]
-        return padded, found
+            lines[:, [1, 3]] = width - lines[:, [3, 1]]
+        return padded, lines
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Sum of the four losses of Ren et al. 2015: two of the proposals, two of the head."""
-        images, found = batch
+        images, objects = batch
         targets = []
-        for lines in found:
+        for lines in objects:
             lines = lines[lines[:, 0] > 0]
-            wide = (lines[:, 3:] > lines[:, 1:3]).all(1)  # scaled to nothing
-            targets.append({"labels": lines[wide, 0].long(), "boxes": lines[wide, 1:]})
+            lines = lines[(lines[:, 3:] > lines[:, 1:3]).all(1)]  # not scaled to nothing
+            targets.append({"labels": lines[:, 0].long(), "boxes": lines[:, 1:]})
         losses: dict[str, Tensor] = self.network(images.float() / 255, targets)
         return torch.stack(list(losses.values())).sum()
 
-    def detect(self, image: Tensor) -> Found:
-        """What an image, uint8 (3, H, W), shows: `boxes` as VOC's, `labels` from 0, `scores`."""
+    def detect(self, image: Tensor) -> Boxes:
+        """Detections in an image, uint8 (3, H, W): `boxes` as VOC's, `labels` from 0, `scores`."""
         padded, factor = fit(image, self.side, self.settings.size)
         with torch.inference_mode():
-            (found,) = self.network((padded[None].float() / 255).to(self.encoder.mean.device))
-        limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=found["boxes"].device)
-        inside = (found["boxes"][:, :2] / factor < limit[:2]).all(1)  # not in the black strip
-        found = {name: values[inside] for name, values in found.items()}
-        boxes = (found["boxes"] / factor).clamp(min=0).minimum(limit)
+            (detections,) = self.network((padded[None].float() / 255).to(self.encoder.mean.device))
+        boxes = detections["boxes"] / factor
+        limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=boxes.device)
+        inside = (boxes[:, :2] < limit[:2]).all(1)  # not in the black padding
+        boxes = boxes[inside].clamp(min=0).minimum(limit)
         boxes += boxes.new_tensor([1.0, 1.0, 0.0, 0.0])
         boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2])  # thinner than a pixel
-        return {"boxes": boxes, "labels": found["labels"] - 1, "scores": found["scores"]}
+        return {
+            "boxes": boxes,
+            "labels": detections["labels"][inside] - 1,
+            "scores": detections["scores"][inside],
+        }
 
 
 def fit(image: Tensor, side: int, longest: float) -> tuple[Tensor, float]:
-    """A image in the upper left of a square, its longest side so many pixels, black elsewhere.
+    """An image in the upper left of a black square, scaled by its longest side.
+
+    Args:
+        image: uint8 (3, H, W).
+        side: of the square, pixels.
+        longest: the image's longest side after scaling, pixels.
 
     Returns:
-        uint8 (3, side, side), and the factor that image and boxes were scaled by.
+        uint8 (3, side, side), and the factor that scaled image and boxes.
     """
     height, width = image.shape[-2:]
     factor = longest / max(height, width)
-    small = transforms.resize(
-        image, [max(1, round(height * factor)), max(1, round(width * factor))], antialias=True
-    )
-    whole = F.pad(small, (0, side - small.shape[-1], 0, side - small.shape[-2]))
-    return whole, factor
+    shape = [max(1, round(height * factor)), max(1, round(width * factor))]
+    small = transforms.resize(image, shape, antialias=True)
+    padded = F.pad(small, (0, side - small.shape[-1], 0, side - small.shape[-2]))
+    return padded, factor
 
 
-def _as_many(
+def _repeat_regions(
     sample: Callable[[list[Tensor]], list[Tensor]], regions: int
 ) -> Callable[[list[Tensor]], list[Tensor]]:
-    """Sampled regions of each image, repeated in turn where there are fewer than asked for.
+    """Repeat the sampled regions of each image in turn where there are fewer than `regions`.
 
-    So that every process has as many, and means and statistics over all processes are those of one.
+    Every process then has as many, so that means and statistics over all processes are those of
+    one.
     """
 
-    def sampled(labels: list[Tensor]) -> list[Tensor]:
-        turn = torch.arange(regions, device=labels[0].device)
-        return [k[turn % len(k)] if len(k) else k for k in sample(labels)]
+    def sample_and_repeat(labels: list[Tensor]) -> list[Tensor]:
+        count = torch.arange(regions, device=labels[0].device)
+        return [k[count % len(k)] if len(k) else k for k in sample(labels)]
 
-    return sampled
+    return sample_and_repeat
 
 
-class _Whole(nn.Module):
-    """Images that are all of the network's size already, in place of torchvision's transform."""
+class _NoTransform(nn.Module):
+    """The identity in place of torchvision's transform: images have the network's size already."""
 
     def forward(
-        self, images: Tensor, targets: list[Found] | None = None
-    ) -> tuple[ImageList, list[Found] | None]:
+        self, images: Tensor, targets: list[Boxes] | None = None
+    ) -> tuple[ImageList, list[Boxes] | None]:
         height, width = images.shape[-2:]
         return ImageList(images, [(height, width)] * len(images)), targets
 
-    def postprocess(self, found: list[Found], sizes: Any, originals: Any) -> list[Found]:
-        return found
+    def postprocess(self, detections: list[Boxes], sizes: Any, originals: Any) -> list[Boxes]:
+        return detections
 
 
 class _Pyramid(nn.Module):
-    """An encoder and a feature pyramid, with the attributes that torchvision asks for."""
+    """An encoder and a feature pyramid, with the attributes that torchvision needs."""
 
     def __init__(self, encoder: Encoder, channels: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.used = [k for k, stride in enumerate(encoder.strides) if stride >= 4]
-        widths = [encoder.channels[k] for k in self.used]
+        self.stages = [k for k, stride in enumerate(encoder.strides) if stride >= 4]
+        widths = [encoder.channels[k] for k in self.stages]
         self.pyramid = FeaturePyramidNetwork(widths, channels, norm_layer=nn.BatchNorm2d)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.encoder(images)
-        levels: dict[str, Tensor] = self.pyramid(OrderedDict((str(k), maps[k]) for k in self.used))
+        by_name = OrderedDict((str(k), maps[k]) for k in self.stages)
+        levels: dict[str, Tensor] = self.pyramid(by_name)
         return levels
 
 
 def _pyramid(encoder: Encoder, settings: DetectionSettings, classes: int) -> FasterRCNN:
     body = _Pyramid(encoder, settings.channels)
-    sizes = tuple((ANCHOR * encoder.strides[k],) for k in body.used)
+    sizes = tuple((ANCHOR * encoder.strides[k],) for k in body.stages)
     return FasterRCNN(
         body,
         rpn_anchor_generator=AnchorGenerator(sizes, (RATIOS,) * len(sizes)),
-        box_roi_pool=MultiScaleRoIAlign([str(k) for k in body.used], 7, 2),
+        box_roi_pool=MultiScaleRoIAlign([str(k) for k in body.stages], 7, 2),
         box_head=TwoMLPHead(settings.channels * 49, settings.hidden),
         box_predictor=FastRCNNPredictor(settings.hidden, classes),
-        **_shared(settings, 2, 2),
+        **_limits(settings, 2, 2),
     )
 
 
 class _Trunk(nn.Module):
-    """The stages of an encoder up to stride 16, with the attribute that torchvision asks for."""
+    """The stages of an encoder up to stride 16, with the attribute that torchvision needs."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -224,11 +238,12 @@ class _Trunk(nn.Module):
 
 
 class _Head(nn.Module):
-    """The last stage on regions, normalized, averaged over places."""
+    """The last stage on regions, normalized, averaged over positions."""
 
     def __init__(self, stage: nn.Module, channels: int) -> None:
         super().__init__()
-        self.stage, self.norm = stage, nn.BatchNorm2d(channels)
+        self.stage = stage
+        self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, regions: Tensor) -> Tensor:
         averaged: Tensor = self.norm(self.stage(regions)).mean((2, 3))
@@ -236,26 +251,33 @@ class _Head(nn.Module):
 
 
 def _c4(encoder: Encoder, settings: DetectionSettings, classes: int) -> FasterRCNN:
-    trunk, tail = split_last_stage(encoder)
-    tail.requires_grad_(True)  # part of the head: trained on a frozen trunk too (Goyal et al. 2019)
+    trunk, last_stage = split_last_stage(encoder)
+    # As part of the head, it is trained on a frozen trunk too (Goyal et al. 2019).
+    last_stage.requires_grad_(True)
     return FasterRCNN(
         _Trunk(trunk),
         rpn_anchor_generator=AnchorGenerator((C4_ANCHORS,), (RATIOS,)),
         box_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
-        box_head=_Head(tail, tail.channels),
-        box_predictor=FastRCNNPredictor(tail.channels, classes),
-        **_shared(settings, 12, 6),
+        box_head=_Head(last_stage, last_stage.channels),
+        box_predictor=FastRCNNPredictor(last_stage.channels, classes),
+        **_limits(settings, 12, 6),
     )
 
 
-def _shared(settings: DetectionSettings, train: int, test: int) -> dict[str, float]:
-    """How many boxes count; before suppression as many times what is kept, as detectron2 does."""
+def _limits(settings: DetectionSettings, train: int, test: int) -> dict[str, float]:
+    """Numbers of boxes, as torchvision names them.
+
+    Args:
+        settings: of the task.
+        train: proposals before suppression as a multiple of those after it, as in detectron2.
+        test: likewise, at test.
+    """
     return {
         "rpn_pre_nms_top_n_train": train * settings.proposals,
         "rpn_pre_nms_top_n_test": test * settings.proposals,
         "rpn_post_nms_top_n_train": settings.proposals,
         "rpn_post_nms_top_n_test": settings.proposals,
         "box_batch_size_per_image": settings.regions,
-        "box_detections_per_img": KEPT,
-        "box_score_thresh": LEAST_SCORE,
+        "box_detections_per_img": MAX_DETECTIONS,
+        "box_score_thresh": MIN_SCORE,
     }

@@ -1,8 +1,7 @@
-"""A fully convolutional network on any encoder, as a network to fine-tune."""
+"""Fully convolutional network on any encoder, as a network to fine-tune."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -35,22 +34,23 @@ class SegmentationSettings(FineTuning):
 
 
 class Segmenter(FineTunedNetwork):
-    """An encoder and a head that labels every pixel.
+    """Semantic segmentation: an encoder and a head that classifies every pixel.
 
     Args:
         encoder: becomes part of the network.
         settings: of the task. "fcn" dilates the last stage to stride 16 and adds two 3x3
-            convolutions of dilation 6 (He et al. 2020, MoCo, appendix A); "fcn32s" scores the last
-            stage by one linear layer (Long et al. 2015, section 4.1). Both enlarge bilinearly.
-        masked: the training list.
+            convolutions of dilation 6 (He et al. 2020, MoCo, appendix A). "fcn32s" has one linear
+            layer on the last stage (Long et al. 2015, section 4.1). Both enlarge bilinearly.
+        split: the training split.
         labels: how many, background included.
     """
 
     def __init__(
-        self, encoder: Encoder, settings: SegmentationSettings, masked: MaskSplit, labels: int
+        self, encoder: Encoder, settings: SegmentationSettings, split: MaskSplit, labels: int
     ) -> None:
         super().__init__(encoder, settings.frozen)
-        self.settings, self.masked = settings, masked
+        self.settings = settings
+        self.split = split
         width = encoder.channels[-1]
         layers: list[nn.Module] = []
         if settings.head == "fcn":
@@ -65,50 +65,57 @@ class Segmenter(FineTunedNetwork):
         self.head = nn.Sequential(*layers, nn.Conv2d(width, labels, 1))
 
     def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
-        """A part of an image scaled at random, maybe mirrored, and its mask.
+        """A crop of an image scaled at random, mirrored half of the time, and its mask.
+
+        Args:
+            image: uint8 (3, H, W).
+            label: its position in the training split.
 
         Returns:
             uint8 (3, size, size), black beside the image, and int64 (size, size), 255 there.
         """
-        masks, size = self.masked.masks, self.settings.size
-        mask = torch.from_numpy(read_mask(Path(masks.root) / masks.files[label]))[None]
-        low, high = self.settings.scale
-        factor = low + (high - low) * float(torch.rand(()))
-        shape = [max(1, round(side * factor)) for side in image.shape[-2:]]
-        image = transforms.resize(image, shape, antialias=True)
-        mask = transforms.resize(mask, shape, InterpolationMode.NEAREST_EXACT)
-        pad = [max(0, size - shape[1]), max(0, size - shape[0])]
-        image = F.pad(image, (0, pad[0], 0, pad[1]))
-        mask = F.pad(mask, (0, pad[0], 0, pad[1]), value=VOID)
-        top, left = (int(torch.randint(s - size + 1, ())) for s in image.shape[-2:])
-        image, mask = (x[:, top : top + size, left : left + size] for x in (image, mask))
+        size = self.settings.size
+        path = self.split.masks.root / self.split.masks.files[label]
+        mask = torch.from_numpy(read_mask(path))[None]
+        smallest, largest = self.settings.scale
+        scale = smallest + (largest - smallest) * float(torch.rand(()))
+        height, width = (max(1, round(side * scale)) for side in image.shape[-2:])
+        padding = (0, max(0, size - width), 0, max(0, size - height))
+        image = transforms.resize(image, [height, width], antialias=True)
+        image = F.pad(image, padding)
+        mask = transforms.resize(mask, [height, width], InterpolationMode.NEAREST_EXACT)
+        mask = F.pad(mask, padding, value=VOID)
+        top, left = (int(torch.randint(side - size + 1, ())) for side in image.shape[-2:])
+        image = image[:, top : top + size, left : left + size]
+        mask = mask[:, top : top + size, left : left + size]
         if torch.rand(()) < 0.5:
-            image, mask = image.flip(-1), mask.flip(-1)
+            image = image.flip(-1)
+            mask = mask.flip(-1)
         return image.contiguous(), mask[0].long()
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean cross-entropy over the pixels that count, in all processes."""
+        """Mean cross-entropy over the evaluated pixels of all processes."""
         images, masks = batch
-        logits = self._label(images.float() / 255)
-        counted = distributed.average((masks != VOID).sum()).clamp(min=1)
+        logits = self._classify(images.float() / 255)
+        evaluated = distributed.average((masks != VOID).sum()).clamp(min=1)
         total = F.cross_entropy(logits.float(), masks, ignore_index=VOID, reduction="sum")
-        return total / counted
+        return total / evaluated
 
     def segment(self, image: Tensor) -> Tensor:
         """The label of every pixel of an image, uint8 (3, H, W), as int64 (H, W)."""
         with torch.inference_mode():
-            logits = self._label((image[None].float() / 255).to(self.encoder.mean.device))
+            logits = self._classify((image[None].float() / 255).to(self.encoder.mean.device))
         return finite(logits)[0].argmax(0)
 
-    def _label(self, rgb: Tensor) -> Tensor:
+    def _classify(self, rgb: Tensor) -> Tensor:
         """Logits (B, labels, H, W) of RGB in [0, 1].
 
-        Black is added below and to the right up to whole strides: otherwise the coarse map would
-        be laid over the image a little too small.
+        Black padding below and to the right fills whole strides, so that the enlarged logits are
+        aligned with the image.
         """
         height, width = rgb.shape[-2:]
         stride = self.encoder.strides[-1]
-        whole = F.pad(rgb, (0, -width % stride, 0, -height % stride))
-        coarse = self.head(self.encoder(whole)[-1])
-        fine = F.interpolate(coarse, size=whole.shape[-2:], mode="bilinear", align_corners=False)
+        padded = F.pad(rgb, (0, -width % stride, 0, -height % stride))
+        coarse = self.head(self.encoder(padded)[-1])
+        fine = F.interpolate(coarse, size=padded.shape[-2:], mode="bilinear", align_corners=False)
         return fine[..., :height, :width]

@@ -1,4 +1,4 @@
-"""A linear layer on any encoder's last stage, as a network to fine-tune."""
+"""Multi-label classifier on any encoder's last stage, as a network to fine-tune."""
 
 from __future__ import annotations
 
@@ -26,38 +26,45 @@ class ClassificationSettings(FineTuning):
 
 
 class MultiLabel(FineTunedNetwork):
-    """An encoder and a linear layer that says which classes an image shows.
+    """Multi-label classification: an encoder and a linear layer.
 
     Args:
         encoder: becomes part of the network.
         settings: of the task.
-        truth: int8 (N, C) of the training list; 1, -1, or 0 for what does not count.
+        labels: of the training split, int8 (N, C): 1, -1, or 0 for what is not evaluated.
     """
 
-    def __init__(self, encoder: Encoder, settings: ClassificationSettings, truth: np.ndarray) -> None:
+    def __init__(self, encoder: Encoder, settings: ClassificationSettings, labels: np.ndarray) -> None:
         super().__init__(encoder, settings.frozen)
-        self.truth = torch.from_numpy(truth)
+        self.labels = torch.from_numpy(labels)
         self.crop = v2.RandomResizedCrop(
             [settings.size] * 2, scale=settings.crop_scale, antialias=True
         )
-        self.head = Classifier(encoder.channels[-1], truth.shape[1])
+        self.head = Classifier(encoder.channels[-1], labels.shape[1])
 
     def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
-        """A random crop, uint8 (3, size, size), maybe mirrored, and its labels, int8 (C,)."""
-        return self.view(image), self.truth[label]
+        """A random view of an image, and its labels, int8 (C,).
+
+        Args:
+            image: uint8 (3, H, W).
+            label: its position in the training split.
+        """
+        return self.view(image), self.labels[label]
 
     def view(self, image: Tensor) -> Tensor:
-        """A random crop, maybe mirrored."""
+        """A random crop, uint8 (3, size, size), mirrored half of the time."""
         crop: Tensor = self.crop(image)
         return crop.flip(-1) if torch.rand(()) < 0.5 else crop
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
-        """Mean binary cross-entropy over the labels that count, in all processes."""
-        images, truth = batch
+        """Mean binary cross-entropy over the evaluated labels of all processes."""
+        images, labels = batch
         logits = self.score(images).float()
-        each = F.binary_cross_entropy_with_logits(logits, (truth > 0).float(), reduction="none")
-        counted = truth != 0
-        return (each * counted).sum() / distributed.average(counted.sum()).clamp(min=1)
+        targets = (labels > 0).float()
+        entropies = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+        evaluated = labels != 0
+        total = (entropies * evaluated).sum()
+        return total / distributed.average(evaluated.sum()).clamp(min=1)
 
     def score(self, images: Tensor) -> Tensor:
         """Logits (B, C) of images, uint8 (B, 3, H, W)."""

@@ -25,8 +25,8 @@ COLUMNS = 10  # images in each row of a method's visualization
 class PretextTask(TrainableModule):
     """A method that trains an encoder on labels made from the images themselves.
 
-    A subclass adds its heads in `build`, turns an image into an example in `transform`, and computes
-    what is minimized in `loss`. It inherits `pretrain`.
+    A subclass adds its heads in `build`, turns an image into network input in `transform`, and
+    computes what is minimized in `loss`. It inherits `pretrain`.
 
     Attributes:
         reference: paper, year, link.
