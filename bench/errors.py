@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+SHOWN = 40  # characters up to which a wrong value is quoted
 
 
 class UserError(Exception):
@@ -26,3 +32,21 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     return UserError(f"unknown {kind} '{name}': {hint}")
+
+
+def from_validation(where: object, error: ValidationError, hint: str = "") -> UserError:
+    """The error for a file that breaks its schema: the first key that is wrong, and its value.
+
+    Args:
+        where: the file, and the part of it.
+        error: what pydantic says.
+        hint: what to do.
+    """
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    value = first["input"]
+    quoted = isinstance(value, str | int | float) and len(str(value)) <= SHOWN
+    named = f"key '{key}'" + (f" ('{value}')" if quoted else "")
+    message = first["msg"].removeprefix("Value error, ")
+    parts = [f"{where}: {f'{named}: ' if key else ''}{message}", hint]
+    return UserError("; ".join(part for part in parts if part))
