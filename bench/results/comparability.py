@@ -94,7 +94,7 @@ def _task_settings(record: Record) -> str | None:
 def _dataset_settings(record: Record) -> str | None:
     """The suite's section of the data set that the task used, as text."""
     section = record.suite_settings.datasets.get(record.dataset)
-    return section and section.model_dump_json()
+    return None if section is None else section.model_dump_json()
 
 
 def _recipe(record: Record) -> str | None:

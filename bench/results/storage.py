@@ -20,7 +20,6 @@ from bench.results.record import Predictions, Record
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import file_digest
 
-
 PATTERN = "*/*/seed*.json"  # records below OUT/SUITE
 
 
