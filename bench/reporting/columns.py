@@ -19,8 +19,7 @@ Section = Literal["main", "more", "obtained", "file"]
 Kind = Literal["text", "integer", "number", "estimate"]
 Value = Estimate | float | int | str | None
 
-PAGES: tuple[Place, ...] = ("markdown", "web")
-FILE: tuple[Place, ...] = ("csv",)
+PAGES: tuple[Place, ...] = ("markdown", "web", "csv")
 EVERYWHERE: tuple[Place, ...] = ("markdown", "terminal", "web", "latex", "csv")
 
 
@@ -54,7 +53,7 @@ class Column:
     format: Callable[[Any], str] = str
     kind: Kind = "text"
     section: Section = "main"
-    shown_in: tuple[Place, ...] = EVERYWHERE
+    shown_in: tuple[Place, ...] = PAGES
     trivial: Callable[[Table, Row], bool] = _always
     sort: Callable[[Row], Value] | None = None
     ascending: bool = False
@@ -125,23 +124,30 @@ def _range(value: Any) -> str:
     return f"{low:g}" if low == high else f"{low:g} to {high:g}"
 
 
+def _in_files(
+    key: str,
+    heading: str,
+    help: str,
+    value: Callable[[Table, Row], Value],
+    kind: Kind = "text",
+) -> Column:
+    """A column of leaderboard.csv and DataFrames alone."""
+    return Column(key, heading, help, value, kind=kind, section="file", shown_in=("csv",))
+
+
 COLUMNS: tuple[Column, ...] = (
-    Column(
-        key="task",
-        heading="Task",
-        help="Name of the task.",
-        value=lambda table, row: table.task,
-        section="file",
-        shown_in=FILE,
+    _in_files(
+        "task",
+        "Task",
+        "Name of the task.",
+        lambda table, row: table.task,
     ),
-    Column(
-        key="task_version",
-        heading="Task version",
-        help="Version of the task. It is raised whenever a score may change.",
-        value=lambda table, row: table.example.task_version,
+    _in_files(
+        "task_version",
+        "Task version",
+        "Version of the task. It is raised whenever a score may change.",
+        lambda table, row: table.example.task_version,
         kind="integer",
-        section="file",
-        shown_in=FILE,
     ),
     Column(
         key="rank_range",
@@ -160,14 +166,13 @@ COLUMNS: tuple[Column, ...] = (
         help="Name of the method; the methods are listed below.",
         value=lambda table, row: row.method,
         ascending=True,
+        shown_in=EVERYWHERE,
     ),
-    Column(
-        key="metric",
-        heading="Metric",
-        help="Name of the metric.",
-        value=lambda table, row: table.example.metric,
-        section="file",
-        shown_in=FILE,
+    _in_files(
+        "metric",
+        "Metric",
+        "Name of the metric.",
+        lambda table, row: table.example.metric,
     ),
     Column(
         key="value",
@@ -179,6 +184,7 @@ COLUMNS: tuple[Column, ...] = (
         value=lambda table, row: row.value,
         format=formats.estimate,
         kind="estimate",
+        shown_in=EVERYWHERE,
     ),
     Column(
         key="gap",
@@ -191,6 +197,7 @@ COLUMNS: tuple[Column, ...] = (
         kind="estimate",
         trivial=_is_reference,
         ascending=True,
+        shown_in=EVERYWHERE,
     ),
     Column(
         key="gain",
@@ -200,6 +207,7 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.estimate,
         kind="estimate",
         trivial=_is_baseline,
+        shown_in=EVERYWHERE,
     ),
     Column(
         key="gap_closed",
@@ -211,7 +219,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.share,
         kind="estimate",
         section="more",
-        shown_in=("markdown", "web", "csv"),
         trivial=_is_end,
     ),
     Column(
@@ -223,33 +230,26 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.estimate,
         kind="estimate",
         section="more",
-        shown_in=("markdown", "web", "csv"),
     ),
-    Column(
-        key="matched_baseline",
-        heading="Baseline with the same input",
-        help="Name of the untrained method with the inputs of the row.",
-        value=lambda table, row: row.matched_baseline,
-        section="file",
-        shown_in=FILE,
+    _in_files(
+        "matched_baseline",
+        "Baseline with the same input",
+        "Name of the untrained method with the inputs of the row.",
+        lambda table, row: row.matched_baseline,
     ),
-    Column(
-        key="rank",
-        heading="First rank",
-        help="Smallest rank that the row may have.",
-        value=lambda table, row: row.rank,
+    _in_files(
+        "rank",
+        "First rank",
+        "Smallest rank that the row may have.",
+        lambda table, row: row.rank,
         kind="integer",
-        section="file",
-        shown_in=FILE,
     ),
-    Column(
-        key="last_rank",
-        heading="Last rank",
-        help="Largest rank that the row may have.",
-        value=lambda table, row: row.last_rank,
+    _in_files(
+        "last_rank",
+        "Last rank",
+        "Largest rank that the row may have.",
+        lambda table, row: row.last_rank,
         kind="integer",
-        section="file",
-        shown_in=FILE,
     ),
     Column(
         key="p_better",
@@ -261,7 +261,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.probability,
         kind="number",
         section="more",
-        shown_in=("markdown", "web", "csv"),
     ),
     Column(
         key="seeds",
@@ -273,7 +272,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.count,
         kind="integer",
         section="more",
-        shown_in=("markdown", "web", "csv"),
     ),
     Column(
         key="inputs",
@@ -282,7 +280,6 @@ COLUMNS: tuple[Column, ...] = (
         "or the pixels on one side of the diagonal.",
         value=lambda table, row: ", ".join(row.inputs or []),
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
         ascending=True,
     ),
     Column(
@@ -293,7 +290,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.millions,
         kind="number",
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
     ),
     Column(
         key="views_seen",
@@ -304,7 +300,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.count,
         kind="number",
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
     ),
     Column(
         key="seconds",
@@ -314,7 +309,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.duration,
         kind="number",
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
     ),
     Column(
         key="num_settings",
@@ -324,7 +318,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.count,
         kind="number",
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
     ),
     Column(
         key="selected",
@@ -333,7 +326,6 @@ COLUMNS: tuple[Column, ...] = (
         "Cost is the C of a support vector machine; it is selected for each class.",
         value=lambda table, row: selected(row),
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
         ascending=True,
     ),
     Column(
@@ -345,7 +337,6 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.signed,
         kind="number",
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
     ),
     Column(
         key="effective_rank",
@@ -356,40 +347,31 @@ COLUMNS: tuple[Column, ...] = (
         format=formats.count,
         kind="number",
         section="obtained",
-        shown_in=("markdown", "web", "csv"),
     ),
-    Column(
-        key="num_images",
-        heading="Test images",
-        help="Number of test images.",
-        value=lambda table, row: table.num_images,
+    _in_files(
+        "num_images",
+        "Test images",
+        "Number of test images.",
+        lambda table, row: table.num_images,
         kind="integer",
-        section="file",
-        shown_in=FILE,
     ),
-    Column(
-        key="backbone",
-        heading="Backbone",
-        help="Name of the network.",
-        value=lambda table, row: next((r.encoder.backbone for r in row.scored if r.encoder), None),
-        section="file",
-        shown_in=FILE,
+    _in_files(
+        "backbone",
+        "Backbone",
+        "Name of the network.",
+        lambda table, row: next((r.encoder.backbone for r in row.scored if r.encoder), None),
     ),
-    Column(
-        key="role",
-        heading="Role",
-        help="`reference`, `untrained` or `pretrained`.",
-        value=lambda table, row: row.role,
-        section="file",
-        shown_in=FILE,
+    _in_files(
+        "role",
+        "Role",
+        "`reference`, `untrained` or `pretrained`.",
+        lambda table, row: row.role,
     ),
-    Column(
-        key="status",
-        heading="Status",
-        help="`ok`, `failed`, or `partial` if only some seeds failed.",
-        value=lambda table, row: row.status,
-        section="file",
-        shown_in=FILE,
+    _in_files(
+        "status",
+        "Status",
+        "`ok`, `failed`, or `partial` if only some seeds failed.",
+        lambda table, row: row.status,
     ),
     Column(
         key="warnings",
@@ -400,7 +382,6 @@ COLUMNS: tuple[Column, ...] = (
         "`contaminated`: test images have near-duplicates among the pretraining images. `failed`: "
         "the row, or the seed, has no score.",
         value=_warnings,
-        shown_in=("markdown", "web", "csv"),
     ),
 )
 

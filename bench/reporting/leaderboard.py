@@ -1,4 +1,4 @@
-"""Leaderboards: rows, ranks and pairs of one suite, a pure function of records. Imports no torch."""
+"""Leaderboards: rows, ranks and pairs of one suite, a pure function of records."""
 
 from __future__ import annotations
 

@@ -125,14 +125,14 @@ def minutes(row: Row) -> float | None:
     return None if time is None else time / 60
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
     """Matplotlib without a display."""
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
-    return pyplot
+    return plt
 
 
 def draw(table: Table) -> dict[str, bytes]:
@@ -152,7 +152,7 @@ def draw(table: Table) -> dict[str, bytes]:
 
 def gap(table: Table) -> dict[str, bytes]:
     """Gap to ImageNet of every scored row with its interval, as SVG and PNG."""
-    plt = _pyplot()
+    plt = pyplot()
     rows = [row for row in reversed(table.rows) if row.gap and row.value]
     tips = {}
     with plt.rc_context(STYLE):
@@ -191,7 +191,7 @@ def gap(table: Table) -> dict[str, bytes]:
 
 def stages(table: Table) -> dict[str, bytes]:
     """The metric by stage, a panel a method; the reference is dotted in each."""
-    plt = _pyplot()
+    plt = pyplot()
     curves = {row.method: row.stages for row in table.rows if row.stages}
     top = curves.pop(table.reference or "", [])
     rows = [row for row in table.rows if row.method in curves]
@@ -267,7 +267,7 @@ def _against(
     table: Table, name: str, label: str, read: Callable[[Row], float | None], scale: str
 ) -> dict[str, bytes]:
     """The score with its interval against a cost, of the rows that have one; names on the right."""
-    plt = _pyplot()
+    plt = pyplot()
     from matplotlib import ticker
 
     rows = [row for row in table.rows if row.value and read(row)]
@@ -339,7 +339,7 @@ def _names(axes: Any, marks: Sequence[tuple[str, float, float]]) -> None:
 
 def classes(table: Table) -> dict[str, bytes]:
     """Heat map of the reference's score less the method's, rows methods and columns classes."""
-    plt = _pyplot()
+    plt = pyplot()
     import matplotlib as mpl
 
     names, gaps = class_gaps(table)
@@ -408,5 +408,5 @@ def _files(
                 text = text.replace(start, f"{start}<title>{escape(tip)}</title>", 1)
             content = text.encode()
         files[f"{name}.{form}"] = content
-    _pyplot().close(figure)
+    pyplot().close(figure)
     return files

@@ -39,7 +39,7 @@ RECIPE: dict[str, Any] = {
     "views": lambda v: f"{v:,} views",
     "batch": lambda v: f"batch {v}",
     "crop": lambda v: f"crops of {v} px",
-    "crop_scale": lambda v: f"crops that cover {v[0]:g} to {v[1]:g} of an image",
+    "crop_scale": lambda v: f"crop area {v[0]:g} to {v[1]:g} of the image",
     "optimizer": str,
     "learning_rate": lambda v: f"learning rate {v:g}",
     "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
@@ -148,9 +148,9 @@ def _benefit(table: Table) -> list[str]:
     if not intervals:
         return []
     better = sum(interval.low > 0 for interval in intervals)
-    methods = "method beats" if len(intervals) == 1 else "methods beat"
-    text = f"{better} of {len(intervals)} pretrained {methods} {BASELINE} (the 95% CI excludes 0)."
-    return [text]
+    verb = "beats" if better == 1 else "beat"
+    count = f"{better} of {len(intervals)} pretrained methods"
+    return [f"{count} {verb} {BASELINE} (the 95% CI excludes 0)."]
 
 
 def setup(board: Leaderboard) -> list[tuple[str, str]]:
@@ -340,6 +340,8 @@ def _method(name: str, row: Row, base: Mapping[str, Any]) -> str:
     if about:
         reference = about.constants.get("reference", "")
         parts = [f"`{name}`: {about.summary}", *([f"{reference}."] if reference else [])]
+    elif row.role == "untrained" and row.inputs:
+        parts = [f"`{name}`: untrained, inputs {', '.join(row.inputs)}."]
     recipe = row.records[0].recipe
     if recipe and (own := recipe_text(recipe, base)):
         parts.append(f"Own recipe: {own}.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.errors import UserError
 from bench.results import storage
 from bench.results.record import Record
+from bench.results.storage import Problem
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,7 +54,10 @@ def load_results(folder: str | Path, *, per_class: bool = False) -> pd.DataFrame
     """
     import pandas as pd
 
-    rows = [_row(path, record) for path, record in _records(Path(folder))]
+    records, problems = _read(Path(folder))
+    for problem in problems:
+        warnings.warn(str(problem), stacklevel=2)
+    rows = [_row(path, record) for path, record in records.items()]
     types = dict(COLUMNS)
     if per_class:
         rows = [cells | each for cells in rows for each in cells["per_class"]]
@@ -62,23 +65,25 @@ def load_results(folder: str | Path, *, per_class: bool = False) -> pd.DataFrame
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
-def _records(folder: Path) -> Iterator[tuple[Path, Record]]:
-    """The records that can be used, in order; a warning for every other one."""
+def _read(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
+    """The records that can be used, in order, and what is wrong with the others."""
     suites = [folder] if any(folder.glob(storage.PATTERN)) else _suites(folder)
     if not suites:
         raise UserError(f"{folder}: contains no records; name the folder that `--out` named")
+    records: dict[Path, Record] = {}
+    problems: list[Problem] = []
     for suite in suites:
-        records, problems = storage.read_valid(suite)
-        for path, record in records.items():
+        readable, unreadable = storage.read_valid(suite)
+        problems += unreadable
+        for path, record in readable.items():
             try:
                 if record.status == "ok":
                     storage.predictions_file(path, record)
             except UserError as error:
                 problems.append(storage.problem(path, suite, error))
             else:
-                yield path, record
-        for problem in problems:
-            warnings.warn(str(problem), stacklevel=4)
+                records[path] = record
+    return records, problems
 
 
 def _suites(folder: Path) -> list[Path]:
