@@ -7,6 +7,7 @@ from bench.errors import UserError
 from bench.metrics import registry
 from bench.reporting import leaderboard
 from bench.results import storage
+from bench.results.record import Provenance
 
 FEWER = SUITE.datasets["voc"].model_copy(update={"classes": ("ape", "bee")})
 OTHER_DATASET = SUITE.model_copy(update={"datasets": SUITE.datasets | {"voc": FEWER}})
@@ -40,7 +41,7 @@ def test_what_cannot_be_compared_is_refused(folder, change, message):
 
 
 def test_the_digests_of_provenance_decide_nothing(folder):
-    provenance = {"method_code": "e" * 64, "task_code": "e" * 64, "command": ["bench"]}
+    provenance = Provenance(method_code="e" * 64, task_code="e" * 64, command=["bench"])
     save(folder, "rotation", 0.8, seed=1, provenance=provenance)
     assert len(leaderboard.load(folder / "made").tables[0].row("rotation").scored) == 2
 

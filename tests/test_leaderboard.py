@@ -128,7 +128,7 @@ def test_a_section_order_is_sentence_table_figures_more_and_how(folder):
     text = text_of(folder)
     parts = [
         "## voc_cls\n\n`imagenet` reaches",
-        "| Rank range | Method | mAP (95% CI) | Gap to ImageNet | Gain over random init | Warnings |",
+        "| Rank range | Method | mAP (95% CI) | Gap to ImageNet | Gain over random init | Warn",
         "](gap_voc_cls.svg)",
         "### More columns",
         "### How each row was obtained",
