@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+SHOWN = 40  # characters up to which a wrong value is quoted
+
 
 class UserError(Exception):
-    """A mistake in the request, the data or the machine's set-up, that the user can correct.
+    """A mistake in the request, the data or the machine's set-up, that the user can mend.
 
     Its message is one line: what is wrong, where (file, key or image), and what to do. The
     command line prints it without a traceback and exits with status 2; inside a cell it becomes
@@ -25,17 +27,26 @@ class UserError(Exception):
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for an unknown name, with close matches, or all of them."""
+    """The error for a name that is not there, with the near ones, or all of them."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     return UserError(f"unknown {kind} '{name}': {hint}")
 
 
-def from_validation(where: str, error: ValidationError, hint: str = "") -> UserError:
-    """The first fault that a schema reports, as one line: file, key, what is wrong, hint."""
+def from_validation(where: object, error: ValidationError, hint: str = "") -> UserError:
+    """The error for a file that breaks its schema: the first key that is wrong, and its value.
+
+    Args:
+        where: the file, and the part of it.
+        error: what pydantic says.
+        hint: what to do.
+    """
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
+    value = first["input"]
+    quoted = isinstance(value, str | int | float) and len(str(value)) <= SHOWN
+    named = f"key '{key}'" + (f" ('{value}')" if quoted else "")
     message = first["msg"].removeprefix("Value error, ")
-    fault = f"key '{key}': {message[0].lower()}{message[1:]}" if key else message
-    return UserError(f"{where}: {fault}{f'; {hint}' if hint else ''}")
+    parts = [f"{where}: {f'{named}: ' if key else ''}{message}", hint]
+    return UserError("; ".join(part for part in parts if part))

@@ -1,4 +1,4 @@
-"""How often the board's 95 % intervals hold the true value, simulated.
+"""How often the leaderboard's 95% intervals contain the true value, simulated.
 
     python benchmarks/coverage.py                       # all; some ten minutes on two cores
     python benchmarks/coverage.py --scale 0.1           # a tenth of the experiments
@@ -7,13 +7,13 @@
 A simulated experiment draws test images with their classes and the scores of two methods: Gauss
 noise, moved up by `strength` where the class is shown. The noise is in part the same for both
 methods, as some images are hard for all. Then it computes value, gap and intervals by the
-functions of the board. With several seeds, each seed of a method has a strength of its own.
+functions of the leaderboard. With several seeds, each seed of a method has a strength of its own.
 
-The true value is the expected one on lists of as many images (the mean over thousands of fresh
-lists). Beside it stands the value on an endless list, by quadrature: average precision of few
-positives reads too high, for every row and by any protocol, so that on short lists with many
-classes that one is not what an interval can hold. Exit status 1 if the claim does not hold: all
-intervals of the rows marked * hold the true value 93 to 97 % of the time.
+The true value is the expected one on splits of as many images (the mean over thousands of fresh
+splits). Beside it is the value on an endless split, by quadrature: average precision of few
+positives is too high, for every row and by any protocol, so that on short splits with many classes
+that one is not what an interval can contain. Exit status 1 if the claim does not hold: all
+intervals of the rows marked * contain the true value 93% to 97% of the time.
 """
 
 import argparse
@@ -28,9 +28,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from bench.metrics.resampled import resampled_scores, resampling_weights
+from bench.metrics import registry
+from bench.metrics.resampled import resampling_weights
 from bench.statistics import intervals, resampling
 
+METRIC = registry.get("mAP")
 STRENGTHS = (2.0, 1.2)
 SHARED, OWN = 0.5, 0.3  # of the noise's variance: of all methods, of all seeds of one; the rest 0.2
 FEW = (0.05, 0.1, 0.2, 0.4)  # frequencies of the classes
@@ -43,7 +45,7 @@ Draws = Callable[[int, int, int], NDArray[np.uint16]]
 
 @dataclass(frozen=True)
 class Scenario:
-    """What is simulated: the lists, the seeds and their spread in strength, how many times."""
+    """What is simulated: the splits, the seeds and their spread in strength, how many times."""
 
     images: int
     experiments: int
@@ -89,12 +91,13 @@ def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Genera
             own = strength + scenario.spread * rng.normal()
             noise = of_method + np.sqrt(1 - SHARED - OWN) * rng.normal(size=shape)
             scores = (own * shown + noise).astype(np.float32)
-            found.append(resampled_scores({"scores": scores, "truth": truth}, weights))
+            predictions = {"scores": scores, "truth": truth}
+            found.append(registry.resampled_values(METRIC, predictions, weights))
     return np.reshape(found, (len(STRENGTHS), scenario.seeds, -1))
 
 
 def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
-    """Intervals of both methods' mAP and of the gap, (3, 2), as the board computes them."""
+    """Intervals of both methods' mAP and of the gap, (3, 2), as the leaderboard computes them."""
     rng = np.random.default_rng([scenario.images, scenario.seeds, number])
     once = np.ones((1, scenario.images), dtype=np.uint16)
     counts = np.concatenate([once, draws(scenario.images, scenario.resamples, number)])
@@ -114,14 +117,14 @@ def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
 
 
 def fresh(scenario: Scenario, number: int) -> Floats:
-    """The mAP of both methods on a fresh list, mean over its seeds."""
+    """The mAP of both methods on a fresh split, mean over its seeds."""
     rng = np.random.default_rng([scenario.images, scenario.seeds, number, 1])
     once = np.ones((1, scenario.images), dtype=np.uint16)
     return values(scenario, once, rng)[..., 0].mean(axis=1)
 
 
 def endless(scenario: Scenario) -> Floats:
-    """The mAP of both methods on an endless list, mean over seeds, in points: (2,)."""
+    """The mAP of both methods on an endless split, mean over seeds, in points: (2,)."""
     t = np.linspace(-8, 12, 20_001)
     places, weights = np.polynomial.hermite_e.hermegauss(9)
     found = []
@@ -141,7 +144,7 @@ def with_gap(both: Floats) -> Floats:
 
 
 def coverage(intervals: Floats, true: Floats) -> Floats:
-    """Share of the intervals (E, 3, 2) that hold the true values (3,)."""
+    """Share of the intervals (E, 3, 2) that contain the true values (3,)."""
     return ((intervals[..., 0] <= true) & (true <= intervals[..., 1])).mean(axis=0)
 
 
@@ -166,16 +169,16 @@ def main() -> int:
         for scenario in SCENARIOS:
             start = time.monotonic()
             count = max(20, round(scenario.experiments * options.scale))
-            lists = max(100, round((4000 if scenario.images < 1000 else 1500) * options.scale))
+            splits = max(100, round((4000 if scenario.images < 1000 else 1500) * options.scale))
             intervals = np.array(
                 list(pool.map(partial(experiment, scenario, draws), range(count), chunksize=5))
             )
-            lots = list(pool.map(partial(fresh, scenario), range(lists), chunksize=20))
+            lots = list(pool.map(partial(fresh, scenario), range(splits), chunksize=20))
             found = coverage(intervals, with_gap(np.mean(lots, axis=0)))
             beside = coverage(intervals, with_gap(endless(scenario)))
             width = np.median(np.ptp(intervals[:, 2], axis=1))
             mark = " *" if scenario.claimed else ""
-            shares = [f"{100 * share:.1f} %" for share in (*found, *beside)]
+            shares = [f"{100 * share:.1f}%" for share in (*found, *beside)]
             cells = [f"{scenario.images:,}{mark}", len(scenario.classes), scenario.seeds]
             print(
                 line([*cells, f"{scenario.spread:g}", count, *shares, f"{width:.1f}"]), flush=True

@@ -1,14 +1,15 @@
-"""The board's rows, from made-up records: values, gaps, ranks, seeds, flags."""
+"""The leaderboard's rows, from made-up records: values, gaps, ranks, seeds, warnings."""
 
 import itertools
 
 import numpy as np
 import pytest
-from made_up import save
+from made_up import FAILED, encoder, save, text_of
 
-from bench.reporting import leaderboard, publish
+from bench.reporting import leaderboard
 from bench.results import storage
-from bench.results.record import EncoderFacts, PretrainingFacts
+from bench.results.record import PretrainingFacts
+from bench.statistics.intervals import ConfidenceInterval, Estimate
 
 
 def rows(folder):
@@ -20,13 +21,13 @@ def test_rows_are_ranked_and_gaps_are_differences(folder):
     assert list(found) == ["imagenet", "rotation", "random_init"]
     top, middle, low = (found[m].value.value for m in found)
     assert found["rotation"].gap.value == pytest.approx(top - middle)
-    assert found["rotation"].over_floor.value == pytest.approx(middle - low)
-    share = found["rotation"].closed
+    assert found["rotation"].gain.value == pytest.approx(middle - low)
+    share = found["rotation"].gap_closed
     assert share.value == pytest.approx((middle - low) / (top - low))
     assert 0 < share.low < share.value < share.high < 1
     assert found["imagenet"].gap.value == found["imagenet"].gap.low == 0
-    assert found["imagenet"].closed == leaderboard.Estimate(1, 1, 1)
-    assert found["random_init"].closed == leaderboard.Estimate(0, 0, 0)
+    assert found["imagenet"].gap_closed == Estimate(1, ConfidenceInterval(1, 1))
+    assert found["random_init"].gap_closed == Estimate(0, ConfidenceInterval(0, 0))
     for row in found.values():
         assert row.value.low < row.value.value < row.value.high
 
@@ -43,46 +44,45 @@ def test_pairing_narrows_the_gap(tmp_path):
     assert rows(tmp_path)["twin"].gap.low == rows(tmp_path)["twin"].gap.high
     found = leaderboard.load(tmp_path / "made").tables[0]
     assert [(row.rank, row.last_rank) for row in found.rows] == [(1, 2), (1, 2)]
-    assert found.rows[0].above_next == 0.5
+    assert found.rows[0].p_better == 0.5
 
 
-def test_ranks_are_the_places_that_a_row_may_have(folder):
+def test_rank_ranges_are_the_ranks_that_a_row_may_have(folder):
     save(folder, "near", 0.8)
-    save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
+    save(folder, "broken", 0, error="RuntimeError: boom", **FAILED)
     found = leaderboard.load(folder / "made").tables[0]
-    places = {row.method: (row.rank, row.last_rank) for row in found.rows}
-    assert places["imagenet"] == (1, 1)
-    assert places["rotation"] == places["near"] == (2, 3)
-    assert places["random_init"] == (4, 4)
-    assert places["broken"] == (None, None)
+    ranks = {row.method: (row.rank, row.last_rank) for row in found.rows}
+    assert ranks["imagenet"] == (1, 1)
+    assert ranks["rotation"] == ranks["near"] == (2, 3)
+    assert ranks["random_init"] == (4, 4)
+    assert ranks["broken"] == (None, None)
     pair = found.pairs["rotation", "near"]
     assert pair.difference.low < 0 < pair.difference.high
-    text = publish.texts(leaderboard.load(folder / "made"))["LEADERBOARD.md"].decode()
-    assert "| 2-3 | rotation |" in text
+    assert "| 2-3 | rotation |" in text_of(folder)
 
 
 def test_a_probability_is_the_share_of_resamples_in_that_order(folder):
     save(folder, "near", 0.75)
     found = leaderboard.load(folder / "made").tables[0]
     for (one, other), pair in found.pairs.items():
-        assert pair.above + found.pairs[other, one].above == pytest.approx(1)
+        assert pair.p_better + found.pairs[other, one].p_better == pytest.approx(1)
         assert pair.difference.value == pytest.approx(
             -found.pairs[other, one].difference.value, abs=1e-9
         )
-        assert (pair.difference.low > 0) <= (pair.above >= 0.975)
+        assert (pair.difference.low > 0) <= (pair.p_better >= 0.975)
     named = {row.method: row for row in found.rows}
     order = [row.method for row in found.rows]
     for above, below in itertools.pairwise(order):
-        assert named[above].above_next == found.pairs[above, below].above
-    assert named[order[-1]].above_next is None
+        assert named[above].p_better == found.pairs[above, below].p_better
+    assert named[order[-1]].p_better is None
 
 
-def test_without_a_distance_between_floor_and_ceiling_no_share_is_closed(tmp_path):
+def test_without_a_distance_between_baseline_and_reference_no_gap_is_closed(tmp_path):
     for method, quality in {"imagenet": 0.5, "rotation": 0.8, "random_init": 0.5}.items():
         save(tmp_path, method, quality)
-    assert all(row.closed is None for row in rows(tmp_path).values())
-    text = leaderboard.markdown(leaderboard.load(tmp_path / "made"))
-    assert "No **closed**: imagenet is not above random_init by more than chance." in text
+    assert all(row.gap_closed is None for row in rows(tmp_path).values())
+    text = text_of(tmp_path)
+    assert "No **gap closed**: ImageNet is not significantly better than random init." in text
 
 
 def test_seeds_are_averaged(folder):
@@ -94,7 +94,7 @@ def test_seeds_are_averaged(folder):
 
 def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(folder):
     one = rows(folder)["rotation"].value
-    assert "**One run per row" in leaderboard.markdown(leaderboard.load(folder / "made"))
+    assert "**One run per row" in text_of(folder)
     for seed in (1, 2):
         save(folder, "rotation", 0.8, seed=seed)
     alike = rows(folder)["rotation"].value
@@ -104,64 +104,97 @@ def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(fold
     assert apart.value.high - apart.value.low > 2 * (alike.high - alike.low)
     assert apart.value.high - apart.value.low > 2 * (one.high - one.low)
     assert apart.gap.high - apart.gap.low > 2 * (one.high - one.low)
-    text = leaderboard.markdown(leaderboard.load(folder / "made"))
-    assert "**One seed** of imagenet, random_init: their intervals are over test" in text
+    assert "**One seed** of imagenet, random_init: their intervals cover test" in text_of(folder)
 
 
 def test_rows_that_show_nothing_say_so(folder):
     save(folder, "worse", 0.0)
     save(folder, "same", 0.2)
     found = rows(folder)
-    assert found["worse"].flags == ("below random_init",)
-    assert "random_init" in found["same"].flags[0]
-    assert found["rotation"].flags == ()
+    assert found["worse"].warnings == ("below random_init",)
+    assert "random_init" in found["same"].warnings[0]
+    assert found["rotation"].warnings == ()
 
 
-def test_a_row_whose_input_no_untrained_row_shares_is_flagged_all_the_same(folder):
-    gray = EncoderFacts(backbone="net", sees=["l"], weights_sha256="c" * 64, parameters=1)
-    save(folder, "hopeless", -2.0, encoder=gray)
+def test_a_row_whose_input_no_untrained_row_shares_is_warned_of_all_the_same(folder):
+    save(folder, "hopeless", -2.0, encoder=encoder("L"))
     row = rows(folder)["hopeless"]
-    assert row.untrained is None
-    assert row.flags == ("below random_init",)
+    assert row.matched_baseline is None
+    assert row.warnings == ("below random_init",)
 
 
-def test_a_collapsed_generator_is_flagged(folder):
+def test_what_a_task_warns_of_is_said_once_for_all_seeds(folder):
+    for seed in (0, 1):
+        save(folder, "rotation", 0.8, seed=seed, warnings=["collapsed features"])
+    assert rows(folder)["rotation"].warnings.count("collapsed features") == 1
+
+
+def test_a_collapsed_generator_is_warned_of(folder):
     for name, diversity in (("dull", 0.02), ("lively", 0.7)):
-        facts = {"views_seen": 100, "seconds": 1.0, "images_per_second": 100.0}
+        facts = {"views_seen": 100, "seconds": 1.0, "views_per_second": 100.0}
         learned = PretrainingFacts(**facts, logged={"diversity": diversity})
         save(folder, name, 1.0, pretraining=learned)
     found = rows(folder)
-    assert found["dull"].flags == ("generated images collapsed",)
-    assert found["lively"].flags == ()
+    assert found["dull"].warnings == ("generated images collapsed",)
+    assert found["lively"].warnings == ()
 
 
 def test_a_row_is_compared_with_what_its_own_input_gives_untrained(folder):
-    def facts(sees):
-        return EncoderFacts(backbone="net", sees=[sees], weights_sha256="c" * 64, parameters=1)
-
-    low = save(folder, "random_init_l", 0.1, encoder=facts("l"))
-    gray = save(folder, "gray", 0.8, encoder=facts("l"))
-    idle = save(folder, "idle", 0.1, encoder=facts("l"))
-    save(folder, "alone", 0.8, encoder=facts("ab"))
+    low = save(folder, "random_init-L", 0.1, role="untrained", encoder=encoder("L"))
+    gray = save(folder, "gray", 0.8, encoder=encoder("L"))
+    idle = save(folder, "idle", 0.1, encoder=encoder("L"))
+    save(folder, "alone", 0.8, encoder=encoder("ab"))
     found = rows(folder)
-    assert found["gray"].untrained == "random_init_l"
-    assert found["gray"].over_untrained.value == pytest.approx(gray.value - low.value)
-    assert found["rotation"].untrained == "random_init"
-    assert found["rotation"].over_untrained == found["rotation"].over_floor
-    assert found["idle"].over_untrained.value == pytest.approx(idle.value - low.value)
-    assert any("random_init_l" in flag for flag in found["idle"].flags)
-    assert found["alone"].over_untrained is None
-    for floor in ("random_init", "random_init_l"):
-        assert found[floor].over_untrained is None
-        assert found[floor].flags == ()
+    assert found["gray"].matched_baseline == "random_init-L"
+    assert found["gray"].matched_gain.value == pytest.approx(gray.value - low.value)
+    assert found["rotation"].matched_baseline == "random_init"
+    assert found["rotation"].matched_gain == found["rotation"].gain
+    assert found["idle"].matched_gain.value == pytest.approx(idle.value - low.value)
+    assert any("random_init-L" in text for text in found["idle"].warnings)
+    assert found["alone"].matched_gain is None
+    for baseline in ("random_init", "random_init-L"):
+        assert found[baseline].matched_gain is None
+        assert found[baseline].warnings == ()
 
 
-def test_a_failed_row_stands_last_with_its_error(folder):
-    save(folder, "broken", 0, status="failed", value=None, error="RuntimeError: boom", scores={})
+def test_no_name_decides_who_is_a_baseline_or_the_reference(tmp_path):
+    save(tmp_path, "labels", 2.0, role="reference")
+    save(tmp_path, "random_init_moco", 3.0)
+    save(tmp_path, "random_init", 0.8, role="pretrained")
+    save(tmp_path, "noise", 0.2, role="untrained")
+    save(tmp_path, "imagenet", 0.0, role="pretrained")
+    table = leaderboard.load(tmp_path / "made").tables[0]
+    assert (table.reference, table.baseline) == ("labels", "noise")
+    found = {row.method: row for row in table.rows}
+    for method in ("random_init_moco", "random_init", "imagenet"):
+        assert found[method].matched_baseline == "noise"
+        assert found[method].gap.value == pytest.approx(
+            found["labels"].value.value - found[method].value.value
+        )
+    assert found["random_init_moco"].warnings == ()
+    assert "below noise" in found["imagenet"].warnings
+    assert found["random_init_moco"].gap_closed.value > 1
+
+
+def test_of_several_references_imagenet_is_taken(folder):
+    save(folder, "a_reference", 3.0, role="reference")
+    assert leaderboard.load(folder / "made").tables[0].reference == "imagenet"
+
+
+def test_a_failed_baseline_is_none(tmp_path):
+    save(tmp_path, "imagenet", 2.0)
+    save(tmp_path, "random_init", 0, error="boom", **FAILED)
+    table = leaderboard.load(tmp_path / "made").tables[0]
+    assert table.baseline is None
+    assert table.rows[0].gain is None
+
+
+def test_a_failed_row_is_last_with_its_error(folder):
+    save(folder, "broken", 0, error="RuntimeError: boom", **FAILED)
     found = leaderboard.load(folder / "made")
     assert found.failed({"broken", "imagenet"}, {"voc_cls"})
     assert not found.failed({"imagenet"}, {"voc_cls"}), "nothing that was asked for failed"
     assert found.tables[0].rows[-1].method == "broken"
-    text = publish.texts(found)["LEADERBOARD.md"].decode()
-    assert "| broken | - |" in text
+    text = text_of(folder)
+    assert "| - | broken | - |" in text
     assert "RuntimeError: boom" in text

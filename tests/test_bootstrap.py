@@ -1,9 +1,10 @@
-"""The fast resampled headline against the metrics, one resample after another."""
+"""Metrics on many weightings at once, against the metrics, one resample after another."""
 
 import numpy as np
 import pytest
 
-from bench.metrics import average_precision, resampled, rescore, segmentation
+from bench.metrics import average_precision, registry, resampled, segmentation
+from bench.metrics.detection import IGNORED, match
 from bench.statistics import resampling
 
 
@@ -12,8 +13,17 @@ def counts_of(images, resamples=70, seed=0):
     return np.random.default_rng(seed).integers(0, 4, size=(resamples, images)).astype(np.uint16)
 
 
-def resampled_scores(predictions, counts):
-    return resampled.resampled_scores(predictions, resampled.resampling_weights(counts))
+def resampled_scores(predictions, counts, metric):
+    weights = resampled.resampling_weights(counts)
+    return registry.resampled_values(metric, predictions, weights)
+
+
+def mean_ap(kind):
+    return registry.MeanAveragePrecision("made", kind)
+
+
+def detection_ap(kind="11-point"):
+    return registry.DetectionAveragePrecision("made", kind)
 
 
 def classification(seed=0, n=60, classes=3):
@@ -62,27 +72,46 @@ def test_images_score_as_if_they_were_repeated(kind):
         )
         for copies in counts
     ]
-    values = resampled_scores(found | {"kind": np.array([kind])}, counts)
+    values = resampled_scores(found, counts, mean_ap(kind))
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
+
+
+def weighted(found, label, kind, counts):
+    """Average precision of one class by the weighted metric, which knows of no columns."""
+    ours, true = found["label"] == label, found["true_class"] == label
+    images, difficult = found["true_image"][true], found["true_difficult"][true]
+    arrays = (found["box"][ours], found["score"][ours], found["image"][ours])
+    matches = match(*arrays, found["true_box"][true], images, difficult, resampled.OVERLAP)
+    counted = matches != IGNORED
+    objects = np.bincount(images[~difficult], minlength=counts.shape[1])
+    return average_precision.weighted_average_precision(
+        found["score"][ours][counted],
+        matches[counted] > 0,
+        counts[:, found["image"][ours][counted]],
+        kind,
+        counts.astype(np.int64) @ objects,
+    )
 
 
 @pytest.mark.parametrize("kind", ["area", "11-point"])
 @pytest.mark.parametrize("seed", range(3))
 def test_detections_score_as_the_metric_says(kind, seed):
-    found = detection(seed) | {"kind": np.array([kind])}
+    found = detection(seed)
     counts = counts_of(40)
     counts[0] = 0
-    values = resampled_scores(found, counts)
+    values = resampled_scores(found, counts, detection_ap(kind))
     assert np.isnan(values[0])
-    np.testing.assert_allclose(values, rescore.bootstrap(found, counts), rtol=0, atol=1e-9)
+    by_class = [weighted(found, label, kind, counts) for label in found["counted"]]
+    expected = 100 * resampled.mean_of_present(np.array(by_class))
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
 def test_a_detector_that_finds_nothing_scores_nothing():
     found = detection()
     empty = found | {name: found[name][:0] for name in ("box", "label", "score", "image")}
-    assert (resampled_scores(empty, counts_of(40)) == 0).all()
+    assert (resampled_scores(empty, counts_of(40), detection_ap()) == 0).all()
     nowhere = {name: found[name][:0] for name in found if name.startswith("true_")}
-    assert np.isnan(resampled_scores(found | nowhere, counts_of(40))).all()
+    assert np.isnan(resampled_scores(found | nowhere, counts_of(40), detection_ap())).all()
 
 
 @pytest.mark.parametrize("place", [-1, 40])
@@ -90,7 +119,7 @@ def test_a_detection_in_a_image_that_is_not_there_is_refused(place):
     found = detection()
     image = np.where(np.arange(len(found["image"])) == 3, place, found["image"])
     with pytest.raises(ValueError, match=r"number is not in 0\.\.39"):
-        resampled_scores(found | {"image": image}, counts_of(40))
+        resampled_scores(found | {"image": image}, counts_of(40), detection_ap())
 
 
 def test_masks_score_as_the_metric_says():
@@ -102,14 +131,20 @@ def test_masks_score_as_the_metric_says():
     expected = [
         100 * segmentation.mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts
     ]
-    np.testing.assert_allclose(resampled_scores(found, counts), expected, rtol=0, atol=1e-9)
+    values = resampled_scores(found, counts, registry.get("mIoU"))
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("predictions", [classification(), detection()])
-def test_every_image_once_is_the_headline(predictions):
-    once = np.ones((1, len(predictions["ids"])), dtype=np.uint16)
-    value = resampled_scores(predictions, once)
-    assert value == pytest.approx([rescore.headline(predictions)], abs=1e-9)
+@pytest.mark.parametrize("kind", ["area", "step", "11-point"])
+def test_every_image_once_is_the_main_score(kind):
+    images = classification()
+    expected = average_precision.mean_average_precision(images["scores"], images["truth"], kind)
+    assert registry.value(mean_ap(kind), images) == pytest.approx(100 * expected, abs=1e-9)
+    boxes = detection()
+    once = np.ones((1, 40), dtype=np.uint16)
+    expected = [weighted(boxes, label, kind, once)[0] for label in boxes["counted"]]
+    value = registry.value(detection_ap(kind), boxes)
+    assert value == pytest.approx(100 * np.nanmean(expected), abs=1e-9)
 
 
 def test_the_eleven_recalls_are_compared_exactly():

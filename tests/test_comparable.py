@@ -1,17 +1,16 @@
-"""What may stand in one table."""
-
-import shutil
+"""What may share a table."""
 
 import pytest
-from made_up import OTHER_RECIPE, SETTINGS, save
+from made_up import FAILED, OTHER_RECIPE, PROBE, SUITE, encoder, save
 
 from bench.errors import UserError
-from bench.metrics.average_precision import mean_average_precision
+from bench.metrics import registry
 from bench.reporting import leaderboard
 from bench.results import storage
-from bench.results.record import EncoderFacts
+from bench.results.record import Provenance
 
-OTHER_BACKBONE = EncoderFacts(backbone="web", weights_sha256="c" * 64, parameters=1)
+FEWER = SUITE.datasets["voc"].model_copy(update={"classes": ("ape", "bee")})
+OTHER_DATASET = SUITE.model_copy(update={"datasets": SUITE.datasets | {"voc": FEWER}})
 
 
 @pytest.mark.parametrize(
@@ -19,34 +18,54 @@ OTHER_BACKBONE = EncoderFacts(backbone="web", weights_sha256="c" * 64, parameter
     [
         ({"suite_sha256": "e" * 64}, "settings of the suite"),
         ({"task_version": 2}, "task version"),
-        ({"task_code": "e" * 64}, "code that scored voc_cls"),
-        ({"encoder": OTHER_BACKBONE}, "backbone"),
-        ({"suite_settings": SETTINGS | {"voc_cls": {"rate": 1}}}, "settings of voc_cls"),
-        ({"method": "rotation", "seed": 1, "method_code": "e" * 64}, "code of rotation"),
-        ({"method": "rotation", "seed": 1, "suite_settings": OTHER_RECIPE}, "recipe of rotation"),
+        ({"task_digest": "e" * 64}, "code of voc_cls"),
+        ({"encoder": encoder("rgb", backbone="web")}, "backbone"),
+        ({"task_settings": PROBE | {"rate": 1}}, "settings of voc_cls"),
+        ({"suite_settings": OTHER_DATASET}, "data set of voc_cls"),
+        ({"metric": "mAP_step"}, "metric"),
+        ({"method": "rotation", "seed": 1, "method_version": 2}, "version of rotation"),
+        ({"method": "rotation", "seed": 1, "method_digest": "e" * 64}, "code of rotation"),
+        ({"method": "rotation", "seed": 1, "recipe": OTHER_RECIPE}, "recipe of rotation"),
+        ({"method": "rotation", "seed": 1, "role": "untrained"}, "role of rotation"),
         ({"data": {"voc_test": "e" * 64}}, r"images \(voc_test\)"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(folder, change, message):
-    save(folder, **{"method": "other", "quality": 1.0} | change)
+    entry = save(folder, **{"method": "other", "quality": 1.0} | change)
+    if "metric" in change:
+        path = storage.path_of(folder, "made", entry.task, entry.method, entry.seed)
+        value = registry.value(registry.get("mAP_step"), storage.read_predictions(path, entry))
+        storage.save(entry.model_copy(update={"value": value}), path)
     with pytest.raises(UserError, match=message):
         leaderboard.load(folder / "made")
 
 
-def test_a_copied_record_is_refused_not_counted_as_a_seed(folder):
-    place = folder / "made/voc_cls/rotation"
-    shutil.copytree(place, place.with_name("rotation_backup"))
-    with pytest.raises(UserError, match=r"rotation_backup/seed0\.json: is a copy of the record"):
-        leaderboard.load(folder / "made")
+def test_the_digests_of_provenance_decide_nothing(folder):
+    provenance = Provenance(method_code="e" * 64, task_code="e" * 64, command=["bench"])
+    save(folder, "rotation", 0.8, seed=1, provenance=provenance)
+    assert len(leaderboard.load(folder / "made").tables[0].row("rotation").scored) == 2
+
+
+def test_a_failed_seed_that_has_no_settings_yet_refuses_nothing(folder):
+    empty = {"recipe": {}, "task_settings": {}, "data": {}}
+    save(folder, "rotation", 0.8, seed=1, error="boom", **FAILED | empty)
+    assert leaderboard.load(folder / "made").tables[0].row("rotation").status == "partial"
+
+
+def test_a_suite_of_another_name_is_refused(folder):
+    (folder / "made").rename(folder / "other")
+    with pytest.raises(UserError, match="is of suite made; name its folder so"):
+        leaderboard.load(folder / "other")
 
 
 def test_predictions_of_another_number_of_images_are_refused(folder):
     path = folder / "made/voc_cls/rotation/seed0.json"
     found = storage.read(path)
-    arrays = {name: array[:-1] for name, array in storage.read_predictions(path, found).items()}
-    value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
-    storage.save(found.model_copy(update={"value": value}), path, arrays)
+    arrays = storage.read_predictions(path, found)
+    fewer = {n: array if n == "classes" else array[:-1] for n, array in arrays.items()}
+    value = registry.value(registry.get("mAP"), fewer)
+    storage.save(found.model_copy(update={"value": value}), path, fewer)
     with pytest.raises(
-        UserError, match=r"predictions of 1(19|20) images, .* of 1(19|20): never in"
+        UserError, match=r"predictions of 1(19|20) images, .* of 1(19|20): they cannot share"
     ):
         leaderboard.load(folder / "made")

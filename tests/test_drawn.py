@@ -1,22 +1,31 @@
-"""The resamples of a record: the value they start from, the cache that keeps them."""
+"""Resampled scores of a record: the value they start from, the cache that keeps them."""
+
+import shutil
 
 import numpy as np
 import pytest
+from made_up import arrays_of, save
 from support import forge
 
-from bench.errors import UserError
+from bench.metrics import registry
 from bench.reporting import leaderboard, publish
 from bench.results import storage
+from bench.statistics import cache as scores
 
 
-def test_a_value_that_its_predictions_do_not_give_is_refused(folder):
+def problem(folder, cache=None):
+    """Why the one bad record was left out."""
+    (found,) = leaderboard.load(folder / "made", cache).problems
+    return found.reason
+
+
+def test_a_value_that_its_predictions_do_not_give_is_left_out(folder):
     for value in (99.9, float("nan")):
         forge(folder / "made/voc_cls/rotation/seed0.json", value=value)
-        with pytest.raises(UserError, match=rf"says {value}, but its predictions give"):
-            leaderboard.load(folder / "made")
+        assert f"value {value}, but its predictions give" in problem(folder)
 
 
-def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, bench, tmp_path):
+def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, tmp_path):
     cache, made = tmp_path / "cache", folder / "made"
     fresh = publish.texts(leaderboard.load(made))
     assert publish.texts(leaderboard.load(made, cache)) == fresh
@@ -32,11 +41,10 @@ def test_what_the_cache_keeps_changes_no_byte_and_hides_no_change(folder, bench,
         assert publish.texts(leaderboard.load(made, cache)) == fresh
     arrays = made / "voc_cls/rotation/seed0.npz"
     arrays.write_bytes(arrays.read_bytes() + b" ")
-    with pytest.raises(UserError, match=r"seed0\.npz: is not the file"):
-        leaderboard.load(made, cache)
+    assert "seed0.npz: is not the file" in problem(folder, cache)
 
 
-def test_a_kept_file_of_another_form_or_value_is_made_again(folder, tmp_path):
+def test_a_kept_file_of_another_form_or_value_is_computed_again(folder, tmp_path):
     cache, made = tmp_path / "cache", folder / "made"
     fresh = publish.texts(leaderboard.load(made, cache))
     for kept in (cache / "resampled").iterdir():
@@ -53,14 +61,95 @@ def test_predictions_that_are_none_are_named(folder):
     arrays = storage.read_predictions(path, found)
     for change in ({"scores": arrays["scores"][:-1]}, {"scores": arrays["scores"] * np.nan}):
         storage.save(found, path, arrays | change)
-        with pytest.raises(UserError, match=r"rotation/seed0\.npz: cannot be scored \("):
-            leaderboard.load(folder / "made")
+        assert "rotation/seed0.npz: cannot be scored by 'mAP' (" in problem(folder)
 
 
 def test_many_records_are_resampled_in_processes_to_the_same_board(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder / "made/voc_cls/rotation", folder / "made/voc_cls/copy")
     fresh = publish.texts(leaderboard.load(folder / "made"))
-    monkeypatch.setattr("bench.statistics.cache.WORTHWHILE", 1)
-    seen = []
-    monkeypatch.setattr("bench.metrics.resampled.resampled_scores", lambda *_: seen.append(1))  # not here
+    monkeypatch.setattr(scores, "WORTHWHILE", 1)
+    monkeypatch.setattr(scores, "resampled_scores", None)  # not in this process
     assert publish.texts(leaderboard.load(folder / "made", tmp_path / "cache")) == fresh
-    assert not seen
+
+
+class Accuracy:
+    """Share of the images whose best class is one of theirs."""
+
+    name = "top1"
+    label = "top-1"
+    arrays = ("scores", "truth", "classes")
+
+    def per_class(self, predictions, weights):
+        """One class, the whole."""
+        best = predictions["scores"].argmax(1)
+        right = np.take_along_axis(predictions["truth"], best[:, None], 1)[:, 0] == 1
+        return (right @ weights / weights.sum(0))[None]
+
+    def classes(self, predictions):
+        """The one class."""
+        return ["all"]
+
+    def ground_truth(self, predictions):
+        """The labels."""
+        return [predictions["truth"]]
+
+
+class Raises(Accuracy):
+    """A metric that cannot be computed."""
+
+    name = "raises"
+
+    def per_class(self, predictions, weights):
+        """Fails in two lines."""
+        raise RuntimeError("nothing\nto see")
+
+
+@pytest.fixture
+def metrics(monkeypatch):
+    """Metrics that come and go."""
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
+
+def knn(folder):
+    for method, quality in {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}.items():
+        value = registry.value(Accuracy(), arrays_of(method, quality))
+        save(folder, method, quality, task="knn", metric="top1", value=value)
+
+
+def test_a_metric_of_ones_own_has_intervals_and_a_cache(tmp_path, metrics):
+    registry.register(Accuracy())
+    knn(tmp_path)
+    for _ in range(2):
+        table = leaderboard.load(tmp_path / "made", tmp_path / "cache").tables[0]
+        assert table.metric == "top-1"
+        assert all(row.value.low < row.value.value < row.value.high for row in table.rows)
+    assert len(list((tmp_path / "cache/resampled").iterdir())) == 3
+
+
+def test_an_unknown_metric_shows_the_recorded_value_and_says_why_it_has_no_interval(folder):
+    knn(folder)
+    found = leaderboard.load(folder / "made")
+    assert found.problems == ()
+    other, known = found.tables
+    assert (other.task, known.task) == ("knn", "voc_cls")
+    row = other.row("rotation")
+    assert row.value.value == row.records[0].value
+    assert row.value.interval is None
+    assert row.gap.value == other.row("imagenet").value.value - row.value.value
+    assert (row.gap.interval, row.rank, row.p_better, row.gap_closed) == (None, None, None, None)
+    assert row.warnings == ("no interval: metric 'top1' is not installed",)
+    publish.write(found, folder / "made")
+    text = (folder / "made/LEADERBOARD.md").read_text()
+    assert "top1 (95% CI)" in text
+    assert "no interval: metric 'top1' is not installed" in text
+    assert known.row("rotation").value.interval
+
+
+def test_a_metric_that_raises_makes_the_record_bad(folder, metrics):
+    fresh = leaderboard.load(folder / "made").tables
+    registry.register(Raises())
+    save(folder, "rotation", 0.8, task="knn", metric="raises")
+    found = leaderboard.load(folder / "made")
+    assert found.tables == fresh
+    (bad,) = found.problems
+    assert "cannot be scored by 'raises' (RuntimeError: nothing to see)" in bad.reason

@@ -5,14 +5,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-from made_up import SETTINGS, TUNING, save
+from made_up import FAILED, TUNED, TUNING, encoder, save
 
 from bench import plugins
 from bench.reporting import leaderboard, publish
-from bench.results.record import EncoderFacts, PretrainingFacts
+from bench.results.record import PretrainingFacts
 
 EVIL = "<img src=x onerror=alert(1)>&\"' [click](evil.html)"
-TUNED = SETTINGS | {"voc_det": TUNING}
 QUALITIES = {"imagenet": 2.0, "rotation": 0.8, "jig_saw": 0.7, "random_init": 0.2}
 
 
@@ -20,38 +19,26 @@ def made(folder):
     """Two tasks, one with stages and samples, one fine-tuned with predictions shown; a failure."""
     for place, (method, quality) in enumerate(QUALITIES.items()):
         seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
-        speed = {"images_per_second": 1.0, "logged": {}}
-        facts = {
-            "pretraining": PretrainingFacts(views_seen=seen, seconds=seen * 2.0, **speed),
-            "encoder": EncoderFacts(backbone="net", weights_sha256="c" * 64, parameters=9 - place),
-        }
+        network = encoder("rgb").model_copy(update={"parameters": 9 - place})
+        learned = PretrainingFacts(views_seen=seen, seconds=seen * 2.0, views_per_second=1.0)
+        facts = {"pretraining": learned, "encoder": network}
         each = {"cat": 40.0 + place, "sofa": 20.0 - place, "yak": 30.0}
-        stages = [10.0 + place, 20.0, 15.0]
+        stages = {"per_stage": [10.0 + place, 20.0, 15.0], "per_class": each}
         image = {"samples": "samples.png"} if method == "rotation" else {}
-        save(
-            folder,
-            method,
-            quality,
-            scores={"optimism": 0.5, "stage_mAP": stages, "per_class": each},
-            **image,
-            **facts,
-        )
+        save(folder, method, quality, **stages, **image, **facts)
         save(
             folder,
             method,
             quality / 2,
             task="voc_det",
-            metric="AP50",
-            suite_settings=TUNED,
-            scores={"per_class": each},
-            selection={"learning_rate": 0.1, "candidates": 2},
-            shown="predictions.png",
+            task_settings=TUNING,
+            predictions_image="predictions.png",
+            **TUNED | {"per_class": each},
             **facts,
         )
         for task, name in (("voc_det", "predictions"), ("voc_cls", "samples")):
-            shutil.copy(PICTURE, folder / "made" / task / method / f"{name}.png")
-    failed = {"status": "failed", "value": None, "error": f"RuntimeError: {EVIL}", "scores": {}}
-    save(folder, "broken", 0, **failed)
+            shutil.copy(IMAGE, folder / "made" / task / method / f"{name}.png")
+    save(folder, "broken", 0, error=f"RuntimeError: {EVIL}", **FAILED)
     found = leaderboard.load(folder / "made")
     publish.write(found, folder / "made")
     return found
@@ -61,7 +48,7 @@ def copy(folder, where):
     return shutil.copytree(folder, where, dirs_exist_ok=True)
 
 
-PICTURE = Path(__file__).parents[1] / "results/reference/mini/voc_cls/jigsaw/samples.png"
+IMAGE = Path(__file__).parents[1] / "results/reference/mini/voc_cls/jigsaw/samples.png"
 PAGE = "made/leaderboard.html"
 
 
@@ -123,13 +110,13 @@ def test_a_image_that_is_not_there_is_not_named(folder, tmp_path):
 @pytest.mark.parametrize("how", ["missing", "changed", "emptied"])
 def test_check_sees_a_stale_page_or_plot(folder, tmp_path, bench, name, how):
     copy(folder, tmp_path)
-    assert bench("board", "--out", tmp_path, "--check").status == 0
+    assert bench("leaderboard", "--out", tmp_path, "--check").status == 0
     path = tmp_path / "made" / name
     content = path.read_text()
     path.unlink()
     if how != "missing":
         path.write_text(content + "<!-- -->" if how == "changed" else "")
-    done = bench("board", "--out", tmp_path, "--check")
+    done = bench("leaderboard", "--out", tmp_path, "--check")
     assert done.status == 2
     assert (name if how != "changed" else "leaderboard.html") in done.error
 
@@ -138,12 +125,32 @@ def test_one_method_alone_makes_a_page(tmp_path):
     save(tmp_path, "rotation", 0.8)
     publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
     text = (tmp_path / PAGE).read_text()
-    assert "Nearest to imagenet" not in text
-    assert "Gap to imagenet" not in text
+    assert "the best method here" not in text
+    assert "Gap to ImageNet" not in text.split('class="reading"')[0]
     assert ">rotation</button>" in text
 
 
 def test_failures_alone_make_a_page(tmp_path):
-    save(tmp_path, "broken", 0, status="failed", value=None, error="boom", scores={})
+    save(tmp_path, "broken", 0, error="boom", **FAILED)
     publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
-    assert '<span class="flag">failed</span>' in (tmp_path / PAGE).read_text()
+    assert '<span class="warning">failed</span>' in (tmp_path / PAGE).read_text()
+
+
+def test_the_page_names_the_records_that_were_left_out(tmp_path):
+    save(tmp_path, "rotation", 0.8)
+    path = tmp_path / "made/voc_cls/rotation/seed1.json"
+    path.write_text("<b>no record</b>")
+    publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
+    text = (tmp_path / PAGE).read_text()
+    assert "1 record is left out of the tables" in text
+    assert "voc_cls/rotation/seed1.json" in text
+    assert "<b>no record" not in text
+
+
+def test_numbers_have_a_true_minus_sign_and_never_a_negative_zero(folder):
+    text = (folder / PAGE).read_text()
+    cells = re.findall(r'<td class="n[^>]*>(.*?)</td>', text)
+    assert any("\N{MINUS SIGN}" in cell for cell in cells)
+    for cell in cells:
+        assert not re.search(r"(?<![\w.])-\d", cell)
+        assert not re.search(r"\N{MINUS SIGN}0(\.0)?(?![\d.])", cell)

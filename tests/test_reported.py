@@ -1,4 +1,4 @@
-"""The literature's numbers: their schema, what is refused, and that they stand apart."""
+"""The literature's numbers: their schema, what is refused, and that they are apart."""
 
 import csv
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from bench.errors import UserError
 from bench.reporting import literature
 
-SHIPPED = Path(__file__).parents[1] / "results/reported"
+SHIPPED = Path(__file__).parents[1] / "results/literature"
 GOOD = {
     "method": "RotNet",
     "task": "VOC07 detection",
@@ -42,7 +42,7 @@ def test_what_ships_is_of_the_schema_and_its_page_is_current():
         assert (SHIPPED / f"{name}.svg").is_file()
 
 
-def test_numbers_stand_on_the_page_as_printed_with_status_and_source(tmp_path):
+def test_numbers_are_on_the_page_as_printed_with_status_and_source(tmp_path):
     doubt = GOOD | {"method": "BiGAN", "status": "conflicting"}
     save(
         tmp_path,
@@ -65,11 +65,11 @@ def test_numbers_stand_on_the_page_as_printed_with_status_and_source(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"value": "a lot"}, "line 2, column value: 'a lot'"),
-        ({"value": "540"}, "line 2, column value: '540'"),
-        ({"status": "sure"}, "line 2, column status: 'sure'"),
-        ({"url": "paper.pdf"}, r"line 2, column url: 'paper\.pdf'"),
-        ({"method": ""}, "line 2, column method: ''"),
+        ({"value": "a lot"}, r"line 2: key 'value' \('a lot'\)"),
+        ({"value": "540"}, r"line 2: key 'value' \('540'\)"),
+        ({"status": "sure"}, r"line 2: key 'status' \('sure'\)"),
+        ({"url": "paper.pdf"}, r"line 2: key 'url' \('paper\.pdf'\)"),
+        ({"method": ""}, r"line 2: key 'method' \(''\)"),
         ({"status": "conflicting"}, "is called conflicting, but has one value; give both"),
     ],
 )
@@ -80,9 +80,9 @@ def test_a_bad_row_is_refused(tmp_path, change, message):
 
 
 def test_bad_files_are_refused(tmp_path):
-    with pytest.raises(UserError, match="holds no CSV files"):
+    with pytest.raises(UserError, match="contains no CSV files"):
         literature.read_all(tmp_path)
-    with pytest.raises(UserError, match="line 3: stands there twice"):
+    with pytest.raises(UserError, match="line 3: duplicate row"):
         literature.read(save(tmp_path, GOOD, GOOD))
     with pytest.raises(UserError, match="the first line must be method,task,metric,value"):
         literature.read(save(tmp_path, GOOD | {"stars": "5"}))
@@ -95,16 +95,16 @@ def test_bad_files_are_refused(tmp_path):
 def test_the_command_renders_and_sees_a_stale_page(bench, tmp_path):
     methods = [f"method {n}" for n in range(literature.FEWEST)]
     save(tmp_path, *(GOOD | {"method": method} for method in methods))
-    assert bench("reported", "--out", tmp_path, "--check").status == 2
-    assert bench("reported", "--out", tmp_path).status == 0
+    assert bench("literature", "--out", tmp_path, "--check").status == 2
+    assert bench("literature", "--out", tmp_path).status == 0
     first = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert {*first} == {"made.csv", "made.svg", "made.png", "REPORTED.md"}
-    assert bench("reported", "--out", tmp_path).status == 0
+    assert {*first} == {"made.csv", "made.svg", "made.png", "LITERATURE.md"}
+    assert bench("literature", "--out", tmp_path).status == 0
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
-    assert bench("reported", "--out", tmp_path, "--check").status == 0
+    assert bench("literature", "--out", tmp_path, "--check").status == 0
     (tmp_path / "made.svg").unlink()
-    assert bench("reported", "--out", tmp_path, "--check").status == 2
+    assert bench("literature", "--out", tmp_path, "--check").status == 2
     (tmp_path / "made.svg").write_bytes(first["made.svg"])
     save(tmp_path, GOOD)
-    done = bench("reported", "--out", tmp_path, "--check")
-    assert (done.status, "REPORTED.md is stale" in done.error) == (2, True)
+    done = bench("literature", "--out", tmp_path, "--check")
+    assert (done.status, "LITERATURE.md is stale" in done.error) == (2, True)

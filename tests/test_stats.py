@@ -3,6 +3,7 @@ import pytest
 from scipy import stats as reference
 
 from bench.metrics import average_precision
+from bench.metrics.resampled import class_precisions, mean_of_present, resampling_weights
 from bench.statistics import intervals, resampling
 
 
@@ -11,6 +12,11 @@ def problem(seed=0, n=60, classes=3):
     truth = rng.choice([1, -1, 0], p=[0.25, 0.65, 0.1], size=(n, classes)).astype(np.int8)
     scores = (truth + rng.normal(size=(n, classes))).round(1)  # rounded: ties
     return scores, truth
+
+
+def resampled_map(scores, truth, counts, kind="area", difficult="ignore"):
+    weights = resampling_weights(counts)
+    return mean_of_present(class_precisions(scores, truth, weights, kind, difficult))
 
 
 @pytest.mark.parametrize("images", [50, 51])
@@ -35,7 +41,7 @@ def test_halves_vary_as_samples_do():
 def test_a_resample_scores_as_the_images_repeated(kind, difficult):
     scores, truth = problem()
     counts = np.random.default_rng(0).integers(0, 3, size=(40, len(scores))).astype(np.uint16)
-    values = intervals.bootstrap_map(scores, truth, counts, kind, difficult)
+    values = resampled_map(scores, truth, counts, kind, difficult)
     expected = [
         average_precision.mean_average_precision(
             np.repeat(scores, copies, axis=0), np.repeat(truth, copies, axis=0), kind, difficult
@@ -49,15 +55,15 @@ def test_a_class_absent_from_a_resample_is_left_out_of_its_mean():
     scores = np.array([[2.0, 1.0], [1.0, 2.0], [0.0, 3.0]])
     truth = np.array([[1, 1], [1, -1], [-1, -1]], dtype=np.int8)
     counts = np.array([[0, 1, 2], [1, 1, 1], [0, 0, 3]], dtype=np.uint16)
-    values = intervals.bootstrap_map(scores, truth, counts)
+    values = resampled_map(scores, truth, counts)
     np.testing.assert_allclose(values, [1, (1 + 1 / 3) / 2, np.nan])
 
 
 def test_rows_alike_differ_by_exactly_nothing():
     scores, truth = problem()
     counts = resampling.resamples(len(scores), 100, seed=1)
-    one = intervals.bootstrap_map(scores, truth, counts)
-    difference = one - intervals.bootstrap_map(2 * scores + 1, truth, counts)
+    one = resampled_map(scores, truth, counts)
+    difference = one - resampled_map(2 * scores + 1, truth, counts)
     assert intervals.interval(difference, 0) == (0, 0)
     assert intervals.probability_above(difference) == 0.5
 
@@ -66,9 +72,9 @@ def test_pairing_narrows_the_interval_of_a_difference():
     scores, truth = problem(n=300)
     other = scores + 0.1 * np.random.default_rng(1).normal(size=scores.shape)
     counts, fresh = (resampling.resamples(len(scores), 400, seed=seed) for seed in (0, 1))
-    one = intervals.bootstrap_map(scores, truth, counts)
-    paired = one - intervals.bootstrap_map(other, truth, counts)
-    unpaired = one - intervals.bootstrap_map(other, truth, fresh)
+    one = resampled_map(scores, truth, counts)
+    paired = one - resampled_map(other, truth, counts)
+    unpaired = one - resampled_map(other, truth, fresh)
     assert np.ptp(intervals.interval(paired, 0)) < np.ptp(intervals.interval(unpaired, 0)) / 2
 
 
@@ -80,7 +86,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     for trial in range(100):
         rows = rng.integers(len(labels), size=300)
         counts = resampling.resamples(300, 200, seed=trial)
-        samples = intervals.bootstrap_map(scores[rows], labels[rows], counts)
+        samples = resampled_map(scores[rows], labels[rows], counts)
         value = average_precision.mean_average_precision(scores[rows], labels[rows])
         low, high = intervals.interval(samples, value)
         covered += low <= truth <= high
@@ -150,7 +156,9 @@ def test_images_and_seeds_add_up():
 def test_seeds_of_two_rows_are_independent_and_repeatable():
     values = np.array([30.0, 40.0, 50.0])
     flat = np.repeat(values[:, None], 1000, axis=1)
-    one, again, other = (intervals.combine_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2]))
+    one, again, other = (
+        intervals.combine_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2])
+    )
     np.testing.assert_array_equal(one, again)
     ranks = one.argsort().argsort(), other.argsort().argsort()
     assert abs(np.corrcoef(*ranks)[0, 1]) < 0.15
@@ -177,8 +185,8 @@ def test_a_chance_is_a_share_ties_by_half():
 
 def test_mistakes_are_named():
     scores, truth = problem(n=5)
-    with pytest.raises(ValueError, match=r"counts \(2, 4\) must be \(B, 5\)"):
-        intervals.bootstrap_map(scores, truth, np.ones((2, 4), dtype=np.uint16))
+    with pytest.raises(ValueError, match=r"number is not in 0\.\.3"):
+        resampled_map(scores, truth, np.ones((2, 4), dtype=np.uint16))
     with pytest.raises(ValueError, match="3 resamples of 1 images"):
         resampling.resamples(1, 3, seed=0)
     with pytest.raises(ValueError, match="of 0 finite samples"):

@@ -1,337 +1,311 @@
-"""The board: tables and plots, a pure function of records. Imports no torch."""
+"""Leaderboards: rows, ranks and pairs of one suite, a pure function of records."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bench.config.schema import Suite
 from bench.errors import UserError
 from bench.metrics.average_precision import Floats
-from bench.reporting.warnings import flags
+from bench.reporting import csv, latex
+from bench.reporting.rows import Pair, Row, Table
+from bench.reporting.warnings import warnings
 from bench.results import audit, comparability, storage
 from bench.results.audit import Audit
 from bench.results.record import Record
+from bench.results.storage import Problem
 from bench.statistics import intervals
-from bench.statistics.cache import EXACT, SEED, all_drawn
-from bench.statistics.cache import RESAMPLES as RESAMPLES
+from bench.statistics.cache import EXACT, SEED, Resampled, all_resampled_scores
+from bench.statistics.intervals import ConfidenceInterval, Estimate
 
-CEILING, FLOOR = "imagenet", "random_init"
+if TYPE_CHECKING:
+    import pandas as pd
 
+PLAIN = ["rgb"]  # the inputs of the encoder that is the baseline of every row
+NOTHING = Estimate(0.0, ConfidenceInterval(0.0, 0.0))
 
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its 95 % interval, in points; `closed` in shares."""
-
-    value: float
-    low: float
-    high: float
+Records = Mapping[Path, Record]
 
 
 @dataclass(frozen=True)
-class Pair:
-    """One row less another.
+class Leaderboard:
+    """Every task of one suite.
 
     Attributes:
-        difference: in points, paired over test images.
-        above: share of the resamples in which the difference is above 0, those where it is 0 by
-            half: 0..1. With one seed it says nothing of another run.
+        suite: its name.
+        sha256: of what its rows share.
+        settings: of the suite, less single tasks and methods.
+        tables: one for each task.
+        audit: of near-duplicates among the images, where there is one.
+        problems: the records that were left out.
     """
-
-    difference: Estimate
-    above: float
-
-
-@dataclass(frozen=True)
-class Row:
-    """One method in one task, over its seeds.
-
-    Attributes:
-        method: its name.
-        records: of its seeds, in order.
-        value: the headline; None if every seed failed.
-        gap: value(imagenet) - value, paired over test images; None without an imagenet row.
-        over_floor: value - value(random_init), paired; None without a random_init row.
-        untrained: the untrained method whose encoder sees the same; None if there is no such row.
-        over_untrained: value - value(untrained), paired.
-        closed: share of the way from random_init to imagenet; None also where imagenet cannot be
-            told from random_init, since the share can then be any number.
-        rank: 1 + the number of rows that are better, by an interval of the difference without 0.
-        last_rank: the number of rows less those that are worse, by the same measure.
-        above_next: the share of resamples in which it is better than the table's next row.
-        flags: what a reader must know first.
-    """
-
-    method: str
-    records: tuple[Record, ...]
-    value: Estimate | None = None
-    gap: Estimate | None = None
-    over_floor: Estimate | None = None
-    untrained: str | None = None
-    over_untrained: Estimate | None = None
-    closed: Estimate | None = None
-    rank: int | None = None
-    last_rank: int | None = None
-    above_next: float | None = None
-    flags: tuple[str, ...] = ()
-
-    @property
-    def places(self) -> str | None:
-        """From `rank` to `last_rank`, in words."""
-        if self.rank is None or self.rank == self.last_rank:
-            return None if self.rank is None else f"{self.rank}"
-        return f"{self.rank}-{self.last_rank}"
-
-    @property
-    def scored(self) -> list[Record]:
-        """The records of the seeds that did not fail."""
-        return [r for r in self.records if r.status == "ok"]
-
-    @property
-    def status(self) -> str:
-        """`ok`, `failed`, or `partial` if only some seeds failed."""
-        count = len(self.scored)
-        return "failed" if not count else "ok" if count == len(self.records) else "partial"
-
-    def mean(self, read: Callable[[Record], Any]) -> float | None:
-        """Mean over the scored seeds of what `read` takes from a record; None where it is None."""
-        values = [value for r in self.scored if (value := read(r)) is not None]
-        return float(np.mean(values)) if values else None
-
-
-@dataclass(frozen=True)
-class Table:
-    """One task: comparable rows.
-
-    Attributes:
-        task: its name.
-        rows: best first, failed ones last.
-        images: how many it was tested on; 0 if every row failed.
-        pairs: (one, other) -> one less other, for any two scored rows.
-    """
-
-    task: str
-    rows: tuple[Row, ...]
-    images: int = 0
-    pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)
-
-    @property
-    def example(self) -> Record:
-        """A record that speaks for all: a scored one where there is one."""
-        return next((r for row in self.rows for r in row.scored), self.rows[0].records[0])
-
-
-@dataclass(frozen=True)
-class Board:
-    """Every task of one suite."""
 
     suite: str
     sha256: str
-    settings: Mapping[str, Any]
-    tables: tuple[Table, ...] = field(default=())
+    settings: Suite
+    tables: tuple[Table, ...] = ()
     audit: Audit | None = None
+    problems: tuple[Problem, ...] = ()
 
     def failed(self, methods: Collection[str], tasks: Collection[str]) -> bool:
         """Whether any cell of some methods and tasks failed."""
         rows = [row for t in self.tables if t.task in tasks for row in t.rows]
         return any(row.status != "ok" for row in rows if row.method in methods)
 
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per task and method, with the columns of leaderboard.csv."""
+        import pandas as pd
 
-def load(folder: Path, cache: Path | None = None) -> Board:
-    """Read every record below OUT/SUITE and compute the board.
+        types = csv.dtypes()
+        return pd.DataFrame(csv.rows(self.tables), columns=list(types)).astype(types)
+
+    def pairs_dataframe(self) -> pd.DataFrame:
+        """One row per task and ordered pair of scored methods: `method` less `other`, in points."""
+        import pandas as pd
+
+        rows = [
+            {
+                "task": table.task,
+                "method": method,
+                "other": other,
+                "difference": pair.difference.value,
+                "low": pair.difference.low,
+                "high": pair.difference.high,
+                "p_better": pair.p_better,
+            }
+            for table in self.tables
+            for (method, other), pair in table.pairs.items()
+        ]
+        names = ("task", "method", "other", "difference", "low", "high", "p_better")
+        return pd.DataFrame(rows, columns=list(names))
+
+    def to_latex(self, task: str | None = None) -> str:
+        """A booktabs table with intervals.
+
+        Args:
+            task: its main columns; None for the gap of every method in every task.
+
+        Raises:
+            UserError: there is no such task.
+        """
+        return latex.render(self.tables, task)
+
+
+def load(folder: Path, cache: Path | None = None) -> Leaderboard:
+    """Read every record below OUT/SUITE and compute the leaderboard.
+
+    A record that cannot be used is left out and named in `problems`.
 
     Args:
         folder: OUT/SUITE.
-        cache: where what the resamples of a record give is kept; None computes it.
+        cache: where resampled scores are kept; None computes them.
 
     Raises:
-        UserError: there are none, or they do not belong in one table.
+        UserError: there is no record that can be used, or they do not belong in one table.
     """
-    records = storage.read_all(folder)
-    if not records:
-        raise UserError(f"{folder}: holds no records; make some with bench run")
-    comparability.check_suite(records, folder)
-    for path, found in records.items():
-        for kind, file in (("samples", found.samples), ("shown", found.shown)):
-            if file and not path.with_name(file).exists():  # terms may forbid copies
-                records[path] = records[path].model_copy(update={kind: None})
+    records, problems = storage.read_valid(folder)
+    scores, errors = all_resampled_scores(records, cache)
+    problems += [storage.problem(path, folder, error) for path, error in errors.items()]
+    usable = {p: _with_images(p, record) for p, record in records.items() if p not in errors}
+    problems.sort(key=lambda problem: problem.path)
+    if not usable:
+        reason = str(problems[0]) if problems else f"{folder}: contains no records"
+        raise UserError(f"{reason}; run bench run first")
+    comparability.check_suite(usable, folder)
+    return build(usable, scores, audit.read(folder), problems)
+
+
+def _with_images(path: Path, record: Record) -> Record:
+    """The record, less the images that are not beside it: their terms may forbid copies."""
+    kinds = ("samples", "predictions_image")
+    absent = [k for k in kinds if (n := getattr(record, k)) and not path.with_name(n).exists()]
+    return record.model_copy(update=dict.fromkeys(absent)) if absent else record
+
+
+def build(
+    records: Records,
+    scores: Mapping[Path, Resampled],
+    audited: Audit | None = None,
+    problems: Sequence[Problem] = (),
+) -> Leaderboard:
+    """The leaderboard of records of one suite.
+
+    Args:
+        records: at least one.
+        scores: of every scored record, whole and resampled.
+        audited: of the suite, where there is one.
+        problems: the records that were left out.
+
+    Raises:
+        UserError: they do not belong in one table.
+    """
     by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
-    for path, found in records.items():
-        by_task[found.task][path] = found
-    for task, group in by_task.items():
-        comparability.check_table(group, task)
+    for path, record in records.items():
+        by_task[record.task][path] = record
+    tables = tuple(_table(task, by_task[task], scores, audited) for task in sorted(by_task))
     first = next(iter(records.values()))
-    audited, samples = audit.read(folder), all_drawn(records, cache)
-    tables = tuple(_table(task, group, samples, audited) for task, group in sorted(by_task.items()))
-    return Board(first.suite, first.suite_sha256, first.suite_settings, tables, audited)
+    settings = first.suite_settings
+    return Leaderboard(first.suite, first.suite_sha256, settings, tables, audited, tuple(problems))
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """The main scores of a table by method: means over seeds, and their samples if there are any.
+
+    The metric of a table is known, and then every row has samples, or it is not.
+    """
+
+    values: Mapping[str, float]
+    samples: Mapping[str, Floats]
+    pairs: Mapping[tuple[str, str], Pair]
+    reason: str
+
+    def value(self, method: str) -> Estimate:
+        """The score of a method, its interval cut at the ends of the scale."""
+        if not self.samples:
+            return Estimate(self.values[method])
+        low, high = intervals.interval(self.samples[method], self.values[method])
+        interval = ConfidenceInterval(max(low, 0.0), min(high, 100.0))
+        return Estimate(self.values[method], interval)
+
+    def difference(self, method: str | None, other: str | None) -> Estimate | None:
+        """The score of a method less that of another; None without one of the two."""
+        if method is None or other is None:
+            return None
+        if not self.samples:
+            return Estimate(self.values[method] - self.values[other])
+        return NOTHING if method == other else self.pairs[method, other].difference
 
 
 def _table(
-    task: str,
-    records: Mapping[Path, Record],
-    drawn: Mapping[Path, tuple[int, Floats]],
-    audited: Audit | None,
+    task: str, records: Records, resampled: Mapping[Path, Resampled], audited: Audit | None
 ) -> Table:
-    groups: dict[str, list[Record]] = defaultdict(list)
-    values_of: dict[str, list[Floats]] = defaultdict(list)
-    sizes: dict[int, Path] = {}
-    for path, found in records.items():
-        groups[found.method].append(found)
-        if found.status == "ok":
-            images, values = drawn[path]
-            sizes.setdefault(images, path)
-            values_of[found.method].append(values)
+    comparability.check_table(records, task)
+    groups: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
+    for path, record in records.items():
+        groups[record.method].append((path, record))
+    sizes = {resampled[p].num_images: p for p, r in records.items() if r.status == "ok"}
     comparability.check_sizes(sizes)
-    samples = {
-        method: intervals.combine_seeds(
-            [values[0] for values in seeds],
-            [values[1:] for values in seeds],
-            [SEED, *method.encode()],  # no other row's: seeds are not paired
-        )
-        for method, seeds in values_of.items()
-    }
-    means = {method: float(np.mean([v[0] for v in seeds])) for method, seeds in values_of.items()}
-    ranked = sorted(groups, key=lambda m: (m not in means, -means.get(m, 0.0)))
-    pairs = _pairs(means, samples)
-    nexts = dict(pairwise(method for method in ranked if method in means))
-    rows = tuple(_row(method, groups, means, samples, pairs, nexts, audited) for method in ranked)
-    return Table(task, rows, next(iter(sizes), 0), pairs)
+    scores = _scores(groups, resampled)
+    order = sorted(groups, key=lambda m: (m not in scores.values, -scores.values.get(m, 0.0)))
+    rows = [Row(m, tuple(sorted((r for _, r in groups[m]), key=lambda r: r.seed))) for m in order]
+    table = Table(
+        task=task,
+        rows=tuple(rows),
+        reference=_reference(rows),
+        baseline=_baseline(rows, PLAIN),
+        num_images=next(iter(sizes), 0),
+        pairs=scores.pairs,
+    )
+    nexts = dict(pairwise(row.method for row in rows if row.scored))
+    filled = (_fill(r, table, scores, nexts.get(r.method), audited) for r in rows if r.scored)
+    return replace(table, rows=(*filled, *(row for row in rows if not row.scored)))
+
+
+def _scores(
+    groups: Mapping[str, Sequence[tuple[Path, Record]]], resampled: Mapping[Path, Resampled]
+) -> _Scores:
+    values: dict[str, float] = {}
+    samples: dict[str, Floats] = {}
+    reason = ""
+    for method, seeds in groups.items():
+        scored = [(record, resampled[path]) for path, record in seeds if record.status == "ok"]
+        known = [scores.values for _, scores in scored if scores.values is not None]
+        if known:
+            values[method] = float(np.mean([each[0] for each in known]))
+            samples[method] = intervals.combine_seeds(
+                [each[0] for each in known],
+                [each[1:] for each in known],
+                [SEED, *method.encode()],  # no other row's: seeds are not paired
+            )
+        elif scored:
+            values[method] = float(np.mean([record.value for record, _ in scored]))
+            reason = scored[0][1].reason
+    return _Scores(values, samples, _pairs(values, samples), reason)
 
 
 def _pairs(
     values: Mapping[str, float], samples: Mapping[str, Floats]
 ) -> dict[tuple[str, str], Pair]:
     """Every ordered pair of two scored rows."""
-    found = {}
-    for one in samples:
+    pairs = {}
+    for method in samples:
         for other in samples:
-            if one != other:
-                value, difference = values[one] - values[other], samples[one] - samples[other]
+            if method != other:
+                value = values[method] - values[other]
+                difference = samples[method] - samples[other]
                 if abs(value) < EXACT and np.nanmax(np.abs(difference)) < EXACT:
-                    value, difference = 0.0, np.zeros_like(difference)  # equal but for rounding
-                estimate = _estimate(value, difference)
-                found[one, other] = Pair(estimate, intervals.probability_above(difference))
-    return found
+                    value = 0.0  # equal but for rounding
+                    difference = np.zeros_like(difference)
+                estimate = intervals.estimate(value, difference)
+                pairs[method, other] = Pair(estimate, intervals.probability_above(difference))
+    return pairs
 
 
-def _row(
-    method: str,
-    groups: Mapping[str, list[Record]],
-    values: Mapping[str, float],
-    samples: Mapping[str, Floats],
-    pairs: Mapping[tuple[str, str], Pair],
-    nexts: Mapping[str, str],
-    audited: Audit | None,
-) -> Row:
-    row = Row(method, tuple(sorted(groups[method], key=lambda r: r.seed)))
-    if method not in values:
-        return row
-
-    def difference(of: str, minus: str) -> Estimate:
-        same = Estimate(0.0, 0.0, 0.0)
-        return same if of == minus else pairs[of, minus].difference
-
-    untrained = _untrained(row, groups)
-    floors = [name for name in (FLOOR, untrained) if name and name in values]
-    over = {name: difference(method, name) for name in floors}
-    gained = {} if method.startswith(FLOOR) else over
-    others = [pairs[method, other].difference for other in values if other != method]
-    following = nexts.get(method)
-    return replace(
-        row,
-        value=_within(_estimate(values[method], samples[method])),
-        gap=difference(CEILING, method) if CEILING in values else None,
-        over_floor=over.get(FLOOR),
-        untrained=untrained,
-        over_untrained=over.get(untrained or ""),
-        closed=_closed(method, values, samples) if {CEILING, FLOOR} <= values.keys() else None,
-        rank=1 + sum(other.high < 0 for other in others),
-        last_rank=len(values) - sum(other.low > 0 for other in others),
-        above_next=pairs[method, following].above if following else None,
-        flags=(
-            *flags(row.records, {m: (e.low, e.high) for m, e in gained.items()}),
-            *audit.flags(audited, row.scored),
-        ),
-    )
+def _reference(rows: Iterable[Row]) -> str | None:
+    """The row that gaps are measured from; of several `imagenet`, else the first by name."""
+    names = [row.method for row in rows if row.role == "reference" and row.scored]
+    return min(names, key=lambda name: (name != "imagenet", name), default=None)
 
 
-def _closed(
-    method: str, values: Mapping[str, float], samples: Mapping[str, Floats]
-) -> Estimate | None:
-    part, whole = (samples[m] - samples[FLOOR] for m in (method, CEILING))
-    ends = intervals.ratio_interval(part, whole)
-    share = (values[method] - values[FLOOR]) / (values[CEILING] - values[FLOOR] or np.nan)
-    return Estimate(share, *ends) if ends else None
+def _baseline(rows: Iterable[Row], inputs: list[str] | None, other_than: str = "") -> str | None:
+    """The untrained row whose encoder has these inputs, the first by name.
 
-
-def _untrained(row: Row, groups: Mapping[str, list[Record]]) -> str | None:
-    """The untrained method, other than the row's, whose encoder has the row's input contract."""
-
-    def sees(records: Iterable[Record]) -> list[str] | None:
-        return next((r.encoder.sees for r in records if r.encoder), None)
-
-    return next(
-        (
-            name
-            for name, records in sorted(groups.items())
-            if name.startswith(FLOOR) and name != row.method and sees(records) == sees(row.records)
-        ),
-        None,
-    )
-
-
-def _within(found: Estimate) -> Estimate:
-    """A value's interval, cut at the ends of the scale."""
-    return Estimate(found.value, max(found.low, 0.0), min(found.high, 100.0))
-
-
-def _estimate(value: float, samples: Floats) -> Estimate:
-    return Estimate(value, *intervals.interval(samples, value))
-
-
-def effective_rank(found: Record) -> float | None:
-    """How many directions the features of the chosen stage spread over, if the task says so."""
-    ranks, stage = found.scores.get("effective_rank"), found.selection.get("stage")
-    return None if ranks is None or stage is None else float(ranks[stage])
-
-
-COLUMNS: dict[str, Any] = {
-    "task": lambda t, r: t.task,
-    "task_version": lambda t, r: t.example.task_version,
-    "method": lambda t, r: r.method,
-    "seeds": lambda t, r: len(r.scored),
-    "metric": lambda t, r: t.example.metric,
-    **{
-        f"{name}{end}": (lambda t, r, n=name, p=part: getattr(getattr(r, n), p, None))
-        for name in ("value", "gap", "over_floor", "over_untrained", "closed")
-        for end, part in {"": "value", "_low": "low", "_high": "high"}.items()
-    },
-    "untrained": lambda t, r: r.untrained,
-    "rank": lambda t, r: r.rank,
-    "last_rank": lambda t, r: r.last_rank,
-    "above_next": lambda t, r: r.above_next,
-    "images": lambda t, r: t.images,
-    "backbone": lambda t, r: next((x.encoder.backbone for x in r.scored), None),
-    "parameters": lambda t, r: r.mean(lambda x: x.encoder.parameters),
-    "effective_rank": lambda t, r: r.mean(effective_rank),
-    "candidates": lambda t, r: r.mean(lambda x: x.selection["candidates"]),
-    "optimism": lambda t, r: r.mean(lambda x: x.scores.get("optimism")),
-    "views_seen": lambda t, r: r.mean(lambda x: x.pretraining.views_seen),
-    "seconds": lambda t, r: r.mean(lambda x: x.pretraining.seconds),
-    "status": lambda t, r: r.status,
-    "flags": lambda t, r: "; ".join(r.flags),
-}
-
-
-def frame(board: Board) -> list[dict[str, Any]]:
-    """The rows of leaderboard.csv: one for each method and task."""
-    return [
-        {name: read(table, row) for name, read in COLUMNS.items()}
-        for table in board.tables
-        for row in table.rows
+    All rows of a table have one backbone, see `comparability.check_table`.
+    """
+    names = [
+        row.method
+        for row in rows
+        if row.role == "untrained" and row.inputs == inputs and row.scored
     ]
+    return min((name for name in names if name != other_than), default=None)
+
+
+def _fill(
+    row: Row, table: Table, scores: _Scores, following: str | None, audited: Audit | None
+) -> Row:
+    """A scored row with everything that is computed from the other rows."""
+    method, reference, baseline = row.method, table.reference, table.baseline
+    matched = _baseline(table.rows, row.inputs, method)
+    gain = scores.difference(method, baseline)
+    matched_gain = scores.difference(method, matched)
+    gains = {} if row.role == "untrained" else {baseline: gain, matched: matched_gain}
+    others = [pair.difference for (one, _), pair in table.pairs.items() if one == method]
+    ends = [difference.interval for difference in others if difference.interval]
+    row = replace(
+        row,
+        value=scores.value(method),
+        gap=scores.difference(reference, method),
+        gain=gain,
+        matched_baseline=matched,
+        matched_gain=matched_gain,
+        gap_closed=_gap_closed(method, reference, baseline, scores),
+        rank=1 + sum(end.high < 0 for end in ends) if scores.samples else None,
+        last_rank=len(scores.values) - sum(e.low > 0 for e in ends) if scores.samples else None,
+        p_better=table.pairs[method, following].p_better if following and scores.samples else None,
+    )
+    known = {name: gain for name, gain in gains.items() if name and gain}
+    texts = [*warnings(row.records, known), *audit.flags(audited, row.scored)]
+    texts += [f"no interval: {scores.reason}"] if scores.reason else []
+    return replace(row, warnings=tuple(texts))
+
+
+def _gap_closed(
+    method: str, reference: str | None, baseline: str | None, scores: _Scores
+) -> Estimate | None:
+    if not scores.samples or reference is None or baseline is None:
+        return None
+    samples, values = scores.samples, scores.values
+    part, whole = samples[method] - samples[baseline], samples[reference] - samples[baseline]
+    interval = intervals.ratio_interval(part, whole)
+    distance = values[reference] - values[baseline]
+    if interval is None or not distance:
+        return None
+    return Estimate((values[method] - values[baseline]) / distance, interval)

@@ -1,7 +1,7 @@
 """Numbers from the literature: their own table and plot, never ranked with measured rows.
 
-`results/reported/*.csv` hold one number a row, as its source prints it, with how far it was
-checked. `bench reported` renders REPORTED.md and a plot for each file. Imports no torch.
+Each row of `results/literature/*.csv` is one number as its source prints it, with how far it was
+checked. `bench literature` renders LITERATURE.md and a plot for each file. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bench.errors import UserError
+from bench.errors import UserError, from_validation
 from bench.runtime.files import atomic_write
 
 Text = Annotated[str, Field(min_length=1)]
 MARKS = {"verified": "", "unverified": "?", "conflicting": "!"}
-PAGE = "REPORTED.md"
+PAGE = "LITERATURE.md"
 FEWEST = 7  # methods that a column needs to be drawn
 
 
 class Number(BaseModel):
-    """One number that somebody reported."""
+    """One number from the literature."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -42,7 +42,7 @@ class Number(BaseModel):
     source: Text
     url: Annotated[str, Field(pattern=r"^https://\S+$")]
     status: Literal["verified", "unverified", "conflicting"]
-    """Seen in the source, not looked up, or given otherwise elsewhere (a row for each)."""
+    """Checked in the source, not checked, or given otherwise elsewhere (a row for each)."""
     note: str
 
     @property
@@ -58,7 +58,7 @@ class Number(BaseModel):
 
 
 def read(path: Path) -> list[Number]:
-    """Read one file of reported numbers.
+    """Read one file of published numbers.
 
     Raises:
         UserError: it is not such a file; names the line and the column.
@@ -77,11 +77,9 @@ def read(path: Path) -> list[Number]:
         try:
             number = Number.model_validate(dict(zip(names, cells, strict=True)))
         except ValidationError as error:
-            first = error.errors()[0]
-            found = f"'{first['input']}': {first['msg']}"
-            raise UserError(f"{path}, line {line}, column {first['loc'][0]}: {found}") from None
+            raise from_validation(f"{path}, line {line}", error) from None
         if number in numbers:
-            raise UserError(f"{path}, line {line}: stands there twice")
+            raise UserError(f"{path}, line {line}: duplicate row")
         numbers.append(number)
     for number in numbers:
         rivals = {n.value for n in numbers if (n.row, n.column) == (number.row, number.column)}
@@ -92,68 +90,69 @@ def read(path: Path) -> list[Number]:
 
 
 def read_all(folder: Path) -> dict[str, list[Number]]:
-    """Every file of reported numbers in a folder, by name without suffix.
+    """Every file of published numbers in a folder, by name without suffix.
 
     Raises:
         UserError: there are none, or one is not such a file.
     """
-    found = {path.stem: read(path) for path in sorted(folder.glob("*.csv"))}
-    if not any(found.values()):
-        raise UserError(f"{folder}: holds no CSV files of reported numbers")
-    return found
+    files = {path.stem: read(path) for path in sorted(folder.glob("*.csv"))}
+    if not any(files.values()):
+        raise UserError(f"{folder}: contains no CSV files of published numbers")
+    return files
 
 
 def write(folder: Path) -> None:
-    """Render REPORTED.md and the plots from the CSV files beside them.
+    """Render LITERATURE.md and the plots from the CSV files beside them.
 
     Raises:
         UserError: a file is not as it should be.
     """
-    found = read_all(folder)
-    files = {PAGE: markdown(found).encode()}
-    for name, numbers in found.items():
-        files |= plot(name, numbers)
-    for name, content in files.items():
+    files = read_all(folder)
+    rendered = {PAGE: markdown(files).encode()}
+    for name, numbers in files.items():
+        rendered |= plot(name, numbers)
+    for name, content in rendered.items():
         atomic_write(folder / name, content)
 
 
 def stale(folder: Path) -> bool:
-    """Whether REPORTED.md does not say what the CSV files say, or it or a plot is missing."""
-    page, found = folder / PAGE, read_all(folder)
-    plots = [folder / f"{name}.svg" for name, numbers in found.items() if any(_drawn(numbers))]
+    """Whether LITERATURE.md does not say what the CSV files say, or it or a plot is missing."""
+    page = folder / PAGE
+    files = read_all(folder)
+    plots = [folder / f"{name}.svg" for name, numbers in files.items() if any(_drawn(numbers))]
     if not all(path.is_file() and b"<svg" in path.read_bytes() for path in plots):
         return True
-    return not page.is_file() or page.read_text(encoding="utf-8") != markdown(found)
+    return not page.is_file() or page.read_text(encoding="utf-8") != markdown(files)
 
 
-def markdown(found: Mapping[str, Sequence[Number]]) -> str:
-    """REPORTED.md: a table for each task of each file, in the order of the file."""
-    parts = [HEAD, *(_section(name, numbers) for name, numbers in found.items())]
+def markdown(files: Mapping[str, Sequence[Number]]) -> str:
+    """LITERATURE.md: a table for each task of each file, in the order of the file."""
+    parts = [HEAD, *(_section(name, numbers) for name, numbers in files.items())]
     return "\n\n".join(parts) + "\n"
 
 
 def _section(name: str, numbers: Sequence[Number]) -> str:
     sources = list(dict.fromkeys((n.source, n.url) for n in numbers))
-    places = {source: place for place, source in enumerate(sources, start=1)}
+    ordinals = {source: ordinal for ordinal, source in enumerate(sources, start=1)}
     backbones = ", ".join(dict.fromkeys(n.backbone for n in numbers))
-    looked_up = sum(n.status == "verified" for n in numbers)
+    checked = sum(n.status == "verified" for n in numbers)
     lines = [f"## [{name}.csv]({name}.csv): {backbones}"]
-    lines += ["", f"{looked_up} of {len(numbers)} numbers were looked up in their source."]
+    lines += ["", f"{checked} of {len(numbers)} numbers were checked in their source."]
     for task in dict.fromkeys(n.task for n in numbers):
-        mine = [n for n in numbers if n.task == task]
-        columns = list(dict.fromkeys(n.column for n in mine))
+        of_task = [n for n in numbers if n.task == task]
+        columns = list(dict.fromkeys(n.column for n in of_task))
         cells: dict[tuple[str, Any], list[str]] = defaultdict(list)
-        for n in mine:
-            text = f"{n.value}{MARKS[n.status]} [{places[n.source, n.url]}]"
+        for n in of_task:
+            text = f"{n.value}{MARKS[n.status]} [{ordinals[n.source, n.url]}]"
             cells[n.row, n.column].append(text)
         heads = [f"{protocol} ({metric})" for _, protocol, metric in columns]
         lines += ["", f"### {task}", "", f"| method | {' | '.join(heads)} |"]
         lines.append(f"| --- |{' ---: |' * len(columns)}")
-        for row in dict.fromkeys(n.row for n in mine):
+        for row in dict.fromkeys(n.row for n in of_task):
             texts = [", ".join(cells.get((row, column), ["-"])) for column in columns]
             lines.append(f"| {row} | {' | '.join(texts)} |")
     if any(_drawn(numbers)):
-        lines += ["", f"![reported numbers]({name}.svg)", ""]
+        lines += ["", f"![published numbers]({name}.svg)", ""]
         lines += ["A dot for each number, a panel for each protocol; their axes differ."]
     lines += ["", "Notes:", ""]
     lines += [
@@ -162,7 +161,7 @@ def _section(name: str, numbers: Sequence[Number]) -> str:
         if n.note
     ]
     lines += ["", "Sources:", ""]
-    lines += [f"- [{place}] [{source}]({url})" for (source, url), place in places.items()]
+    lines += [f"- [{ordinal}] [{source}]({url})" for (source, url), ordinal in ordinals.items()]
     return "\n".join(lines)
 
 
@@ -177,16 +176,15 @@ def _drawn(numbers: Iterable[Number]) -> list[tuple[str, str, str]]:
 
 def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
     """A panel for each column, a dot for each number: file name -> content, SVG and PNG."""
-    from matplotlib import pyplot as plt
+    from bench.reporting.plots import BLUE, ORANGE, STYLE, pyplot
 
-    from bench.reporting.plots import BLUE, ORANGE, STYLE
-
+    plt = pyplot()
     columns = _drawn(numbers)
     if not columns:
         return {}
     looks: dict[str, dict[str, Any]] = {
-        "verified": {"marker": "o", "mfc": BLUE, "mec": BLUE, "label": "seen in its source"},
-        "unverified": {"marker": "o", "mfc": "white", "mec": BLUE, "label": "not looked up"},
+        "verified": {"marker": "o", "mfc": BLUE, "mec": BLUE, "label": "checked in its source"},
+        "unverified": {"marker": "o", "mfc": "white", "mec": BLUE, "label": "not checked"},
         "conflicting": {"marker": "X", "mfc": ORANGE, "mec": ORANGE, "label": "sources differ"},
     }
     rows = list(dict.fromkeys(n.row for n in numbers if n.column in columns))[::-1]
@@ -218,7 +216,7 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
             for line, label in zip(*panel.get_legend_handles_labels(), strict=True):
                 labels.setdefault(label, line)
         figure.legend(labels.values(), labels.keys(), loc="outside lower center", ncols=3)
-        figure.suptitle("Reported elsewhere, not measured here: not to be ranked", fontsize=10)
+        figure.suptitle("From the literature, not measured here: not to be ranked", fontsize=10)
         files = {}
         for form, about in {"svg": {"Date": None}, "png": {"Software": None}}.items():
             buffer = io.BytesIO()
@@ -228,19 +226,19 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
     return files
 
 
-HEAD = """# Reported elsewhere
+HEAD = """# Numbers from the literature
 
 Numbers attributed to papers and repositories, in points. None was measured here. **Those with a
-question mark were not looked up in their source: do not cite them from here.**
+question mark were not checked in their source: do not cite them from here.**
 
-**Why they are never ranked with measured rows**: backbone, pretraining images and length, tuning
-budget, test crops, metric and the choice of stage differ from ours, and from source to source; each
-of these alone can move a number by more than methods differ. A column holds numbers of one
-protocol; even there rows may come from several sources, in brackets, and differ in what was tuned.
-A paper's name in the head of a column means that paper's protocol. The order of the rows is that of
-the CSV file, not a ranking.
+**They are never ranked with measured rows.** Backbone, pretraining images and length, tuning
+budget, test crops, metric and the selection of the stage differ from ours, and from source to
+source. Each of these alone can move a number by more than methods differ. A column has the numbers
+of one protocol. Even there, rows may come from several sources, in brackets, and differ in what was
+tuned. A paper's name in a heading means that paper's protocol. The order of the rows is that of the
+CSV file, not a ranking.
 
-- `54.4` was seen in its source.
-- `54.4?` was not looked up, and may be wrong.
-- `54.4!` is one of several values found for the same thing; all are shown, looked up or not.
+- `54.4` was checked in its source.
+- `54.4?` was not checked, and may be wrong.
+- `54.4!` is one of several values given for the same thing; all are shown, checked or not.
 - `[1]` is the source, below each part."""

@@ -1,29 +1,36 @@
-"""The board's images, as SVG and PNG; equal rows give equal bytes."""
+"""Figures of a leaderboard, as SVG and PNG: equal rows give equal bytes.
+
+Matplotlib is imported when the first figure is drawn: captions need none.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from scipy.optimize import isotonic_regression
 
-from bench.reporting import details
-from bench.reporting.leaderboard import CEILING, FLOOR, Row, Table
-
-mpl.use("Agg")
-from matplotlib import pyplot as plt
+from bench.reporting.format import count, estimate, points
+from bench.reporting.rows import (
+    BASELINE,
+    REFERENCE,
+    Row,
+    Table,
+    class_gaps,
+    seconds,
+    views_seen,
+)
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, told apart by color-blind readers
-# The page gives these colors, wherever they stand in an SVG, its own theme.
+# The page gives these colors, wherever they are in an SVG, its own theme.
 INK, MUTED, RULE, PAPER = "#1c1f23", "#5b626b", "#d9dbde", "#ffffff"
 
 STYLE: dict[Any, Any] = {
     "svg.hashsalt": "ssl-gap",  # otherwise element names differ from run to run
-    "text.parse_math": False,  # a name may hold a dollar
+    "text.parse_math": False,  # a name may contain a dollar
     "svg.fonttype": "none",  # text stays text: small files, the reader's fonts and colors
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -36,7 +43,96 @@ STYLE: dict[Any, Any] = {
 }
 COLUMNS = 4  # of the panels of stage curves
 LABEL = 0.16  # inches between the lines of text beside a plot
-NUMBERED = 24  # classes up to which a heat map's cells hold numbers
+NUMBERED = 24  # classes up to which a heat map's cells have numbers
+FEWEST = 3  # methods trained here, of which a plot against budgets shows anything
+
+
+@dataclass(frozen=True)
+class Plot:
+    """One figure of a table, NAME_TASK.svg.
+
+    Attributes:
+        name: the first part of its file's name.
+        title: what it shows, in a few words.
+        caption: how to read it.
+    """
+
+    name: str
+    title: str
+    caption: str
+
+    def file(self, table: Table) -> str:
+        """The name of its SVG file."""
+        return f"{self.name}_{table.task}.svg"
+
+
+def plots(table: Table) -> list[Plot]:
+    """The plots that a table's records allow, in order."""
+    metric = table.metric
+    listed = []
+    if any(row.gap and row.value for row in table.rows):
+        caption = (
+            f"Points of {metric} below {REFERENCE}, with paired 95% CI; less is better. Diamonds: "
+            f"{REFERENCE} and untrained networks; dotted: {BASELINE}. All rows use the same test "
+            "images: overlapping bars do not mean that two rows are equal. Use `bench compare`."
+        )
+        listed.append(Plot("gap", f"Gap to {REFERENCE}", caption))
+    for name, title, note, read in (
+        ("views", "views seen", "Every rotation, patch or tile of an image is one.", views_seen),
+        ("time", "pretraining time", "Other work on the machine is included.", minutes),
+    ):
+        if sum(bool(row.value and read(row)) for row in table.rows) >= FEWEST:
+            caption = f"{metric} with 95% CI of every method that was trained here{_ends(table)}."
+            listed.append(Plot(name, f"{metric} against {title}", f"{caption} {note}"))
+    if any(row.method != table.reference and row.stages for row in table.rows):
+        listed.append(Plot("stages", f"{metric} of every stage", _stages_caption(table)))
+    if class_gaps(table)[0]:
+        caption = (
+            f"Points of {metric} of each class below {REFERENCE}; a class below 0 beats it. Single "
+            "classes have few images and no interval here: read them as hints."
+        )
+        listed.append(Plot("classes", f"Gap to {REFERENCE} by class", caption))
+    return listed
+
+
+def _stages_caption(table: Table) -> str:
+    caption = (
+        "One panel per method, stages from fine to coarse. Ring: the stage selected on training "
+        "images. Dashed: the untrained encoder with the same input. Gray: the range of all but "
+        f"{REFERENCE}. One value per stage, no interval."
+    )
+    reference = table.row(table.reference)
+    if reference and reference.stages:
+        values = ", ".join(points(value) for value in reference.stages)
+        caption += f" {REFERENCE} is dotted and may leave the panels: {values}."
+    return caption
+
+
+def _ends(table: Table) -> str:
+    """The scores of the rows that were trained elsewhere or not at all."""
+    baseline, reference = table.row(table.baseline), table.row(table.reference)
+    text = ""
+    if baseline and baseline.value:
+        text += f"; dashed: {BASELINE}, {points(baseline.value.value)}"
+    if reference and reference.value:
+        text += f"; {REFERENCE} is not shown, {points(reference.value.value)}"
+    return text
+
+
+def minutes(row: Row) -> float | None:
+    """Of pretraining; None if it was not trained here."""
+    time = seconds(row)
+    return None if time is None else time / 60
+
+
+def pyplot() -> Any:
+    """Matplotlib without a display."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
 
 
 def draw(table: Table) -> dict[str, bytes]:
@@ -44,44 +140,41 @@ def draw(table: Table) -> dict[str, bytes]:
     drawings: dict[str, Callable[[Table], dict[str, bytes]]] = {
         "gap": gap,
         "stages": stages,
-        "images": images,
-        "time": time,
+        "views": against_views,
+        "time": against_time,
         "classes": classes,
     }
     files: dict[str, bytes] = {}
-    for plot in details.plots(table):
+    for plot in plots(table):
         files |= drawings[plot.name](table)
     return files
 
 
 def gap(table: Table) -> dict[str, bytes]:
-    """Gap to ImageNet of every scored row with its interval, as SVG and PNG.
-
-    Empty without an `imagenet` row.
-    """
+    """Gap to ImageNet of every scored row with its interval, as SVG and PNG."""
+    plt = pyplot()
     rows = [row for row in reversed(table.rows) if row.gap and row.value]
-    if not rows:
-        return {}
-    example, tips = table.example, {}
+    tips = {}
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
         for place, row in enumerate(rows):
             assert row.gap is not None
-            value, low, high = row.gap.value, row.gap.low, row.gap.high
-            color = ORANGE if _is_reference(row) else BLUE
-            tips[f"tip-{place}"] = f"{row.method}: gap {value:.1f} [{low:.1f}, {high:.1f}]"
+            gap, value = row.gap, row.gap.value
+            color = ORANGE if _not_trained(row) else BLUE
+            tips[f"tip-{place}"] = f"{row.method}: gap {estimate(gap)}"
             axes.axhline(place, color=RULE, lw=0.6, zorder=0)
-            axes.plot([low, high], [place, place], color=color, lw=2, solid_capstyle="butt")
-            mark = "D" if _is_reference(row) else "o"
+            if gap.interval:
+                axes.plot(gap.interval, [place, place], color=color, lw=2, solid_capstyle="butt")
+            mark = "D" if _not_trained(row) else "o"
             axes.plot(value, place, mark, color=color, ms=5.5, gid=f"tip-{place}")
-            text = f"{value:.1f}" + ("" if row.method == CEILING else f" [{low:.1f}, {high:.1f}]")
+            text = points(value) if row.method == table.reference else estimate(gap)
             side: dict[str, Any] = {
                 "xycoords": ("axes fraction", "data"),
                 "va": "center",
                 "fontsize": 8,
             }
             axes.annotate(text, (1.01, place), **side)
-            if row.method == FLOOR:
+            if row.method == table.baseline:
                 axes.axvline(value, color=ORANGE, lw=0.9, ls=":", zorder=1)
         axes.axvline(0, color=ORANGE, lw=0.9, zorder=1)
         axes.set_yticks(range(len(rows)), [row.method for row in rows])
@@ -89,17 +182,18 @@ def gap(table: Table) -> dict[str, bytes]:
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(
-            f"gap to {CEILING}: points of {example.metric}, paired 95 % interval (less is better)"
+            f"gap to {REFERENCE}: points of {table.metric}, paired 95% CI (less is better)"
         )
-        title = f"{_what(table)} (diamonds: not trained here; dotted: {FLOOR})"
+        title = f"{_what(table)} (diamonds: not trained here; dotted: {BASELINE})"
         axes.set_title(title, loc="left", fontsize=9, color=MUTED)
         return _files(f"gap_{table.task}", figure, tips, ("svg", "png"))
 
 
 def stages(table: Table) -> dict[str, bytes]:
-    """The metric by stage, a panel a method but imagenet, whose curve is dotted in each."""
-    curves = {row.method: curve for row in table.rows if (curve := details.stages(row))}
-    top = curves.pop(CEILING, [])
+    """The metric by stage, a panel a method; the reference is dotted in each."""
+    plt = pyplot()
+    curves = {row.method: row.stages for row in table.rows if row.stages}
+    top = curves.pop(table.reference or "", [])
     rows = [row for row in table.rows if row.method in curves]
     lines = -(-len(rows) // COLUMNS)
     count = max(map(len, curves.values()))
@@ -117,13 +211,13 @@ def stages(table: Table) -> dict[str, bytes]:
         for place, (row, axes) in enumerate(zip(rows, grid.flat, strict=False)):
             axes.fill_between(range(count), *spread, color=RULE, alpha=0.6, lw=0)
             axes.plot(top, color=MUTED, lw=1, ls=":")
-            axes.plot(curves.get(row.untrained or "", []), color=ORANGE, lw=1.2, ls="--")
-            color = ORANGE if _is_reference(row) else BLUE
+            axes.plot(curves.get(row.matched_baseline or "", []), color=ORANGE, lw=1.2, ls="--")
+            color = ORANGE if _not_trained(row) else BLUE
             own = curves[row.method]
             axes.plot(own, "o-", color=color, lw=1.6, ms=2.5, gid=f"tip-{place}")
-            tips[f"tip-{place}"] = f"{row.method}: {', '.join(f'{value:.1f}' for value in own)}"
-            chosen = sorted(details.chosen_stages(row))
-            axes.plot(chosen, [own[s] for s in chosen], "o", ms=7, mfc=PAPER, mec=color, mew=1.6)
+            tips[f"tip-{place}"] = f"{row.method}: {', '.join(points(value) for value in own)}"
+            rings = sorted(row.selected_stages)
+            axes.plot(rings, [own[s] for s in rings], "o", ms=7, mfc=PAPER, mec=color, mew=1.6)
             axes.set_title(row.method, loc="left", fontsize=8.5)
             axes.set_ylim(low - room, high + room)
             axes.set_xticks(range(count))
@@ -140,84 +234,91 @@ def stages(table: Table) -> dict[str, bytes]:
             loc="outside upper center",
         )
         figure.supxlabel("stage of the backbone, fine (0) to coarse", fontsize=9)
-        figure.supylabel(f"{table.example.metric}, points ({_what(table)})", fontsize=9)
+        figure.supylabel(f"{table.metric}, points ({_what(table)})", fontsize=9)
         return _files(f"stages_{table.task}", figure, tips)
 
 
 def _stage_keys(top: bool) -> list[Any]:
     """What the marks of a panel mean."""
-    line = mpl.lines.Line2D
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
     ring: dict[str, Any] = {"ls": "", "marker": "o", "mfc": PAPER, "mec": BLUE, "mew": 1.6}
     return [
-        line([], [], color=BLUE, lw=1.6, label="the method"),
-        line([], [], ms=7, label="stage chosen", **ring),
-        line([], [], color=ORANGE, lw=1.2, ls="--", label="untrained, seeing the same"),
-        *([line([], [], color=MUTED, lw=1, ls=":", label=CEILING)] if top else []),
-        mpl.patches.Patch(color=RULE, alpha=0.6, lw=0, label="the others"),
+        Line2D([], [], color=BLUE, lw=1.6, label="the method"),
+        Line2D([], [], ms=7, label="selected stage", **ring),
+        Line2D([], [], color=ORANGE, lw=1.2, ls="--", label="untrained, same input"),
+        *([Line2D([], [], color=MUTED, lw=1, ls=":", label=REFERENCE)] if top else []),
+        Patch(color=RULE, alpha=0.6, lw=0, label="the others"),
     ]
 
 
-def images(table: Table) -> dict[str, bytes]:
-    """The value against the inputs seen in pretraining."""
-    label = "inputs seen in pretraining (logarithmic)"
-    return _against(table, "images", label, details.views_seen, "log")
+def against_views(table: Table) -> dict[str, bytes]:
+    """The score against the views seen in pretraining."""
+    return _against(table, "views", "views seen in pretraining (logarithmic)", views_seen, "log")
 
 
-def time(table: Table) -> dict[str, bytes]:
-    """The value against the minutes of pretraining."""
-    return _against(table, "time", "pretraining, minutes", details.minutes, "linear")
+def against_time(table: Table) -> dict[str, bytes]:
+    """The score against the minutes of pretraining."""
+    return _against(table, "time", "pretraining, minutes", minutes, "linear")
 
 
 def _against(
     table: Table, name: str, label: str, read: Callable[[Row], float | None], scale: str
 ) -> dict[str, bytes]:
-    """The value with its interval against a cost, of the rows that have one; names on the right."""
+    """The score with its interval against a cost, of the rows that have one; names on the right."""
+    plt = pyplot()
+    from matplotlib import ticker
+
     rows = [row for row in table.rows if row.value and read(row)]
-    floor = next((row.value for row in table.rows if row.method == FLOOR), None)
+    baseline = table.row(table.baseline)
+    floor = baseline.value if baseline else None
     with plt.rc_context(STYLE):
         height = max(3.3, 1.0 + 1.15 * LABEL * len(rows))
         figure, axes = plt.subplots(figsize=(5.6, height), layout="constrained")
         axes.set_xscale(scale)
         if floor:
-            axes.axhspan(floor.low, floor.high, color=ORANGE, alpha=0.12, lw=0)
+            if floor.interval:
+                axes.axhspan(*floor.interval, color=ORANGE, alpha=0.12, lw=0)
             axes.axhline(floor.value, color=ORANGE, lw=1, ls="--")
             at: dict[str, Any] = {
                 "xycoords": ("axes fraction", "data"),
                 "va": "bottom",
                 "fontsize": 8,
             }
-            axes.annotate(FLOOR, (0.01, floor.value), **at)
+            axes.annotate(BASELINE, (0.01, floor.value), **at)
         tips = {}
         for place, row in enumerate(rows):
             value, cost = row.value, read(row)
             assert value and cost
-            axes.plot([cost, cost], [value.low, value.high], color=BLUE, lw=1.2, alpha=0.5)
+            if value.interval:
+                axes.plot([cost, cost], value.interval, color=BLUE, lw=1.2, alpha=0.5)
             axes.plot(cost, value.value, "o", color=BLUE, ms=5, gid=f"tip-{place}")
-            tips[f"tip-{place}"] = (
-                f"{row.method}: {value.value:.1f} [{value.low:.1f}, {value.high:.1f}] "
-                f"after {cost:,.{0 if scale == 'log' else 1}f}"
-            )
+            spent = count(cost) if scale == "log" else f"{cost:,.1f}"
+            tips[f"tip-{place}"] = f"{row.method}: {estimate(value)} after {spent}"
         axes.margins(x=0.08)
         if scale == "log":
-            axes.xaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:,.0f}")
-            axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+            axes.xaxis.set_minor_locator(ticker.NullLocator())
         else:
             axes.set_xlim(left=0)
-        axes.yaxis.set_major_locator(mpl.ticker.MaxNLocator(7, steps=[1, 2, 5, 10]))
+        axes.yaxis.set_major_locator(ticker.MaxNLocator(7, steps=[1, 2, 5, 10]))
         axes.set_xlabel(label)
-        axes.set_ylabel(f"{table.example.metric}, points, with 95 % interval")
+        axes.set_ylabel(f"{table.metric}, points, with 95% CI")
         _names(axes, [(row.method, read(row) or 0, row.value.value) for row in rows if row.value])
         _title(figure, table)
         return _files(f"{name}_{table.task}", figure, tips)
 
 
-def _names(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
-    """Names of points (name, x, y) right of the axes, none over another, a thin line to each."""
+def _names(axes: Any, marks: Sequence[tuple[str, float, float]]) -> None:
+    """Names of marks (name, x, y) right of the axes, none over another, a thin line to each."""
+    from scipy.optimize import isotonic_regression
+
     low, high = axes.get_ylim()
     axes.set_ylim(low, high)
     step = LABEL / (axes.figure.get_size_inches()[1] - 0.8) * (high - low)
-    ordered = sorted(points, key=lambda point: point[2])
+    ordered = sorted(marks, key=lambda mark: mark[2])
     apart = step * np.arange(len(ordered))
     free = isotonic_regression([y for _, _, y in ordered] - apart).x
     free = np.clip(free, low, high - apart[-1]) if len(apart) else free
@@ -237,10 +338,12 @@ def _names(axes: Any, points: Sequence[tuple[str, float, float]]) -> None:
 
 
 def classes(table: Table) -> dict[str, bytes]:
-    """Heat map of imagenet's value less the method's, rows methods and columns classes."""
-    gaps = details.class_gaps(table)
-    names = list(dict.fromkeys(name for own in gaps.values() for name in own))
-    values = np.array([[own.get(name, np.nan) for name in names] for own in gaps.values()])
+    """Heat map of the reference's score less the method's, rows methods and columns classes."""
+    plt = pyplot()
+    import matplotlib as mpl
+
+    names, gaps = class_gaps(table)
+    values = np.array(list(gaps.values()), dtype=float)
     most = float(np.nanmax(np.abs(values))) or 1
     cell = 0.52 if len(names) <= 10 else 0.38
     with plt.rc_context(STYLE):
@@ -253,7 +356,7 @@ def classes(table: Table) -> dict[str, bytes]:
             # Neither is INK or PAPER: a cell's color is the same in every theme.
             color = "#fefefe" if _luminance(shades(mesh.norm(values[y, x]))) < 0.18 else "#010101"
             at: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5, "color": color}
-            axes.text(x + 0.5, y + 0.5, f"{values[y, x]:.0f}", **at)
+            axes.text(x + 0.5, y + 0.5, f"{values[y, x]:z.0f}", **at)
         axes.invert_yaxis()
         axes.set_xticks(np.arange(len(names)) + 0.5, names, rotation=45, ha="left", fontsize=8)
         axes.set_yticks(np.arange(len(gaps)) + 0.5, list(gaps), fontsize=8)
@@ -261,7 +364,7 @@ def classes(table: Table) -> dict[str, bytes]:
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
         bar = figure.colorbar(mesh, ax=axes, fraction=0.04, pad=0.02, aspect=30)
-        bar.set_label(f"points below {CEILING}", fontsize=8)
+        bar.set_label(f"points below {REFERENCE}", fontsize=8)
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
         _title(figure, table)
@@ -282,8 +385,9 @@ def _luminance(color: Any) -> float:
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-def _is_reference(row: Row) -> bool:
-    return row.method == CEILING or row.method.startswith(FLOOR)
+def _not_trained(row: Row) -> bool:
+    """Whether a row was trained elsewhere or not at all."""
+    return row.role != "pretrained"
 
 
 def _files(
@@ -304,5 +408,5 @@ def _files(
                 text = text.replace(start, f"{start}<title>{escape(tip)}</title>", 1)
             content = text.encode()
         files[f"{name}.{form}"] = content
-    plt.close(figure)
+    pyplot().close(figure)
     return files

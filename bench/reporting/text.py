@@ -1,239 +1,392 @@
-"""The words of LEADERBOARD.md: settings as sentences, and how to read a board."""
+"""Sentences about leaderboards, tables, tasks, methods and provenance, as Markdown."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import plugins
-from bench.reporting.leaderboard import CEILING, FLOOR, RESAMPLES, Board, Table
+from bench.config.schema import PRETRAINING, FineTuning, ImageFolder
+from bench.errors import UserError
+from bench.plugins import Description, Kind
+from bench.reporting import columns
+from bench.reporting.format import estimate
+from bench.reporting.leaderboard import Leaderboard
+from bench.reporting.rows import BASELINE, REFERENCE, Row, Table
 from bench.results.record import Record
+from bench.statistics.cache import find_metric
 
-KINDS = {
-    "fpn": "a feature pyramid",
-    "c4": "the last stage in the head (C4)",
-    "fcn": "two dilated convolutions at stride 16",
-    "fcn32s": "FCN-32s",
-}  # of detectors and segmenters, by the words of a suite
+ONE_SEED = (
+    "**One run per row.** The intervals cover test images only. Another run would move a row by an"
+    " amount that was not measured here. Do not read differences of a few points as differences of"
+    " methods."
+)
+RENDERED = (
+    "**The images are rendered**: small scenes that the suite draws for itself. No number here can"
+    " be compared with a published one."
+)
+# How many images the official splits have: VOC devkit, doc/voc.pdf, "Database statistics"; of the
+# augmented one, Hariharan et al. 2011 as used by Long et al. 2015.
+OFFICIAL = {
+    ("voc", "VOC2007/trainval"): 5011,
+    ("voc", "VOC2007/test"): 4952,
+    ("voc", "VOC2012/train"): 5717,
+    ("voc", "VOC2012/val"): 5823,
+    ("voc_masks", "VOC2012/train_aug"): 10582,
+    ("voc_masks", "VOC2012/val"): 1449,
+}
+RECIPE: dict[str, Any] = {
+    "views": lambda v: f"{v:,} views",
+    "batch": lambda v: f"batch {v}",
+    "crop": lambda v: f"crops of {v} px",
+    "crop_scale": lambda v: f"crop area {v[0]:g} to {v[1]:g} of the image",
+    "optimizer": str,
+    "learning_rate": lambda v: f"learning rate {v:g}",
+    "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
+    "weight_decay": lambda v: f"weight decay {v:g}",
+    "schedule": lambda v: f"{v} schedule",
+    "warmup": lambda v: f"warm-up {v:.0%}",
+    "milestones": lambda v: f"learning rate drops at {listed(v)}",
+    "precision": lambda v: f"precision {v}",
+}  # how text names the keys of a recipe
 
 
-def recipe_words(recipe: dict[str, Any], base: dict[str, Any]) -> str:
-    """What a recipe says, or in what it differs from `base`, in words."""
-    said = {key: value for key, value in recipe.items() if base.get(key, ...) != value}
-    crops = "" if "crop" in said else "crops "
-    words: dict[str, Any] = {
-        "views": lambda v: f"{v:,} inputs",
-        "batch": lambda v: f"batch {v}",
-        "crop": lambda v: f"crops of {v} px",
-        "crop_scale": lambda v: f"{crops}that cover {v[0]:g} to {v[1]:g} of an image",
-        "optimizer": str,
-        "learning_rate": lambda v: f"learning rate {v:g}",
-        "betas": lambda v: f"betas {v[0]:g} and {v[1]:g}",
-        "weight_decay": lambda v: f"weight decay {v:g}",
-        "schedule": lambda v: f"{v} schedule",
-        "warmup": lambda v: f"warm-up {v:.0%}",
-    }
-    return ", ".join(words[key](said[key]) for key in words if key in said)
+def summary(board: Leaderboard) -> str:
+    """What the suite is."""
+    text = board.settings.summary
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def key(board: Leaderboard) -> list[str]:
+    """How to read the tables, in five lines, and what holds for all of them."""
+    paragraphs = [
+        f"Each row is one way to pretrain the backbone `{board.settings.backbone.name}`. All rows"
+        " are scored by the same protocol on the same test images. The **gap** is the score of the"
+        f" {REFERENCE} weights minus the score of the row. Brackets are 95% confidence intervals"
+        " over test images.",
+    ]
+    if board.settings.synthetic:
+        paragraphs.append(RENDERED)
+    if one_seed(board):
+        paragraphs.append(ONE_SEED)
+    return paragraphs
+
+
+def problems(board: Leaderboard) -> list[str]:
+    """The records that were left out, and why."""
+    count = len(board.problems)
+    if not count:
+        return []
+    what = "1 record is" if count == 1 else f"{count} records are"
+    lines = [f"**{what} left out of the tables:**", ""]
+    return [
+        *lines,
+        *(f"- {verbatim(_place(p.path.parts))}: {verbatim(p.reason)}" for p in board.problems),
+    ]
+
+
+def _place(parts: Sequence[str]) -> str:
+    """The path of a record from the suite's folder on: TASK/METHOD/seedK.json."""
+    return "/".join(parts[-3:])
+
+
+def one_seed(board: Leaderboard) -> bool:
+    """Whether every row has one seed."""
+    return {len(row.scored) for table in board.tables for row in table.rows if row.scored} == {1}
+
+
+def lead(table: Table) -> str:
+    """The table in a sentence."""
+    reference, baseline = table.row(table.reference), table.row(table.baseline)
+    if reference is None or reference.value is None:
+        return f"{table.metric} of {len(table.rows)} methods; no row has the {REFERENCE} weights."
+    parts = [f"`{reference.method}` reaches {estimate(reference.value)} {table.metric}"]
+    pretrained = [row for row in table.rows if row.role == "pretrained" and row.gap]
+    if pretrained:
+        best = pretrained[0]
+        assert best.gap
+        where = "behind" if best.gap.value >= 0 else "behind, so ahead of it"
+        parts.append(
+            f"the best method here, `{best.method}`, is {estimate(best.gap)} points {where}"
+        )
+    if baseline and baseline.gap:
+        parts.append(f"{BASELINE} is {estimate(baseline.gap)} points behind")
+    return f"{'; '.join(parts)}."
+
+
+def caveats(board: Leaderboard, table: Table) -> list[str]:
+    """What limits this very table, one paragraph each."""
+    scored = [row for row in table.rows if row.scored]
+    single = [row.method for row in scored if len(row.scored) == 1]
+    paragraphs = _benefit(table)
+    if subset := _subset(table):
+        paragraphs.append(subset)
+    if single and len(single) == len(scored) and not one_seed(board):
+        paragraphs.append(ONE_SEED)
+    elif single and len(single) < len(scored):
+        paragraphs.append(
+            f"**One seed** of {', '.join(single)}: their intervals cover test images only. A"
+            " difference to one of them includes the seeds of the other row only."
+        )
+    if table.reference and table.baseline and not any(row.gap_closed for row in scored):
+        paragraphs.append(
+            f"No **gap closed**: {REFERENCE} is not significantly better than {BASELINE}."
+        )
+    failed = [
+        f"`{row.method}`, seed {record.seed}: {verbatim(record.error)}"
+        for row in table.rows
+        for record in row.records
+        if record.error
+    ]
+    return paragraphs + (["**Failed cells**: " + "; ".join(failed)] if failed else [])
+
+
+def _benefit(table: Table) -> list[str]:
+    """How many methods beat random init, where that can be told."""
+    gains = [row.gain for row in table.rows if row.role == "pretrained" and row.gain]
+    intervals = [gain.interval for gain in gains if gain.interval]
+    if not intervals:
+        return []
+    better = sum(interval.low > 0 for interval in intervals)
+    verb = "beats" if better == 1 else "beat"
+    count = f"{better} of {len(intervals)} pretrained methods"
+    return [f"{count} {verb} {BASELINE} (the 95% CI excludes 0)."]
+
+
+def setup(board: Leaderboard) -> list[tuple[str, str]]:
+    """What all rows share: name and text."""
+    settings = board.settings
+    records = [r for table in board.tables for row in table.rows for r in row.scored]
+    counts = {r.num_images[f"{PRETRAINING}_train"] for r in records if r.trained_on_suite}
+    synthetic = settings.synthetic
+    count = max(counts, default=synthetic and synthetic.pretraining)
+    folder = settings.datasets[PRETRAINING]
+    assert isinstance(folder, ImageFolder)
+    images = "rendered scenes" if synthetic else "images"
+    recipe = settings.pretraining.model_dump(mode="json")
+    return [
+        ("backbone", f"`{settings.backbone.name}`; of two branches, each has half the width"),
+        ("pretraining images", f"{f'{count:,} ' if count else ''}{images} of `{folder.train}`"),
+        ("pretraining recipe, unless a method has its own", recipe_text(recipe)),
+    ]
+
+
+def recipe_text(recipe: Mapping[str, Any], base: Mapping[str, Any] | None = None) -> str:
+    """A recipe, or in what it differs from `base`."""
+    values = {k: v for k, v in recipe.items() if base is None or base.get(k, ...) != v}
+    if base is None:
+        values = {k: v for k, v in values.items() if v not in ([], "auto")}
+    texts = [words(values[k]) for k, words in RECIPE.items() if k in values]
+    return ", ".join([*texts, *_pairs({k: v for k, v in values.items() if k not in RECIPE})])
+
+
+def _pairs(settings: Mapping[str, Any]) -> list[str]:
+    """Other settings as name and value."""
+    return [f"{name.replace('_', ' ')} {listed(value)}" for name, value in settings.items()]
+
+
+def listed(value: Any) -> str:
+    """A setting's value."""
+    if isinstance(value, list | tuple):
+        return " / ".join(map(listed, value)) if value else "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def protocol(table: Table) -> list[str]:
+    """How a task's rows were scored, one paragraph each."""
+    example = table.example
+    about = describe("tasks", table.task)
+    paragraphs = []
+    if about:
+        paragraphs.append(" ".join([about.summary, *_after(about)]))
+    paragraphs.append(
+        f"{_data(table)} Metric: {table.metric}, in points. Task version {example.task_version}."
+    )
+    settings = dict(example.task_settings)
+    if settings.keys() >= FineTuning.model_fields.keys():
+        paragraphs.append(_fine_tuning(settings))
+        settings = {k: v for k, v in settings.items() if k not in FineTuning.model_fields}
+    settings.pop("dataset", None)
+    if settings:
+        paragraphs.append(f"Settings: {', '.join(_pairs(settings))}.")
+    return paragraphs + _classes(table)
+
+
+def _after(about: Description) -> list[str]:
+    reference = about.constants.get("reference")
+    return [f"After {reference}."] if reference else []
+
+
+def describe(kind: Kind, name: str) -> Description | None:
+    """What a plug-in's file says of itself; None of one that did not ship with the project."""
+    try:
+        return plugins.describe(kind, name) if name in plugins.names(kind) else None
+    except UserError:  # its file was changed so that it cannot be read
+        return None
+
+
+def _fine_tuning(settings: Mapping[str, Any]) -> str:
+    """How every row was fine-tuned."""
+    rates = " or ".join(f"{rate:g}" for rate in settings["learning_rates"])
+    frozen = "with the encoder frozen, " if settings["frozen"] else ""
+    return (
+        f"Fine-tuned {frozen}on {settings['views']:,} random crops of {settings['size']} px in"
+        f" batches of {settings['batch']}: {settings['optimizer']}, {settings['schedule']}"
+        f" schedule, learning rate {rates}. Each rate is tried on"
+        f" {settings['selection_fraction']:.0%} of the crops. The best on a held-out"
+        f" {settings['validation_fraction']:.0%} of the training split is used for all crops."
+    )
+
+
+def _data(table: Table) -> str:
+    """The splits that a table was trained and tested on."""
+    parts = []
+    for verb, part in (("Trained", "train"), ("tested", "test")):
+        count = _num_images(table, part)
+        images = f"{count:,} images of " if count else ""
+        parts.append(
+            f"{verb} on {images}{' + '.join(f'`{name}`' for name in _splits(table, part))}"
+        )
+    return f"{', '.join(parts)}."
+
+
+def _splits(table: Table, part: str) -> tuple[str, ...]:
+    """The splits of the task's data set that are its training or test split."""
+    record = table.example
+    section = record.suite_settings.datasets.get(record.dataset)
+    names = getattr(section, part, record.dataset)
+    return names if isinstance(names, tuple) else (names,)
+
+
+def _num_images(table: Table, part: str) -> int | None:
+    record = table.example
+    count = record.num_images.get(f"{record.dataset}_{part}")
+    synthetic = record.suite_settings.synthetic
+    if count is None and synthetic:
+        count = getattr(synthetic, part)
+    return count or (table.num_images if part == "test" else None)
+
+
+def _subset(table: Table) -> str:
+    """Which splits have fewer or more images than the official ones; empty if none."""
+    record = table.example
+    section = record.suite_settings.datasets.get(record.dataset)
+    if record.suite_settings.synthetic or section is None:
+        return ""
+    texts = []
+    for part in ("train", "test"):
+        names, count = _splits(table, part), _num_images(table, part)
+        official = sum(OFFICIAL.get((section.kind, name), 0) for name in names)
+        known = all((section.kind, name) in OFFICIAL for name in names)
+        if known and count and count != official:
+            texts.append(f"{' + '.join(names)} has {count:,} images, officially {official:,}")
+    return f"**A subset of VOC, no official numbers**: {'; '.join(texts)}." if texts else ""
+
+
+def _classes(table: Table) -> list[str]:
+    """Over which classes the mean is, where some are left out."""
+    records = [row.scored[0] for row in table.rows if row.scored]
+    excluded = {name for record in records for name in record.excluded_classes}
+    if not excluded:
+        return []
+    every = list(dict.fromkeys(name for record in records for name in record.per_class))
+    every += sorted(excluded - set(every))
+    counted = [name for name in every if name not in excluded]
+    text = f"The mean is over {len(counted)} of {len(every)} classes"
+    if len(counted) < len(excluded):
+        return [f"{text}: {', '.join(counted)}. The others have too few examples."]
+    return [f"{text}. Left out, with too few examples: {', '.join(sorted(excluded))}."]
+
+
+def glossary(tables: Iterable[Table]) -> list[str]:
+    """Every column and metric explained."""
+    lines = [f"- **{label}**: {help_}" for label, help_ in _metrics(tables).items()]
+    for column in columns.COLUMNS:
+        if column.section != "file":
+            heading = column.heading.format(metric="Score")
+            name = f" (`{column.key}`)" if "csv" in column.shown_in else ""
+            lines.append(f"- **{heading}**{name}: {column.help}")
+    only = columns.shown("csv", "file")
+    lines += ["", "Only in leaderboard.csv and DataFrames:", ""]
+    return lines + [f"- `{column.key}`: {column.help}" for column in only]
+
+
+def _metrics(tables: Iterable[Table]) -> dict[str, str]:
+    """The metrics of some tables: label -> what it is."""
+    found = {}
+    for table in tables:
+        metric, _ = find_metric(table.example.metric)
+        text = (type(metric).__doc__ or "").strip().splitlines() if metric else []
+        if metric and text:
+            found[metric.label] = text[0]
+    return found
+
+
+def methods(board: Leaderboard) -> list[str]:
+    """What each row's name means, and the recipes of their own."""
+    base = board.settings.pretraining.model_dump(mode="json")
+    rows: dict[str, Row] = {}
+    for table in board.tables:
+        for row in table.rows:
+            rows.setdefault(row.method, row)
+    return [_method(name, rows[name], base) for name in sorted(rows)]
+
+
+def _method(name: str, row: Row, base: Mapping[str, Any]) -> str:
+    about = describe("methods", name)
+    parts = [f"`{name}`"]
+    if about:
+        reference = about.constants.get("reference", "")
+        parts = [f"`{name}`: {about.summary}", *([f"{reference}."] if reference else [])]
+    elif row.role == "untrained" and row.inputs:
+        parts = [f"`{name}`: untrained, inputs {', '.join(row.inputs)}."]
+    recipe = row.records[0].recipe
+    if recipe and (own := recipe_text(recipe, base)):
+        parts.append(f"Own recipe: {own}.")
+    return f"- {' '.join(parts)}"
+
+
+def provenance(board: Leaderboard) -> list[str]:
+    """Where the numbers come from and how they can be checked."""
+    records = [r for table in board.tables for row in table.rows for r in row.records]
+    lines = [
+        f"- {len(records)} records beside this file, TASK/METHOD/seedK.json. Beside each are the"
+        " predictions for every test image, seedK.npz. `bench leaderboard` computes this file and"
+        " every score again from them.",
+        f"- Settings that all rows share: SHA-256 `{board.sha256[:16]}`. Records of other settings,"
+        " versions, backbones or images are refused.",
+        "- Each record names its settings, commit, packages, machine and fingerprints of images.",
+    ]
+    if dirty := sum(bool(record.environment.get("dirty")) for record in records):
+        lines[-1] += f" {dirty} of them ran with changes that were not committed."
+    lines.append(f"- {_audit(board)} Which images the {REFERENCE} weights have seen is unknown.")
+    machines = sorted({_machine(record) for record in records if record.environment})
+    return [*lines, *(f"- Run on {verbatim(machine)}." for machine in machines)]
+
+
+def _audit(board: Leaderboard) -> str:
+    if board.audit is None:
+        return (
+            "Nobody searched the pretraining images for near-duplicates of test images (`bench"
+            " audit` does)."
+        )
+    count = board.audit.contaminated(board.audit.tests.keys())
+    return f"{count} test images have a near-duplicate among the pretraining images (audit.json)."
+
+
+def _machine(record: Record) -> str:
+    about = record.environment
+    parts = [
+        f"{about.get('processor', 'an unknown processor')}, {about.get('threads', '?')} threads",
+        f"device {about.get('device', '?')}",
+        f"torch {about.get('torch', '?')}",
+        f"ssl-gap {about.get('harness', '?')}",
+    ]
+    return ", ".join(parts)
 
 
 def verbatim(text: str) -> str:
     """What somebody else wrote, so that Markdown shows it as it is."""
     return f"`{' '.join(text.split()).replace('`', chr(39))}`"
-
-
-def chance(found: float | None) -> str | None:
-    """A probability in percent; a thousand resamples cannot tell 1 from nearly 1."""
-    if found is None:
-        return None
-    return "> 99 %" if found > 0.99 else f"{100 * found:.0f} %"
-
-
-def tuning_words(said: dict[str, Any]) -> str:
-    """How every row was fine-tuned, in words."""
-    rates = " or ".join(f"{rate:g}" for rate in said["learning_rates"])
-    words = [
-        f"with {said['views']:,} random crops of {said['size']} px in batches of {said['batch']}",
-        f"by {said['optimizer']}, {said['schedule']} schedule, learning rate {rates}: each is tried"
-        f" with {said['trial']:.0%} of the crops, and the one that does best on a held-out"
-        f" {said['held_out']:.0%} of the training list is used for all of them",
-    ]
-    kind = KINDS.get(said.get("protocol") or said.get("head") or "")
-    frozen = ["the encoder frozen"] if said["frozen"] else []
-    return ", ".join([*([kind] if kind else []), *frozen, *words])
-
-
-# How many images the official lists hold: VOC devkit, doc/voc.pdf, "Database statistics"; of the
-# augmented one, Hariharan et al. 2011 as used by Long et al. 2015.
-OFFICIAL = {
-    ("VOC2007", "voc", "trainval"): 5011,
-    ("VOC2007", "voc", "test"): 4952,
-    ("VOC2012", "voc", "train"): 5717,
-    ("VOC2012", "voc", "val"): 5823,
-    ("VOC2012", "masks", "train_aug"): 10582,
-    ("VOC2012", "masks", "val"): 1449,
-}
-
-
-def intro(table: Table) -> list[str]:
-    """What a table holds."""
-    example = table.example
-    known = table.task in plugins.names("tasks")
-    about = plugins.describe("tasks", table.task) if known else None
-    lines = []
-    if about:
-        lines += [f"{about.summary} After {about.constants.get('reference', '')}.", ""]
-    kind = (example.tuning or {}).get("metric")
-    lines += [f"{example.metric}{f', {kind},' if kind else ''} in points, more is better."]
-    lines[-1] += f" {_lists(table)} Version {example.task_version} of the task."
-    if example.tuning:
-        lines[-1] += f" Fine-tuned: {tuning_words(example.tuning)}."
-    return [*lines, *_classes(table)]
-
-
-def _lists(table: Table) -> str:
-    """Which lists a table was trained and tested on, and whether they are the official ones."""
-    example, voc = table.example, table.example.suite_settings["voc"]
-    scenes = example.suite_settings.get("scenes") or {}
-    kind = "masks" if "masks_test" in example.data else "voc"
-    lists = (example.tuning or {}) | ({} if kind == "masks" else voc)
-    said, subset = [], False
-    for verb, part in (("trained", "train"), ("tested", "test")):
-        count = example.images.get(f"{kind}_{part}") or scenes.get(part)
-        count = count or (table.images if part == "test" else None)
-        official = OFFICIAL.get((voc["folder"].split("/")[-1], kind, lists[part]))
-        said.append(f"{verb} on {f'{count:,} images of ' if count else ''}`{lists[part]}`")
-        if count and official and count != official and not scenes:
-            said[-1] += f" (the official list has {official:,})"
-            subset = True
-    found = ", ".join(said)
-    return f"{found[0].upper()}{found[1:]}." + (
-        " **A subset: these are no official VOC numbers.**" if subset else ""
-    )
-
-
-def _classes(table: Table) -> list[str]:
-    """Over which classes the mean is, where some are left out."""
-    scores = [row.scored[0].scores for row in table.rows if row.scored]
-    left_out = {name for found in scores for name in found.get("excluded_classes") or []}
-    if not left_out:
-        return []
-    every = list(dict.fromkeys(name for found in scores for name in found.get("per_class", {})))
-    every += sorted(left_out - set(every))
-    counted = [name for name in every if name not in left_out]
-    said = f"The mean is over {len(counted)} of {len(every)} classes"
-    if len(counted) < len(left_out):
-        said += f": {', '.join(counted)}. Of the others the lists hold too few examples."
-    else:
-        said += f". Left out, with too few examples in the lists: {', '.join(sorted(left_out))}."
-    return ["", said]
-
-
-EXPLAINED = f"""## How to read this
-
-- **mAP** is the mean over classes of average precision (AP): how well the images that show a
-  class are ranked before those that do not. **AP50** is the same of detected boxes, right if they
-  overlap an object by more than half. **mIoU** is the mean over classes of the overlap of
-  predicted and true pixels. 100 is perfect.
-- **[95 %]**: how far the value might be from that on other test images. Half of the test
-  images are drawn {RESAMPLES:,} times, each half is scored, and the middle 95 % of the scores,
-  moved until their mean is the value, are the interval. In simulated experiments 93 to 97 % of
-  such intervals of mAP, one seed, held the expected value on other lists of as many images
-  (docs/design.md, "Intervals", has the table, and what the intervals do not hold). With several
-  seeds their spread is part of it.
-- **gap**: the value of `{CEILING}` less the row's. Smaller is better; below 0 beats `{CEILING}`.
-  Like all differences it is paired: both rows on the same halves, so that what is hard for both
-  cancels, and a difference can be surer than the two values.
-- **closed**: the share of the way from `{FLOOR}` to `{CEILING}`: (row - `{FLOOR}`) /
-  (`{CEILING}` - `{FLOOR}`). Below 0: less than `{FLOOR}`.
-- **over {FLOOR}**: the row's value less that of `{FLOOR}`, the untrained network.
-- **over untrained**: the row's value less that of an untrained network that sees of an image
-  what this one sees: all of it (`{FLOOR}`), lightness only (`{FLOOR}_l`), lightness
-  and color by halves of the network (`{FLOOR}_lab`), or the two sides of the diagonal
-  (`{FLOOR}_halves`).
-- **rank**: the places that a row may have. 4-9 of 17 says: three rows are better and eight
-  worse, each by a difference whose interval excludes 0; from the other five it cannot be told.
-  Rows stand in the order of their values; a lower one may have the better range, where its
-  differences are surer. Each pair is judged by itself at 95 %: among many pairs a few are adversarial_loss
-  wrongly. Whether bars or intervals of two rows overlap decides nothing; `bench compare` shows
-  any pair.
-- **above next**: the share of the halves in which the row beats the one below it. 50 % is a
-  toss-up; from about 97.5 % on the two can be told apart. With one seed it is no probability that
-  the method is the better one.
-- **seeds**: independent runs of pretraining and scoring, whose mean the value is. With one, the
-  interval says nothing of how another run would differ. With several it does, by Student's t on
-  their spread, so that two or three seeds make wide intervals. `{CEILING}` is one set of weights
-  from elsewhere: its seeds differ in scoring alone.
-- **flags**: a row `below` an untrained one, or `not distinguishable from` it (the interval of the
-  difference holds 0), has shown no benefit here. `generated images collapsed`: an adversary's
-  generator made nearly the same image every time. `collapsed features`: fewer than two
-  effective directions. `probe fits unconverged`: some classifiers did not reach their optimum.
-  `contaminated`: so many test images have a near-duplicate in the corpus that the row was
-  pretrained on. `seed failed`, FAILED: that seed, or the row, has no value; a loss or a feature
-  that is not finite fails it.
-- **stage**: a network has stages from 0, fine and early, to the last, coarse. **cost**: C of a
-  class's support vector machine. **chosen**: what the candidates settled on, on the training list
-  alone. **candidates**: how many settings were tried, the same for every row.
-- **sees**: what the network is given: rgb, l (lightness), ab (color), the side above or below
-  the diagonal. **parameters**: of the network that was scored.
-- **inputs seen**: what went through the network in pretraining; every turn, patch or tile of a
-  image counts as one, so these are no equal amounts of images. **pretraining**: how long it
-  took by the clock, other work on the machine included. `{CEILING}` comes pretrained from
-  elsewhere and shows neither.
-- **optimism**: how many points higher the value would read if stage and costs had been chosen on
-  the test list, as is often done. It is not in the value.
-- **effective rank**: over how many directions the features of the chosen stage spread, the
-  exponential of their spectrum's entropy. More is not better."""
-
-
-def methods(board: Board) -> str:
-    """What each row's name stands for, and the recipes of their own."""
-    known = plugins.names("methods")
-    rows = [row for table in board.tables for row in table.rows]
-    lines = ["## The methods", ""]
-    for method in sorted({row.method for row in rows}):
-        about = plugins.describe("methods", method) if method in known else None
-        said = f": {about.summary} {about.constants.get('reference', '')}" if about else ""
-        recipe = next(row.records[0].recipe for row in rows if row.method == method)
-        base = board.settings["pretraining"]
-        own = f" Other than above: {recipe_words(recipe, base)}." if recipe != base else ""
-        lines.append(f"- `{method}`{said}{'.' if about else ''}{own}")
-    return "\n".join(lines)
-
-
-def provenance(board: Board) -> str:
-    """Where the numbers come from and how they can be checked."""
-    records = [r for table in board.tables for row in table.rows for r in row.records]
-    machines = sorted({_machine(r) for r in records if r.environment})
-    lines = ["## Where this comes from", ""]
-    lines += [
-        f"- {len(records)} records beside this file, TASK/METHOD/seedK.json, with the predictions"
-        " for every test image in seedK.npz. This file is computed from them alone (`bench"
-        " board`), and every value again from its predictions.",
-        f"- Settings that all rows share: SHA-256 `{board.sha256[:16]}`. Records of other settings,"
-        " task versions, backbones, images or scoring code are refused, never mixed.",
-    ]
-    lines.append(
-        "- Each record names all settings, the commit, packages and machine of its run, and the"
-        " fingerprints of its images."
-    )
-    if dirty := sum(bool(r.environment.get("dirty")) for r in records):
-        lines[-1] += f" {dirty} of them were made with changes that were not committed."
-    if board.audit is None:
-        lines.append(
-            "- Near-duplicates of test images among the pretraining images were not searched"
-            " for (`bench audit` does)."
-        )
-    else:
-        count = board.audit.contaminated(board.audit.tests.keys())
-        lines.append(
-            f"- {count} test images have a near-duplicate among the pretraining images"
-            " (audit.json beside this file)."
-        )
-    lines[-1] += f" What `{CEILING}` has seen elsewhere is unknown."
-    return "\n".join([*lines, *(f"- Made on {verbatim(machine)}." for machine in machines)])
-
-
-def _machine(found: Record) -> str:
-    said = found.environment
-    parts = [f"{said.get('processor', 'an unknown processor')}, {said.get('threads', '?')} threads"]
-    parts += [f"device {said.get('device', '?')}", f"torch {said.get('torch', '?')}"]
-    return ", ".join([*parts, f"ssl-gap {said.get('harness', '?')}"])

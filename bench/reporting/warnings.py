@@ -1,33 +1,33 @@
-"""What a reader of a row must know first."""
+"""Warnings shown beside a leaderboard row."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from bench.results.record import Record
+from bench.statistics.intervals import Estimate
 
 COLLAPSED = 0.1  # an adversarial method whose images vary less than this share of real ones'
 
 
-def flags(records: Sequence[Record], over: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The flags of one method's records, and of what it gained.
+def warnings(records: Sequence[Record], gains: Mapping[str, Estimate]) -> list[str]:
+    """The warnings of one method's records, and of what it gained.
 
     Args:
         records: of all seeds, failed ones too.
-        over: per untrained method, the interval of the difference to it.
+        gains: per baseline, the row's score less that of the baseline.
     """
-    scored = [found for found in records if found.status == "ok"]
-    said = sorted({flag for found in scored for flag in found.flags})
-    said += [f"seed {found.seed} failed" for found in records if found.status != "ok"]
-    varied = [r.pretraining.logged.get("diversity", 1.0) for r in scored if r.pretraining]
-    if min(varied, default=1.0) < COLLAPSED:
-        said.append("generated images collapsed")
-    unconverged = sum(found.selection.get("unconverged", 0) for found in scored)
-    if unconverged:
-        said.append(f"{unconverged} probe fits unconverged")
-    for floor, (low, high) in over.items():
-        if high < 0:
-            said.append(f"below {floor}")
-        elif low <= 0:
-            said.append(f"not distinguishable from {floor}")
-    return said
+    scored = [record for record in records if record.status == "ok"]
+    texts = sorted({text for record in scored for text in record.warnings})
+    texts += [f"seed {record.seed} failed" for record in records if record.status != "ok"]
+    diversities = [record.pretraining.logged.get("diversity", 1.0) for record in scored]
+    if min(diversities, default=1.0) < COLLAPSED:
+        texts.append("generated images collapsed")
+    for baseline, gain in gains.items():
+        if gain.interval is None:
+            continue
+        if gain.interval.high < 0:
+            texts.append(f"below {baseline}")
+        elif gain.interval.low <= 0:
+            texts.append(f"not distinguishable from {baseline}")
+    return texts

@@ -16,15 +16,14 @@ Records = Mapping[Path, Record]
 
 
 def check_suite(records: Records, folder: Path) -> None:
-    """Refuse records below OUT/SUITE that are not of one experiment, or not where they belong.
+    """Refuse records below OUT/SUITE that are not of one experiment.
 
     Raises:
         UserError: names the records.
     """
-    check_places(records, folder)
-    for path, found in records.items():
-        if found.suite != folder.name:
-            raise UserError(f"{path}: is of suite {found.suite}; name its folder so")
+    for path, record in records.items():
+        if record.suite != folder.name:
+            raise UserError(f"{path}: is of suite {record.suite}; name its folder so")
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
 
 
@@ -34,11 +33,8 @@ def check_places(records: Records, folder: Path) -> None:
     Raises:
         UserError: names the record and where it belongs.
     """
-    for path, found in records.items():
-        place = storage.path_of(folder.parent, folder.name, found.task, found.method, found.seed)
-        if path != place:
-            mend = "remove it" if place.exists() else "move it there"
-            raise UserError(f"{path}: is a copy of the record that belongs at {place}; {mend}")
+    for path, record in records.items():
+        storage.check_location(path, record, folder)
 
 
 def check_table(records: Records, task: str) -> None:
@@ -48,25 +44,29 @@ def check_table(records: Records, task: str) -> None:
         UserError: two of them differ in what all rows, or all seeds of a row, must share.
     """
     _check_same(records, "task version", lambda r: r.task_version)
+    _check_same(records, f"code of {task}", lambda r: r.task_digest)
+    _check_same(records, "metric", lambda r: r.metric)
     _check_same(records, "backbone", lambda r: r.encoder.backbone if r.encoder else None)
-    _check_same(records, f"settings of {task}", lambda r: json.dumps(r.tuning, sort_keys=True))
+    _check_same(records, f"settings of {task}", _task_settings)
+    _check_same(records, f"data set of {task}", _dataset_settings)
     for name in sorted({name for r in records.values() for name in r.data}):
         _check_same(records, f"images ({name})", partial(_fingerprint, name=name))
-    _check_same(records, f"code that scored {task}", lambda r: r.task_code)
-    for method in {r.method for r in records.values()}:
-        mine = {path: found for path, found in records.items() if found.method == method}
-        check_seeds(mine, method)
+    for method in sorted({r.method for r in records.values()}):
+        row = {path: record for path, record in records.items() if record.method == method}
+        check_seeds(row, method)
 
 
 def check_seeds(records: Records, method: str) -> None:
     """Refuse seeds of one row that are not of one method.
 
     Raises:
-        UserError: two of them differ in code, recipe or settings.
+        UserError: two of them differ in version, code, role, recipe or settings of the suite.
     """
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
-    _check_same(records, f"code of {method}", lambda r: r.method_code)
-    _check_same(records, f"recipe of {method}", lambda r: json.dumps(r.recipe, sort_keys=True))
+    _check_same(records, f"version of {method}", lambda r: r.method_version)
+    _check_same(records, f"code of {method}", lambda r: r.method_digest)
+    _check_same(records, f"role of {method}", lambda r: r.role)
+    _check_same(records, f"recipe of {method}", _recipe)
 
 
 def check_sizes(sizes: Mapping[int, Path]) -> None:
@@ -79,22 +79,48 @@ def check_sizes(sizes: Mapping[int, Path]) -> None:
         UserError: there are several.
     """
     if len(sizes) > 1:
-        (one, first), (two, second), *_ = sizes.items()
+        (count, path), (other_count, other_path), *_ = sizes.items()
         raise UserError(
-            f"{first} has predictions of {one} images, {second} of {two}: never in one table; "
-            "move one away"
+            f"{path} has predictions of {count} images, {other_path} of {other_count}: they cannot "
+            "share a table; move one away"
         )
 
 
-def _fingerprint(found: Record, name: str) -> str | None:
-    return found.data.get(name)
+def _task_settings(record: Record) -> str | None:
+    """The task's settings as text; None of a failed record that has none."""
+    return _text(record.task_settings) if record.task_settings or _scored(record) else None
+
+
+def _dataset_settings(record: Record) -> str | None:
+    """The suite's section of the data set that the task used, as text."""
+    section = record.suite_settings.datasets.get(record.dataset)
+    return None if section is None else section.model_dump_json()
+
+
+def _recipe(record: Record) -> str | None:
+    """The method's recipe as text; None of a failed record that has none."""
+    return _text(record.recipe) if record.recipe or _scored(record) else None
+
+
+def _scored(record: Record) -> bool:
+    return record.status == "ok"
+
+
+def _text(settings: Mapping[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True)
+
+
+def _fingerprint(record: Record, name: str) -> str | None:
+    return record.data.get(name)
 
 
 def _check_same(records: Records, what: str, read: Callable[[Record], Any]) -> None:
     values: dict[Any, Path] = {}
-    for path, found in records.items():
-        if (value := read(found)) is not None:
+    for path, record in records.items():
+        if (value := read(record)) is not None:
             values.setdefault(value, path)
     if len(values) > 1:
-        one, two, *_ = values.values()
-        raise UserError(f"{one} and {two} differ in the {what}: never in one table; move one away")
+        path, other, *_ = values.values()
+        raise UserError(
+            f"{path} and {other} differ in the {what}: they cannot share a table; move one away"
+        )

@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench.errors import UserError
+from bench.errors import UserError, from_validation
 from bench.results.record import Predictions, Record
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import file_digest
+
+PATTERN = "*/*/seed*.json"  # records below OUT/SUITE
 
 
 def now() -> str:
@@ -26,8 +29,24 @@ def now() -> str:
 
 
 def path_of(out: Path, suite: str, task: str, method: str, seed: int) -> Path:
-    """Where a cell's record stands below `out`."""
+    """The file of a cell's record below `out`."""
     return out / suite / task / method / f"seed{seed}.json"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A record that cannot be used, and why.
+
+    Attributes:
+        path: of the record.
+        reason: one line that names files from the suite's folder on.
+    """
+
+    path: Path
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: left out: {self.reason}"
 
 
 def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None = None) -> Record:
@@ -77,20 +96,17 @@ def read(path: Path) -> Record:
     """
     try:
         content = path.read_bytes()
-        found = Record.model_validate_json(content)
+        record = Record.model_validate_json(content)
+        checksum = _checksum(json.loads(content))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        where = f"key '{key}': " if key else ""
-        raise UserError(
-            f"{path}: not a record ({where}{first['msg']}); delete it and run again"
-        ) from None
-    if found.checksum != _checksum(json.loads(content)):
-        fault = "has no checksum, or was changed since it was written"
-        raise UserError(f"{path}: {fault}; restore it, or delete it and run again")
-    return found
+        hint = "delete it and run again"
+        raise from_validation(f"{path}: not a record", error, hint) from None
+    if record.checksum != checksum:
+        problem = "has no checksum, or was changed since it was written"
+        raise UserError(f"{path}: {problem}; restore it, or delete it and run again")
+    return record
 
 
 def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
@@ -110,7 +126,10 @@ def predictions_file(path: Path, record: Record) -> Path:
     """
     if record.predictions is None:
         raise UserError(f"{path}: the record has no predictions")
-    arrays = path.with_name(record.predictions.file)
+    name = record.predictions.file
+    if Path(name).name != name:
+        raise UserError(f"{path}: its predictions '{name}' are not a file beside it")
+    arrays = path.with_name(name)
     if not arrays.is_file():
         raise UserError(f"{arrays}: missing; delete {path.name} and run again")
     if file_digest(arrays) != record.predictions.sha256:
@@ -128,5 +147,42 @@ def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, n
 
 
 def read_all(folder: Path) -> dict[Path, Record]:
-    """Every record below OUT/SUITE, by path, in order."""
-    return {path: read(path) for path in sorted(folder.glob("*/*/seed*.json"))}
+    """Every record below OUT/SUITE, by path, in order.
+
+    Raises:
+        UserError: one of them is not a record, or was changed since it was written.
+    """
+    return {path: read(path) for path in sorted(folder.glob(PATTERN))}
+
+
+def read_valid(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
+    """Every record below OUT/SUITE that can be read and is where it belongs, and the others."""
+    records: dict[Path, Record] = {}
+    problems = []
+    for path in sorted(folder.glob(PATTERN)):
+        try:
+            record = read(path)
+            check_location(path, record, folder)
+        except UserError as error:
+            problems.append(problem(path, folder, error))
+        else:
+            records[path] = record
+    return records, problems
+
+
+def problem(path: Path, folder: Path, error: UserError) -> Problem:
+    """The problem of a record below OUT/SUITE: equal wherever the folder is."""
+    reason = str(error).removeprefix(f"{path}: ")
+    return Problem(path, reason.replace(f"{folder}/", ""))
+
+
+def check_location(path: Path, record: Record, folder: Path) -> None:
+    """Refuse a copy: a record below OUT/SUITE that names another task, method or seed.
+
+    Raises:
+        UserError: names the record and where it belongs.
+    """
+    location = path_of(folder.parent, folder.name, record.task, record.method, record.seed)
+    if path != location:
+        hint = "remove it" if location.exists() else "move it there"
+        raise UserError(f"{path}: is a copy of the record that belongs at {location}; {hint}")

@@ -1,13 +1,15 @@
-"""What the resamples of a record's predictions give, kept in the cache by content."""
+"""Main scores on every resample of the test images, cached by content."""
 
 from __future__ import annotations
 
+import inspect
 import io
 import multiprocessing
 import os
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
@@ -16,112 +18,209 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bench.errors import UserError
-from bench.metrics import average_precision, detection, resampled
+from bench.metrics import registry
 from bench.metrics.average_precision import Floats
+from bench.metrics.registry import Metric
+from bench.metrics.resampled import Weights, resampling_weights
 from bench.results import storage
 from bench.results.record import Record
-from bench.runtime.fingerprint import code_digest, digest
+from bench.runtime.files import atomic_write
+from bench.runtime.fingerprint import code_digest, digest, file_digest
 from bench.statistics import resampling
 
-RESAMPLES = 1000  # of the test images; percentile ends move by about 3 % of the width
+RESAMPLES = 1000  # of the test images; percentile ends move by about 3% of the width
 SEED = 0
 WORTHWHILE = 50  # records to resample, from which on starting processes saves time
 EXACT = 1e-6  # points by which a value may differ when it is computed again elsewhere
 
+Records = Mapping[Path, Record]
 
-def drawn(path: Path, found: Record, cache: Path | None) -> tuple[int, Floats]:
-    """How many images a record's predictions are of, and their headline, whole and resampled.
+
+@dataclass(frozen=True)
+class Resampled:
+    """The main score of one record, whole and resampled.
+
+    Attributes:
+        num_images: how many images its predictions are of.
+        values: (1 + RESAMPLES,) in points, that of all images first; None without the metric.
+        reason: why there are no values.
+    """
+
+    num_images: int
+    values: Floats | None
+    reason: str = ""
+
+
+def resampled_scores(path: Path, record: Record, cache: Path | None) -> Resampled:
+    """The main score of a scored record on all test images and on every resample.
 
     Args:
         path: of the record.
-        found: the record.
-        cache: where what the resamples give is kept; None computes it.
-
-    Returns:
-        The number of images, and (1 + RESAMPLES,) values in points, the headline first.
+        record: the record.
+        cache: where resampled scores are kept; None computes them.
 
     Raises:
-        UserError: the predictions are missing or were changed, or give another headline.
+        UserError: the predictions are missing or were changed, cannot be scored, or give another
+            value than the record has.
     """
-    file = storage.predictions_file(path, found)
-    kept = cache and _place(found, cache)
-    images, values = _load(kept) if kept else (0, np.empty(0))
-    if values.shape != (1 + RESAMPLES,) or not _near(found.value, values[0]):
-        arrays = storage.load_arrays(file, resampled.READS)
-        try:
-            images = len(arrays["ids"])
-            values = resampled.resampled_scores(arrays, weights(images))
-        except (KeyError, ValueError) as error:
-            fault = f"cannot be scored ({error}); delete it and run again"
-            raise UserError(f"{file}: {fault}") from error
+    file = storage.predictions_file(path, record)
+    metric, reason = find_metric(record.metric)
+    if metric is None:
+        return Resampled(_num_images(file), None, reason)
+    kept = _file(record, metric, cache) if cache else None
+    resampled = _load(kept) if kept else None
+    if resampled is None or resampled.values is None or not _near(record, resampled.values[0]):
+        resampled = _compute(file, metric)
         if kept:
-            _keep(kept, images, values)
-    if not _near(found.value, values[0]):
+            _keep(kept, resampled)
+    value = resampled.values[0] if resampled.values is not None else np.nan
+    if not _near(record, value):
         raise UserError(
-            f"{path}: says {found.value}, but its predictions give {values[0]:.4f}; "
+            f"{path}: value {record.value}, but its predictions give {value:.4f}; "
             "delete it and run again"
         )
-    return images, values
+    return resampled
 
 
-def all_drawn(records: Mapping[Path, Record], cache: Path | None) -> dict[Path, tuple[int, Floats]]:
-    """`drawn` of every scored record, on all processors where there is much to resample.
+def all_resampled_scores(
+    records: Records, cache: Path | None
+) -> tuple[dict[Path, Resampled], dict[Path, UserError]]:
+    """`resampled_scores` of every scored record, on all processors where there is much to do.
+
+    Returns:
+        The scores, and of the other records the reason why they cannot be used.
+    """
+    scored = {path: record for path, record in records.items() if record.status == "ok"}
+    elsewhere = {path: r for path, r in scored.items() if _costs(r, cache)}
+    if len(elsewhere) < WORTHWHILE:
+        elsewhere = {}
+    outcomes = {p: _attempt(p, r, cache) for p, r in scored.items() if p not in elsewhere}
+    if elsewhere:
+        # Fresh processes: a forked one inherits locks and threads, torch's among them. Of a thread
+        # each: numpy's own would wait for the other processes.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(os.cpu_count() or 1, context, threadpool_limits, (1,)) as pool:
+            arguments = (elsewhere, elsewhere.values(), repeat(cache))
+            computed = pool.map(_attempt, *arguments, chunksize=4)
+            outcomes |= dict(zip(elsewhere, computed, strict=True))
+    scores = {p: outcomes[p] for p in scored}
+    return (
+        {p: outcome for p, outcome in scores.items() if isinstance(outcome, Resampled)},
+        {p: outcome for p, outcome in scores.items() if isinstance(outcome, UserError)},
+    )
+
+
+def _attempt(path: Path, record: Record, cache: Path | None) -> Resampled | UserError:
+    try:
+        return resampled_scores(path, record, cache)
+    except UserError as error:
+        return error
+
+
+def _costs(record: Record, cache: Path | None) -> bool:
+    """Whether a record is worth another process: one that knows the metric, and no kept scores."""
+    metric, _ = find_metric(record.metric)
+    if metric is None or not _ships(metric):
+        return False
+    kept = _file(record, metric, cache) if cache else None
+    return kept is None or not os.access(kept, os.R_OK)
+
+
+def find_metric(name: str) -> tuple[Metric | None, str]:
+    """A metric by name; without it, None and the reason."""
+    try:
+        metric = registry.find(name)
+    except Exception as error:  # whatever the module of an installed package raises
+        return None, f"metric '{name}' cannot be loaded ({_one_line(error)})"
+    return metric, "" if metric else f"metric '{name}' is not installed"
+
+
+def _compute(file: Path, metric: Metric) -> Resampled:
+    """The scores from the predictions in a file.
 
     Raises:
-        UserError: as `drawn`.
+        UserError: the metric cannot score them.
     """
-    scored = {path: found for path, found in records.items() if found.status == "ok"}
-    missing = [r for r in scored.values() if not cache or not os.access(_place(r, cache), os.R_OK)]
-    if len(missing) < WORTHWHILE:
-        return {path: drawn(path, found, cache) for path, found in scored.items()}
-    # Fresh processes: a forked one inherits locks and threads, torch's among them. Of a thread
-    # each: numpy's own would wait for the other processes.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(os.cpu_count() or 1, context, threadpool_limits, (1,)) as pool:
-        found = pool.map(drawn, scored, scored.values(), repeat(cache), chunksize=4)
-        return dict(zip(scored, found, strict=True))
+    try:
+        predictions = storage.load_arrays(file, {"ids", *metric.arrays})
+        num_images = len(predictions["ids"])
+        values = registry.resampled_values(metric, predictions, weights(num_images))
+        if values.shape != (1 + RESAMPLES,):
+            raise ValueError(f"values of shape {values.shape}, not {(1 + RESAMPLES,)}")
+        if not np.isfinite(values[1:]).any():
+            raise ValueError("no half of the images has a score")
+    except Exception as error:  # whatever a damaged file or somebody's metric raises
+        problem = f"cannot be scored by '{metric.name}' ({_one_line(error)})"
+        raise UserError(f"{file}: {problem}; delete it and run again") from error
+    return Resampled(num_images, values)
 
 
-def _near(value: float | None, again: float) -> bool:
-    return value is not None and abs(value - again) <= EXACT
+def _num_images(file: Path) -> int:
+    """How many images predictions of an unknown metric are of; 0 if they do not say.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        return len(storage.load_arrays(file, {"ids"}).get("ids", ()))
+    except Exception as error:  # in whatever way zip and npy readers fail on a damaged file
+        problem = f"cannot be read ({_one_line(error)})"
+        raise UserError(f"{file}: {problem}; delete it and run again") from error
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _near(record: Record, value: float) -> bool:
+    return record.value is not None and abs(record.value - value) <= EXACT
 
 
 @lru_cache(maxsize=2)
-def weights(images: int, seed: int = SEED) -> resampled.Weights:
-    """How often each image counts: once, then in every resample, (images, 1 + RESAMPLES)."""
-    counts = resampling.resamples(images, RESAMPLES, seed)
-    return resampled.resampling_weights(np.concatenate([np.ones_like(counts[:1]), counts]))
+def weights(num_images: int, seed: int = SEED) -> Weights:
+    """How often each image counts: once, then in every resample, (num_images, 1 + RESAMPLES)."""
+    counts = resampling.resamples(num_images, RESAMPLES, seed)
+    return resampling_weights(np.concatenate([np.ones_like(counts[:1]), counts]))
 
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    files = (module.__file__ for module in (resampled, detection, average_precision, resampling))
-    return code_digest([Path(__file__), *(Path(str(file)) for file in files)])
+    """Digest of the packages that compute resampled scores."""
+    folders = (Path(__file__).parent, Path(registry.__file__).parent)
+    return code_digest(sorted(file for folder in folders for file in folder.glob("*.py")))
 
 
-def _place(found: Record, cache: Path) -> Path:
-    """Where what the resamples of a record give is kept."""
-    predictions = found.predictions.sha256 if found.predictions else ""
-    return cache / "resampled" / f"{digest([predictions, RESAMPLES, SEED, _code()])[:32]}.npz"
+def _ships(metric: Metric) -> bool:
+    return any(metric is shipped for shipped in registry.SHIPPED)
 
 
-def _load(kept: Path) -> tuple[int, Floats]:
-    """What was kept; 0 images if there is nothing, or nothing whole (zip has check sums)."""
+def _file(record: Record, metric: Metric, cache: Path) -> Path | None:
+    """The file of a record's resampled scores in the cache; None of a metric without a file."""
+    own_code = ""
+    if not _ships(metric):
+        try:
+            own_code = file_digest(Path(inspect.getfile(type(metric))))
+        except (OSError, TypeError):
+            return None
+    predictions = record.predictions.sha256 if record.predictions else ""
+    content = [predictions, record.metric, own_code, RESAMPLES, SEED, _code()]
+    return cache / "resampled" / f"{digest(content)[:32]}.npz"
+
+
+def _load(kept: Path) -> Resampled | None:
+    """What was kept; None if there is nothing, or nothing whole (zip has checksums)."""
     try:
         with np.load(kept, allow_pickle=False) as archive:
-            return int(archive["images"]), archive["values"]
+            num_images, values = int(archive["images"]), archive["values"]
     except Exception:  # a damaged file of our own, in whatever way zip and npy readers fail on it
-        return 0, np.empty(0)
+        return None
+    return Resampled(num_images, values) if values.shape == (1 + RESAMPLES,) else None
 
 
-def _keep(kept: Path, images: int, values: Floats) -> None:
+def _keep(kept: Path, resampled: Resampled) -> None:
+    assert resampled.values is not None
     buffer = io.BytesIO()
-    np.savez(buffer, images=np.array(images), values=values)
-    partial = kept.with_suffix(f".{os.getpid()}")
-    try:
+    np.savez(buffer, images=np.array(resampled.num_images), values=resampled.values)
+    with suppress(OSError):  # a full or read-only cache only costs time
         kept.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(buffer.getvalue())  # not flushed: what a crash leaves is not read
-        partial.replace(kept)
-    except OSError:  # a full or read-only cache only costs time
-        with suppress(OSError):
-            partial.unlink()
+        atomic_write(kept, buffer.getvalue())

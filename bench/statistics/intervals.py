@@ -1,90 +1,98 @@
-"""How sure a difference is: resamples of test images and of seeds, intervals, probabilities.
+"""Confidence intervals of values, differences and ratios, over test images and over seeds.
 
-Two rows of a table are compared on the same resamples: `a - b` of what each of them gives. What was
-chosen here, and how often its intervals hold the true value, is in docs/design.md ("Intervals") and
-comes from benchmarks/coverage.py.
+Two rows of a table are compared on the same resamples: the samples of their difference are the
+differences of their samples. docs/design.md ("Intervals") says why the intervals are computed this
+way. benchmarks/coverage.py measures how often they contain the true value.
 """
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
-from bench.metrics.average_precision import Difficult, Floats, Kind
-from bench.metrics.resampled import class_precisions, mean_of_present, resampling_weights
+from bench.metrics.average_precision import Floats
 
-CHUNK = 64  # resamples at a time, in `rescore`
 LEVEL = 0.95
 
 
+class ConfidenceInterval(NamedTuple):
+    """Both ends of an interval, in the unit of its value."""
+
+    low: float
+    high: float
 
 
-def bootstrap_map(
-    scores: ArrayLike,
-    truth: ArrayLike,
-    counts: NDArray[np.integer],
-    kind: Kind = "area",
-    difficult: Difficult = "ignore",
-) -> Floats:
-    """Mean average precision of every resample.
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its 95% confidence interval, in the unit of the value.
 
-    Args:
-        scores: (N, C) finite.
-        truth: (N, C) of 1, -1, 0; see `metrics.labels`.
-        counts: (B, N), how often each image counts, as from `resamples`.
-        kind: see `metrics.weighted_average_precision`.
-        difficult: see `metrics.labels`.
-
-    Returns:
-        (B,) in 0..1: the mean over the classes with a positive image in that resample; nan where
-        there is none.
-
-    Raises:
-        ValueError: shapes that do not fit, a score that is not finite, a bad label.
+    Attributes:
+        value: the number itself.
+        interval: None where the test images could not be resampled.
     """
-    if counts.ndim != 2 or counts.shape[1] != len(np.asarray(scores)):
-        shape = len(np.asarray(scores))
-        raise ValueError(f"counts {counts.shape} must be (B, {shape}), as the scores' rows")
-    return mean_of_present(class_precisions(scores, truth, resampling_weights(counts), kind, difficult))
+
+    value: float
+    interval: ConfidenceInterval | None = None
+
+    @property
+    def low(self) -> float | None:
+        """The low end, if there is an interval."""
+        return self.interval.low if self.interval else None
+
+    @property
+    def high(self) -> float | None:
+        """The high end, if there is an interval."""
+        return self.interval.high if self.interval else None
+
+
+def estimate(value: float, samples: ArrayLike) -> Estimate:
+    """A value with the interval of its samples (B,), see `interval`."""
+    return Estimate(value, interval(samples, value))
 
 
 def center_on(value: float, samples: ArrayLike) -> Floats:
     """Samples of a statistic (B,), moved until their mean is its value; nan is left out.
 
     Half as many images score higher than all (by 0.2 to 2 points of mAP in docs/design.md), which
-    is no uncertainty: an interval is about the expected value of a list of as many images.
+    is no uncertainty: an interval is about the expected value of a split of as many images.
     """
     values = np.asarray(samples, dtype=float)
-    moved: Floats = value + values - np.nanmean(values)
-    return moved
+    centered: Floats = value + values - np.nanmean(values)
+    return centered
 
 
-def combine_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) -> Floats:
+def combine_seeds(values: ArrayLike, resampled: ArrayLike, seed: int | list[int]) -> Floats:
     """Samples of a mean over seeds: of the images, and of the seeds where there are several.
 
     Images and seeds are crossed: every seed is scored on the same images. So the images are drawn
     for all seeds at once, and the mean of the seeds is varied by Student's t with one degree of
-    freedom less than seeds. Their spread holds part of what the images do: what a resample does to
-    one seed and not to the others (its variance about their mean). That part is taken from the
+    freedom less than seeds. Their spread contains part of what the images do: what a resample does
+    to one seed and not to the others (its variance about their mean). That part is taken from the
     images, so that it does not count twice. Seeds drawn with replacement, as one would draw images,
     give too narrow an interval (Davison and Hinkley 1997, section 3.8: resampling k groups has
     (k - 1) / k of their variance; and three values have no tails).
 
     Args:
         values: (S,) the statistic of each seed on all images.
-        drawn: (S, B) the same on every resample of the images.
+        resampled: (S, B) the same on every resample of the images.
         seed: of the order in which t's quantiles meet the resamples; a row's own, so that seeds
             of different rows are independent.
 
     Returns:
         (B,) samples, whose mean is that of the values.
     """
-    values, drawn = np.asarray(values, dtype=float), np.asarray(drawn, dtype=float)
-    count, size = drawn.shape
-    moved = drawn - np.nanmean(drawn, axis=1, keepdims=True)
-    together = moved.mean(axis=0)
+    values = np.asarray(values, dtype=float)
+    resampled = np.asarray(resampled, dtype=float)
+    count, size = resampled.shape
+    centered = resampled - np.nanmean(resampled, axis=1, keepdims=True)
+    together = centered.mean(axis=0)
     if count == 1:
         return center_on(float(values[0]), together)
-    each = float(np.nanmean((moved - together) ** 2, axis=1).sum()) / (count - 1)
+    each = float(np.nanmean((centered - together) ** 2, axis=1).sum()) / (count - 1)
     images = float(np.nanvar(together))
     shared = np.sqrt(max(1 - each / count / images, 0)) if images else 1.0
     quantiles = stdtrit(count - 1, (np.arange(size) + 0.5) / size)
@@ -93,8 +101,8 @@ def combine_seeds(values: ArrayLike, drawn: ArrayLike, seed: int | list[int]) ->
     return center_on(float(values.mean()), shared * together + permuted)
 
 
-def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> tuple[float, float]:
-    """The middle `level` of samples, moved until their mean is the value: see `around`.
+def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> ConfidenceInterval:
+    """The middle `level` of samples, moved until their mean is the value: see `center_on`.
 
     Args:
         samples: (B,) values of a statistic, one per resample; nan is left out.
@@ -111,29 +119,34 @@ def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> tuple[fl
     values = values[np.isfinite(values)]
     if not 0 < level < 1 or not values.size:
         raise ValueError(f"cannot take a {level} interval of {values.size} finite samples")
-    low, high = np.quantile(center_on(value, values), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    low, high = np.quantile(center_on(value, values), _tails(level))
+    return ConfidenceInterval(float(low), float(high))
 
 
 def ratio_interval(
     part: ArrayLike, whole: ArrayLike, level: float = LEVEL
-) -> tuple[float, float] | None:
+) -> ConfidenceInterval | None:
     """The middle `level` of the samples of a ratio; None where the interval of `whole` reaches 0.
 
     There every ratio is possible (Fieller 1954, J. R. Stat. Soc. B 16(2)), so none is given.
 
     Args:
-        part: (B,) samples of the numerator, from `around` or `combine_seeds`.
+        part: (B,) samples of the numerator, from `center_on` or `combine_seeds`.
         whole: (B,) samples of the denominator, on the same resamples.
         level: coverage aimed at, between 0 and 1.
     """
     part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
-    some = np.isfinite(part) & np.isfinite(whole)
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    if np.quantile(whole[some], ends[0]) <= 0:
+    finite = np.isfinite(part) & np.isfinite(whole)
+    tails = _tails(level)
+    if np.quantile(whole[finite], tails[0]) <= 0:
         return None
-    low, high = np.quantile(part[some] / whole[some], ends)
-    return float(low), float(high)
+    low, high = np.quantile(part[finite] / whole[finite], tails)
+    return ConfidenceInterval(float(low), float(high))
+
+
+def _tails(level: float) -> tuple[float, float]:
+    """The quantiles at the ends of the middle `level`."""
+    return (1 - level) / 2, (1 + level) / 2
 
 
 def probability_above(difference: ArrayLike) -> float:

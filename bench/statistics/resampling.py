@@ -1,4 +1,4 @@
-"""TODO."""
+"""Random halves of the test images, from which every interval is computed."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -1,6 +1,6 @@
-"""How long `bench board` takes on many records: 12 methods x 4 tasks x 5 seeds.
+"""How long `bench leaderboard` takes on many records: 12 methods x 4 tasks x 5 seeds.
 
-    python benchmarks/board.py [--keep DIR]    # DIR keeps the records, for a closer look
+    python benchmarks/leaderboard.py [--keep DIR]    # DIR keeps the records, for a closer look
 
 The records are made up, at the sizes of the tiny suite: 1,283 test images; 20 classes for
 classification, about 30 detections an image, confusion matrices of 21 x 21. The time is that of
@@ -20,23 +20,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench import plugins
-from bench.config import loader, schema
-from bench.metrics.resampled import resampled_scores, resampling_weights
+from bench.config.schema import Backbone, ImageFolder, Recipe, Suite, Voc
+from bench.metrics import registry
 from bench.results import storage
-from bench.results.record import EncoderFacts, PretrainingFacts, Record
+from bench.results.record import EncoderFacts, PretrainingFacts, Record, Role
 
 METHODS = ("imagenet", "random_init", "supervised", "rotation", "colorization", "split_brain",
            "autoencoder", "bigan", "pix2pix", "cyclegan", "jigsaw", "context_encoder")  # fmt: skip
-TASKS = ("voc_cls", "voc_cls_finetune", "voc_det", "voc_seg")
+METRICS = {"voc_cls": "mAP", "voc_cls_finetune": "mAP_step", "voc_det": "AP50", "voc_seg": "mIoU"}
+ROLES: dict[str, Role] = {"imagenet": "reference", "random_init": "untrained"}
 SEEDS, IMAGES, CLASSES = 5, 1283, 20
 MAX_SECONDS = 10.0
+NAMES = tuple(f"class {number}" for number in range(CLASSES))
 
 Arrays = dict[str, NDArray[Any]]
 
 
 def classification(quality: float, rng: np.random.Generator) -> Arrays:
-    """TaskResult of every stage, as `voc_cls` keeps them; 1.5 classes an image."""
+    """Scores of every stage, as `voc_cls` keeps them; 1.5 classes an image."""
     truth = np.where(np.random.default_rng(0).random((IMAGES, CLASSES)) < 0.075, 1, -1)
     stages = (quality * truth + rng.normal(size=(5, *truth.shape))).astype(np.float32)
     return {"scores": stages[-1], "stage_scores": stages, "truth": truth.astype(np.int8)}
@@ -67,60 +68,79 @@ def detection(quality: float, rng: np.random.Generator) -> Arrays:
         "true_box": true_box.astype(np.float32),
         "true_difficult": np.random.default_rng(1).random(objects) < 0.1,
         "counted": np.arange(CLASSES),
-        "kind": np.array(["11-point"]),
-    }  # fmt: skip
+    }
 
 
 def segmentation(quality: float, rng: np.random.Generator) -> Arrays:
     """A confusion matrix of each image, 128 x 96 pixels of three classes or so."""
     confusion = rng.poisson(3, size=(IMAGES, 21, 21)) + 0
-    places = np.arange(21)
-    confusion[:, places, places] += rng.poisson(100 * quality, size=(IMAGES, 21))
-    return {"confusion": confusion.astype(np.int32), "counted": places}
+    diagonal = np.arange(21)
+    confusion[:, diagonal, diagonal] += rng.poisson(100 * quality, size=(IMAGES, 21))
+    return {"confusion": confusion.astype(np.int32)}
+
+
+def suite() -> Suite:
+    """One that is never run."""
+    recipe = Recipe(
+        views=1,
+        batch=1,
+        optimizer="sgd",
+        weight_decay=0.0,
+        schedule="cosine",
+        crop=1,
+        crop_scale=(1.0, 1.0),
+        learning_rate=1.0,
+    )
+    voc = Voc(kind="voc", train=("VOC2007/trainval",), test=("VOC2007/test",), classes=NAMES)
+    return Suite(
+        name="made_up",
+        summary="made up",
+        seeds=SEEDS,
+        backbone=Backbone(name="made up", imagenet="timm"),
+        datasets={"pretraining": ImageFolder(kind="image_folder", train="images"), "voc": voc},
+        pretraining=recipe,
+    )
 
 
 def make(out: Path) -> None:
     """Write all records below OUT."""
-    settings = loader.load("tiny")
+    settings = suite()
     kinds = {"voc_det": detection, "voc_seg": segmentation}
-    for task in TASKS:
+    for task in METRICS:
         for rank, method in enumerate(METHODS):
             for seed in range(SEEDS):
                 rng = np.random.default_rng([rank, seed])
                 arrays = kinds.get(task, classification)(1.0 - 0.05 * rank, rng)
                 arrays["ids"] = np.arange(IMAGES).astype(str)
+                arrays["classes"] = np.array([*NAMES, "background"] if task == "voc_seg" else NAMES)
                 save(settings, out, (method, task, seed), arrays)
 
 
-def save(
-    settings: schema.Suite, out: Path, cell: tuple[str, str, int], arrays: Mapping[str, Any]
-) -> None:
+def save(settings: Suite, out: Path, cell: tuple[str, str, int], arrays: Mapping[str, Any]) -> None:
     """One record with its predictions."""
     method, task, seed = cell
-    once = np.ones((1, IMAGES), dtype=np.uint16)
-    about = plugins.describe("tasks", task).constants
-    found = Record(
+    metric = registry.get(METRICS[task])
+    record = Record(
         suite=settings.name,
         suite_sha256=settings.sha256,
-        suite_settings=settings.model_dump(mode="json"),
+        suite_settings=settings,
         method=method,
-        method_code="made up",
+        method_version=1,
+        role=ROLES.get(method, "pretrained"),
         task=task,
-        task_version=about["version"],
-        task_code="made up",
+        task_version=1,
+        task_settings={"dataset": "voc"},
         seed=seed,
         status="ok",
-        metric=about["metric"],
-        value=float(resampled_scores(arrays, resampling_weights(once))[0]),
-        selection={"candidates": 3, "learning_rate": 0.001},
+        metric=metric.name,
+        value=registry.value(metric, arrays),
+        per_class=registry.per_class(metric, arrays),
         encoder=EncoderFacts(backbone="made up", weights_sha256="made up", parameters=1),
-        pretraining=PretrainingFacts(
-            views_seen=1, seconds=1.0, images_per_second=1.0, monitors={}
-        ),
+        pretraining=PretrainingFacts(views_seen=1, seconds=1.0, views_per_second=1.0),
         data={"voc_test": "made up"},
         created=storage.now(),
     )
-    storage.save(found, storage.path_of(out, settings.name, task, method, seed), dict(arrays))
+    storage.save(record, storage.path_of(out, settings.name, task, method, seed), dict(arrays))
 
 
 def main() -> int:
@@ -134,7 +154,7 @@ def main() -> int:
             make(out)
         cold, busy, torch = render(out, Path(scratch) / "cache")
         warm, _, _ = render(out, Path(scratch) / "cache")
-    print(f"records          {len(METHODS) * len(TASKS) * SEEDS}")
+    print(f"records          {len(METHODS) * len(METRICS) * SEEDS}")
     print(
         f"first rendering  {cold:.1f} s (claim: under {MAX_SECONDS:g} s); {busy:.1f} s of processor"
     )
@@ -147,12 +167,12 @@ def render(out: Path, cache: Path) -> tuple[float, float, bool]:
     """Run the command: its seconds, the processor's, and whether it imported torch."""
     code = "import sys; from bench import cli; sys.argv = sys.argv[1:]\ntry: cli.main()\n"
     code += "finally: sys.exit(3 * ('torch' in sys.modules))"
-    command = [sys.executable, "-c", code, "bench", "board", "--out", out, "--cache", cache]
+    command = [sys.executable, "-c", code, "bench", "leaderboard", "--out", out, "--cache", cache]
     start, before = time.perf_counter(), os.times()
     status = subprocess.run(list(map(str, command)), stdout=subprocess.DEVNULL).returncode
     seconds, after = time.perf_counter() - start, os.times()
     if status not in (0, 3):
-        raise SystemExit(f"bench board ended with status {status}")
+        raise SystemExit(f"bench leaderboard ended with status {status}")
     busy = after.children_user + after.children_system
     return seconds, busy - before.children_user - before.children_system, status == 3
 

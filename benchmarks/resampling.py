@@ -1,7 +1,7 @@
 """How much faster resampled mAP is than scikit-learn's average precision on each resample.
 
-    python benchmarks/bootstrap.py                # scikit-learn on 5 resamples, its time scaled up
-    python benchmarks/bootstrap.py --peer 1000    # on all of them; takes minutes
+    python benchmarks/resampling.py                # scikit-learn on 5 resamples, its time scaled up
+    python benchmarks/resampling.py --peer 1000    # on all of them; takes minutes
 
 The work is one paired comparison at the size of VOC07 test: two rows, 4,952 images x 20 classes,
 1,000 resamples, the same for both. Kind "step" is scikit-learn's definition. Exit status 1 if a
@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+from bench.metrics import registry
+from bench.metrics.resampled import resampling_weights
 from bench.statistics import intervals, resampling
 
 IMAGES, CLASSES, RESAMPLES = 4952, 20, 1000
@@ -23,7 +25,7 @@ MAX_SECONDS, MIN_RATIO, MAX_DIFFERENCE = 5.0, 50.0, 1e-9
 
 
 def rows() -> tuple[list[NDArray[np.float32]], NDArray[np.int8]]:
-    """TaskResult (N, C) of two rows, and truth, 1 and -1, with the class frequencies of VOC07."""
+    """Scores (N, C) of two rows, and truth, 1 and -1, with the class frequencies of VOC07."""
     rng = np.random.default_rng(0)
     frequency = rng.uniform(0.04, 0.09, CLASSES)
     frequency[14] = 0.4  # "person"
@@ -56,7 +58,10 @@ def main() -> int:
     scores, truth = rows()
     start = time.perf_counter()
     counts = resampling.resamples(IMAGES, RESAMPLES, seed=0)
-    ours = [intervals.bootstrap_map(each, truth, counts, "step") for each in scores]
+    weights = resampling_weights(counts)
+    metric = registry.MeanAveragePrecision("mAP_step", "step")
+    rows_ = [{"scores": each, "truth": truth} for each in scores]
+    ours = [registry.resampled_values(metric, row, weights) / 100 for row in rows_]
     seconds = time.perf_counter() - start
     start = time.perf_counter()
     theirs = [peer(each, truth, counts[: options.peer]) for each in scores]
@@ -65,13 +70,14 @@ def main() -> int:
         float(np.abs(one[: options.peer] - two).max())
         for one, two in zip(ours, theirs, strict=True)
     )
-    low, high = intervals.interval(ours[0] - ours[1], 0)
+    interval = intervals.interval(ours[0] - ours[1], 0)
     print(f"work           2 rows x {RESAMPLES:,} resamples of {IMAGES:,} x {CLASSES}")
     print(f"ours           {seconds:.2f} s, drawing included (claim: under {MAX_SECONDS:g} s)")
     print(f"scikit-learn   {scaled:.1f} s (measured: {options.peer} resamples, scaled)")
     print(f"ratio          {scaled / seconds:.0f} (claim: at least {MIN_RATIO:g})")
     print(f"difference     {difference:.1e} (claim: at most {MAX_DIFFERENCE:g})")
-    print(f"width of the paired interval: {100 * (high - low):.2f} points")
+    width = 100 * (interval.high - interval.low)
+    print(f"width of the paired interval: {width:.2f} points")
     slow = seconds > MAX_SECONDS or scaled / seconds < MIN_RATIO
     return int(slow or difference > MAX_DIFFERENCE)
 

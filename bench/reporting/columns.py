@@ -1,0 +1,401 @@
+"""Every column of a leaderboard, once: heading, value, format, explanation, where it is shown.
+
+Markdown, terminal, web page, LaTeX, CSV, DataFrame and the glossary are all made from `COLUMNS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from bench.reporting import format as formats
+from bench.reporting.rows import BASELINE, REFERENCE, Row, Table, seconds, views_seen
+from bench.results.record import Record
+from bench.statistics.intervals import Estimate
+
+Place = Literal["markdown", "terminal", "web", "latex", "csv"]
+Section = Literal["main", "more", "obtained", "file"]
+Kind = Literal["text", "integer", "number", "estimate"]
+Value = Estimate | float | int | str | None
+
+PAGES: tuple[Place, ...] = ("markdown", "web", "csv")
+EVERYWHERE: tuple[Place, ...] = ("markdown", "terminal", "web", "latex", "csv")
+
+
+def _always(table: Table, row: Row) -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        key: its name in leaderboard.csv and in DataFrames; of an estimate, `key_low` and
+            `key_high` follow.
+        heading: as a reader sees it; `{metric}` is the name of the table's metric.
+        help: what it means, for the glossary.
+        value: what it shows of a row.
+        format: a value as text.
+        kind: of the value.
+        section: `main`; `more`; `obtained`, how a row was obtained; `file`, in files only.
+        shown_in: which outputs have it.
+        trivial: of which rows it says nothing, such as the gap of the reference to itself.
+        sort: what it is sorted by on the page, where that is not the value.
+        ascending: whether the page sorts the smallest first.
+    """
+
+    key: str
+    heading: str
+    help: str
+    value: Callable[[Table, Row], Value]
+    format: Callable[[Any], str] = str
+    kind: Kind = "text"
+    section: Section = "main"
+    shown_in: tuple[Place, ...] = PAGES
+    trivial: Callable[[Table, Row], bool] = _always
+    sort: Callable[[Row], Value] | None = None
+    ascending: bool = False
+
+    def title(self, table: Table) -> str:
+        """The heading over a table."""
+        return self.heading.format(metric=table.metric)
+
+    def text(self, table: Table, row: Row) -> str:
+        """What a reader sees of a row."""
+        value = self.value(table, row)
+        if value in (None, "") or self.trivial(table, row):
+            return formats.MISSING
+        return self.format(value)
+
+    def order(self, table: Table, row: Row) -> float | str:
+        """What the page sorts a row by; empty where there is nothing."""
+        if self.sort:
+            value = self.sort(row)
+        elif self.trivial(table, row):
+            value = None
+        else:
+            value = self.value(table, row)
+        if isinstance(value, Estimate):
+            value = value.value
+        return "" if value is None else value
+
+
+def _is_reference(table: Table, row: Row) -> bool:
+    return row.method == table.reference
+
+
+def _is_baseline(table: Table, row: Row) -> bool:
+    return row.method == table.baseline
+
+
+def _is_end(table: Table, row: Row) -> bool:
+    return _is_reference(table, row) or _is_baseline(table, row)
+
+
+def _mean(read: Callable[[Record], Any]) -> Callable[[Table, Row], float | None]:
+    return lambda table, row: row.mean(read)
+
+
+def _warnings(table: Table, row: Row) -> str:
+    return "failed" if row.status == "failed" else "; ".join(row.warnings)
+
+
+def selected(row: Row) -> str:
+    """What was selected on training images: the stage and the hyperparameters, over seeds."""
+    parts = [f"stage {stage}" for stage in sorted(row.selected_stages)]
+    chosen = [record.hyperparameters.selected for record in row.scored]
+    for name in dict.fromkeys(name for values in chosen for name in values):
+        texts = dict.fromkeys(_range(values[name]) for values in chosen if name in values)
+        parts += [f"{name.replace('_', ' ')} {text}" for text in texts if text]
+    return ", ".join(parts)
+
+
+def _range(value: Any) -> str:
+    """A value, or the smallest and the largest of several."""
+    values = value.values() if isinstance(value, dict) else value
+    if not isinstance(values, Iterable) or isinstance(values, str):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    numbers = [number for number in values if isinstance(number, int | float)]
+    if not numbers:
+        return ""
+    low, high = min(numbers), max(numbers)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"
+
+
+def _in_files(
+    key: str,
+    heading: str,
+    help: str,
+    value: Callable[[Table, Row], Value],
+    kind: Kind = "text",
+) -> Column:
+    """A column of leaderboard.csv and DataFrames alone."""
+    return Column(key, heading, help, value, kind=kind, section="file", shown_in=("csv",))
+
+
+COLUMNS: tuple[Column, ...] = (
+    _in_files(
+        "task",
+        "Task",
+        "Name of the task.",
+        lambda table, row: table.task,
+    ),
+    _in_files(
+        "task_version",
+        "Task version",
+        "Version of the task. It is raised whenever a score may change.",
+        lambda table, row: table.example.task_version,
+        kind="integer",
+    ),
+    Column(
+        key="rank_range",
+        heading="Rank range",
+        help="Range of possible ranks. 4-9 of 17: three rows are significantly better, eight "
+        "significantly worse, five indistinguishable. Rows are in the order of their scores. Each "
+        "pair is tested by itself at 95%, so among many pairs a few are called wrongly.",
+        value=lambda table, row: row.rank_range,
+        shown_in=("markdown", "terminal", "web", "latex"),
+        sort=lambda row: row.rank,
+        ascending=True,
+    ),
+    Column(
+        key="method",
+        heading="Method",
+        help="Name of the method; the methods are listed below.",
+        value=lambda table, row: row.method,
+        ascending=True,
+        shown_in=EVERYWHERE,
+    ),
+    _in_files(
+        "metric",
+        "Metric",
+        "Name of the metric.",
+        lambda table, row: table.example.metric,
+    ),
+    Column(
+        key="value",
+        heading="{metric} (95% CI)",
+        help="Main score in points, 0 to 100; more is better. The brackets are the 95% confidence "
+        "interval over test images. We score 1,000 random halves of the test split and take the "
+        "central 95%, centered on the score. With several seeds, the score is their mean, and the "
+        "interval includes their spread by Student's t.",
+        value=lambda table, row: row.value,
+        format=formats.estimate,
+        kind="estimate",
+        shown_in=EVERYWHERE,
+    ),
+    Column(
+        key="gap",
+        heading=f"Gap to {REFERENCE}",
+        help=f"Score of the {REFERENCE} weights minus the score of the row, in points. Less is "
+        f"better; a row below 0 beats {REFERENCE}. Differences are paired: both rows are scored "
+        "on the same halves of the test split.",
+        value=lambda table, row: row.gap,
+        format=formats.estimate,
+        kind="estimate",
+        trivial=_is_reference,
+        ascending=True,
+        shown_in=EVERYWHERE,
+    ),
+    Column(
+        key="gain",
+        heading=f"Gain over {BASELINE}",
+        help="Score of the row minus the score of the untrained backbone, in points, paired.",
+        value=lambda table, row: row.gain,
+        format=formats.estimate,
+        kind="estimate",
+        trivial=_is_baseline,
+        shown_in=EVERYWHERE,
+    ),
+    Column(
+        key="gap_closed",
+        heading="Gap closed",
+        help=f"Share of the way from {BASELINE} to {REFERENCE}: gain over {BASELINE}, divided by "
+        f"that of {REFERENCE}. It is left out where {REFERENCE} is not significantly better than "
+        f"{BASELINE}.",
+        value=lambda table, row: row.gap_closed,
+        format=formats.share,
+        kind="estimate",
+        section="more",
+        trivial=_is_end,
+    ),
+    Column(
+        key="matched_gain",
+        heading=f"Gain over {BASELINE} with the same input",
+        help="Score of the row minus the score of an untrained network that is given the same part "
+        "of an image, in points, paired.",
+        value=lambda table, row: row.matched_gain,
+        format=formats.estimate,
+        kind="estimate",
+        section="more",
+    ),
+    _in_files(
+        "matched_baseline",
+        "Baseline with the same input",
+        "Name of the untrained method with the inputs of the row.",
+        lambda table, row: row.matched_baseline,
+    ),
+    _in_files(
+        "rank",
+        "First rank",
+        "Smallest rank that the row may have.",
+        lambda table, row: row.rank,
+        kind="integer",
+    ),
+    _in_files(
+        "last_rank",
+        "Last rank",
+        "Largest rank that the row may have.",
+        lambda table, row: row.last_rank,
+        kind="integer",
+    ),
+    Column(
+        key="p_better",
+        heading="P(better than next row)",
+        help="Share of the halves of the test split in which the row beats the next one. 50% is a "
+        "toss-up; two rows differ significantly from about 97.5% on. With one seed it says nothing "
+        "about another run.",
+        value=lambda table, row: row.p_better,
+        format=formats.probability,
+        kind="number",
+        section="more",
+    ),
+    Column(
+        key="seeds",
+        heading="Seeds",
+        help="Independent runs of pretraining and scoring. With one, the interval says nothing "
+        f"about another run. The {REFERENCE} weights come from elsewhere: their seeds differ in "
+        "scoring alone.",
+        value=lambda table, row: len(row.scored),
+        format=formats.count,
+        kind="integer",
+        section="more",
+    ),
+    Column(
+        key="inputs",
+        heading="Inputs",
+        help="What each branch of the network is given of an image: rgb; L, lightness; ab, color; "
+        "or the pixels on one side of the diagonal.",
+        value=lambda table, row: ", ".join(row.inputs or []),
+        section="obtained",
+        ascending=True,
+    ),
+    Column(
+        key="parameters",
+        heading="Parameters",
+        help="Parameters of the network that was scored.",
+        value=_mean(lambda r: r.encoder and r.encoder.parameters),
+        format=formats.millions,
+        kind="number",
+        section="obtained",
+    ),
+    Column(
+        key="views_seen",
+        heading="Views seen",
+        help="Images that went through the network in pretraining. Every rotation, patch or tile "
+        "of an image counts as one.",
+        value=lambda table, row: views_seen(row),
+        format=formats.count,
+        kind="number",
+        section="obtained",
+    ),
+    Column(
+        key="seconds",
+        heading="Pretraining time",
+        help="Time that pretraining took, other work on the machine included; seconds in files.",
+        value=lambda table, row: seconds(row),
+        format=formats.duration,
+        kind="number",
+        section="obtained",
+    ),
+    Column(
+        key="num_settings",
+        heading="Settings tried",
+        help="Hyperparameter settings that the task compared on training images.",
+        value=_mean(lambda r: r.hyperparameters.num_settings),
+        format=formats.count,
+        kind="number",
+        section="obtained",
+    ),
+    Column(
+        key="selected",
+        heading="Selected",
+        help="Stage and hyperparameters that did best on training images. Stage 0 is the finest. "
+        "Cost is the C of a support vector machine; it is selected for each class.",
+        value=lambda table, row: selected(row),
+        section="obtained",
+        ascending=True,
+    ),
+    Column(
+        key="optimism",
+        heading="Optimism",
+        help="Points that the score would gain if stage and hyperparameters were selected on test "
+        "images. The score does not include them.",
+        value=_mean(lambda r: r.diagnostics.get("optimism")),
+        format=formats.signed,
+        kind="number",
+        section="obtained",
+    ),
+    Column(
+        key="effective_rank",
+        heading="Effective rank",
+        help="Number of directions that the features of the selected stage spread over: the "
+        "exponential of the entropy of their spectrum. More is not better.",
+        value=_mean(lambda r: r.diagnostics.get("effective_rank")),
+        format=formats.count,
+        kind="number",
+        section="obtained",
+    ),
+    _in_files(
+        "num_images",
+        "Test images",
+        "Number of test images.",
+        lambda table, row: table.num_images,
+        kind="integer",
+    ),
+    _in_files(
+        "backbone",
+        "Backbone",
+        "Name of the network.",
+        lambda table, row: next((r.encoder.backbone for r in row.scored if r.encoder), None),
+    ),
+    _in_files(
+        "role",
+        "Role",
+        "`reference`, `untrained` or `pretrained`.",
+        lambda table, row: row.role,
+    ),
+    _in_files(
+        "status",
+        "Status",
+        "`ok`, `failed`, or `partial` if only some seeds failed.",
+        lambda table, row: row.status,
+    ),
+    Column(
+        key="warnings",
+        heading="Warnings",
+        help="Reasons to doubt the row. `below` a baseline or `not distinguishable from` it: "
+        "pretraining shows no benefit here. `generated images collapsed`: a generator made nearly "
+        "the same image every time. `collapsed features`: fewer than two effective directions. "
+        "`contaminated`: test images have near-duplicates among the pretraining images. `failed`: "
+        "the row, or the seed, has no score.",
+        value=_warnings,
+    ),
+)
+
+
+def named(key: str) -> Column:
+    """The column of a key."""
+    return next(column for column in COLUMNS if column.key == key)
+
+
+def shown(place: Place, *sections: Section) -> list[Column]:
+    """The columns of an output, in order; those of some sections, if any are named."""
+    return [c for c in COLUMNS if place in c.shown_in and (not sections or c.section in sections)]
+
+
+def present(columns: Iterable[Column], table: Table) -> list[Column]:
+    """The columns that say something of some row."""
+    return [c for c in columns if any(c.text(table, row) != formats.MISSING for row in table.rows)]

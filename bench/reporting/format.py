@@ -1,0 +1,84 @@
+"""Numbers as text, the same in every table: `41.3 [38.3, 44.3]`, 95%, 2.96 M, 3 min."""
+
+from __future__ import annotations
+
+import re
+
+from bench.statistics.intervals import Estimate
+
+MISSING = "-"
+MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
+MINUTE, HOUR = 60, 3600  # seconds
+
+
+def points(value: float) -> str:
+    """Points with one decimal, never a negative zero."""
+    return f"{value:z.1f}"
+
+
+def signed(value: float) -> str:
+    """Points with one decimal and a sign."""
+    return f"{value:+z.1f}"
+
+
+def estimate(found: Estimate) -> str:
+    """Points with their interval, where there is one."""
+    if found.interval is None:
+        return points(found.value)
+    return f"{points(found.value)} [{points(found.interval.low)}, {points(found.interval.high)}]"
+
+
+def share(found: Estimate) -> str:
+    """A share in percent, with its interval."""
+    text = f"{100 * found.value:z.0f}%"
+    if found.interval is None:
+        return text
+    return f"{text} [{100 * found.interval.low:z.0f}, {100 * found.interval.high:z.0f}]"
+
+
+def probability(value: float) -> str:
+    """A probability in percent; a thousand resamples cannot tell 1 from nearly 1."""
+    if value > 0.99:
+        return ">99%"
+    return "<1%" if value < 0.01 else f"{100 * value:.0f}%"
+
+
+def count(value: float) -> str:
+    """A number of things."""
+    return f"{value:,.0f}"
+
+
+def millions(value: float) -> str:
+    """A number of parameters."""
+    return f"{value / 1e6:.2f} M"
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit that suits it."""
+    if seconds < MINUTE:
+        return "<1 min"
+    return f"{seconds / MINUTE:.0f} min" if seconds < 1.5 * HOUR else f"{seconds / HOUR:.1f} h"
+
+
+def typographic(text: str) -> str:
+    """Numbers with a true minus sign, and a dash where there is none."""
+    if text == MISSING:
+        return EN_DASH
+    return re.sub(r"(?<![\w.])-(?=\d)", MINUS, text)
+
+
+def latex(text: str) -> str:
+    """Text for LaTeX: special characters escaped, a true minus sign before numbers."""
+    if text == MISSING:
+        return "--"
+    escaped = re.sub(r"[\\{}$&#^_%~<>]", lambda match: SPECIAL[match[0]], text)
+    return re.sub(r"(?<![\w.])-(?=\d)", "$-$", escaped)
+
+
+SPECIAL = {character: f"\\{character}" for character in "{}$&#_%"} | {
+    "\\": r"\textbackslash{}",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": "$<$",
+    ">": "$>$",
+}

@@ -1,0 +1,201 @@
+"""Rows and tables of a leaderboard. Imports no torch and no matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from bench.results.record import Record, Role
+from bench.statistics.cache import find_metric
+from bench.statistics.intervals import Estimate
+
+REFERENCE, BASELINE = "ImageNet", "random init"  # as text names the rows of these roles
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One row less another.
+
+    Attributes:
+        difference: in points, paired over test images.
+        p_better: share of the resamples in which the difference is above 0, those where it is 0
+            by half: 0..1. With one seed it says nothing of another run.
+    """
+
+    difference: Estimate
+    p_better: float
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method in one task, over its seeds.
+
+    Attributes:
+        method: its name.
+        records: of its seeds, in order.
+        value: the main score; None if every seed failed.
+        gap: value(reference) - value, paired over test images; None without a reference.
+        gain: value - value(baseline), paired; None without a baseline.
+        matched_baseline: the untrained method with the same inputs and backbone, if there is one.
+        matched_gain: value - value(matched_baseline), paired.
+        gap_closed: share of the way from baseline to reference; None also where the reference
+            cannot be told from the baseline, since the share can then be any number.
+        rank: 1 + the number of rows that are better, by an interval of the difference without 0.
+        last_rank: the number of rows less those that are worse, by the same measure.
+        p_better: the share of resamples in which it is better than the table's next row.
+        warnings: what a reader must know before believing the score.
+    """
+
+    method: str
+    records: tuple[Record, ...]
+    value: Estimate | None = None
+    gap: Estimate | None = None
+    gain: Estimate | None = None
+    matched_baseline: str | None = None
+    matched_gain: Estimate | None = None
+    gap_closed: Estimate | None = None
+    rank: int | None = None
+    last_rank: int | None = None
+    p_better: float | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def rank_range(self) -> str | None:
+        """From `rank` to `last_rank`, as text."""
+        if self.rank is None or self.rank == self.last_rank:
+            return None if self.rank is None else f"{self.rank}"
+        return f"{self.rank}-{self.last_rank}"
+
+    @property
+    def scored(self) -> list[Record]:
+        """The records of the seeds that did not fail."""
+        return [record for record in self.records if record.status == "ok"]
+
+    @property
+    def status(self) -> str:
+        """`ok`, `failed`, or `partial` if only some seeds failed."""
+        count = len(self.scored)
+        return "failed" if not count else "ok" if count == len(self.records) else "partial"
+
+    @property
+    def role(self) -> Role:
+        """What the row is to the others; a name decides nothing."""
+        return self.records[0].role
+
+    @property
+    def inputs(self) -> list[str] | None:
+        """What each branch of the encoder is given of an image; None if every seed failed."""
+        return next((r.encoder.inputs for r in self.scored if r.encoder), None)
+
+    @property
+    def stages(self) -> list[float]:
+        """The metric of every stage in points, fine to coarse, mean over seeds; may be empty."""
+        curves = [record.per_stage for record in self.scored if record.per_stage]
+        return [float(value) for value in np.mean(curves, axis=0)] if curves else []
+
+    @property
+    def selected_stages(self) -> set[int]:
+        """The stages that were selected on training images, over seeds."""
+        stages = {record.selected_stage for record in self.scored}
+        return {stage for stage in stages if stage is not None}
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """The metric of every class in points, mean over the seeds that have it."""
+        each = [record.per_class for record in self.scored]
+        names = dict.fromkeys(name for values in each for name in values)
+        return {n: float(np.mean([v[n] for v in each if n in v])) for n in names}
+
+    def mean(self, read: Callable[[Record], Any]) -> float | None:
+        """Mean over the scored seeds of what `read` takes from a record; None where it is None."""
+        values = [value for r in self.scored if (value := read(r)) is not None]
+        return float(np.mean(values)) if values else None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One task: comparable rows.
+
+    Attributes:
+        task: its name.
+        rows: best first, failed ones last.
+        reference: the method that gaps are measured from; None if no such row has a score.
+        baseline: the untrained method that sees whole images; None if no such row has a score.
+        num_images: how many it was tested on; 0 if every row failed.
+        pairs: (method, other) -> the one less the other, for any two scored rows.
+    """
+
+    task: str
+    rows: tuple[Row, ...]
+    reference: str | None = None
+    baseline: str | None = None
+    num_images: int = 0
+    pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)
+
+    @property
+    def example(self) -> Record:
+        """A record that speaks for all: a scored one where there is one."""
+        return next((r for row in self.rows for r in row.scored), self.rows[0].records[0])
+
+    @property
+    def metric(self) -> str:
+        """The metric, as tables print it."""
+        metric, _ = find_metric(self.example.metric)
+        return metric.label if metric else self.example.metric
+
+    def row(self, method: str | None) -> Row | None:
+        """The row of a method, if it is there."""
+        return next((row for row in self.rows if row.method == method), None)
+
+
+def pivot(
+    cells: Iterable[tuple[str, str, Value]],
+) -> tuple[list[str], dict[str, list[Value | None]]]:
+    """A table from (row, column, value), as `pandas.DataFrame.pivot` makes it, light to import.
+
+    Returns:
+        The names of the columns, and row -> the value of every column, None where there is none.
+        Both are in the order in which they come first.
+    """
+    values = {(row, column): value for row, column, value in cells}
+    columns = list(dict.fromkeys(column for _, column in values))
+    rows = dict.fromkeys(row for row, _ in values)
+    return columns, {row: [values.get((row, column)) for column in columns] for row in rows}
+
+
+Cell = tuple[Table, Row]
+
+
+def overview(tables: Iterable[Table]) -> tuple[list[str], dict[str, list[Cell | None]]]:
+    """Methods that ran in two tasks or more, by tasks: table and row of each."""
+    tasks, rows = pivot((row.method, t.task, (t, row)) for t in tables for row in t.rows)
+    shared = {m: cells for m, cells in rows.items() if sum(c is not None for c in cells) > 1}
+    return (tasks, shared) if shared else ([], {})
+
+
+def class_gaps(table: Table) -> tuple[list[str], dict[str, list[float | None]]]:
+    """Of every scored method but the reference: the reference's score less its own, by class."""
+    reference = table.row(table.reference)
+    scores = reference.per_class if reference else {}
+    return pivot(
+        (row.method, name, scores[name] - value)
+        for row in table.rows
+        if row is not reference
+        for name, value in row.per_class.items()
+        if name in scores
+    )
+
+
+def views_seen(row: Row) -> float | None:
+    """Images that went through the encoder in pretraining; None if it was not trained here."""
+    return row.mean(lambda r: r.pretraining.views_seen) or None
+
+
+def seconds(row: Row) -> float | None:
+    """Of pretraining; None if it was not trained here."""
+    return row.mean(lambda r: r.pretraining.seconds) or None

@@ -1,0 +1,68 @@
+"""A task's table for the terminal: names are never cut, columns that do not fit are left out."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.measure import Measurement
+from rich.table import Table as Grid
+from rich.text import Text
+
+from bench.reporting import columns
+from bench.reporting.columns import Column
+from bench.reporting.rows import Table
+
+LEFT_OUT = ("gain", "gap", "rank_range")  # in a terminal that is too narrow, in this order
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """A task's main columns as wide as the terminal allows, and below them the warnings."""
+
+    table: Table
+
+    def __rich_console__(
+        self, console: Console, options: ConsoleOptions
+    ) -> Iterator[RenderableType]:
+        """The renderables of rich's protocol."""
+        shown = columns.present(columns.shown("terminal", "main"), self.table)
+        grid = self._grid(shown)
+        for key in LEFT_OUT:
+            if _width(grid, console, options) <= options.max_width:
+                break
+            shown = [column for column in shown if column.key != key]
+            grid = self._grid(shown)
+        yield grid
+        for row in self.table.rows:
+            warnings = ["failed"] if row.status == "failed" else row.warnings
+            if warnings:
+                yield Text(f"  {row.method}: {'; '.join(warnings)}")
+
+    def _grid(self, shown: Sequence[Column]) -> Grid:
+        table = self.table
+        title = Text(f"{table.task} (version {table.example.task_version})")
+        grid = Grid(title=title, box=box.SIMPLE)
+        for column in shown:
+            texts = [column.text(table, row) for row in table.rows]
+            heading = textwrap.fill(
+                column.title(table), max(map(len, texts)), break_long_words=False
+            )
+            left = column.key == "method"
+            grid.add_column(
+                Text(heading),
+                justify="left" if left else "right",
+                no_wrap=not left,
+                overflow="fold",
+            )
+        for row in table.rows:
+            grid.add_row(*(Text(column.text(table, row)) for column in shown))
+        return grid
+
+
+def _width(grid: Grid, console: Console, options: ConsoleOptions) -> int:
+    """The columns of the terminal that a grid takes where nothing is wrapped."""
+    return Measurement.get(console, options.update(max_width=10_000), grid).maximum
