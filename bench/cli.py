@@ -86,7 +86,7 @@ def run(
     Example: bench run --methods rotation,random_init,imagenet --tasks voc_cls
     """
     from bench.commands.run import run as run_request
-    from bench.reporting.terminal import table
+    from bench.reporting.terminal import TaskTable
 
     selected_methods = plugins.select("methods", methods)
     selected_tasks = plugins.select("tasks", tasks)
@@ -109,7 +109,7 @@ def run(
     leaderboard = run_request(request, reporter)
     stdout = _stdout()
     for task in leaderboard.tables:
-        stdout.print(table(task))
+        stdout.print(TaskTable(task))
     raise typer.Exit(1 if leaderboard.failed(request.methods, request.tasks) else 0)
 
 

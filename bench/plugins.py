@@ -255,9 +255,7 @@ def load(kind: Kind, name: str) -> Any:
     assert where.path is not None
     try:
         module = (
-            importlib.import_module(where.module)
-            if where.module
-            else _from_path(kind, where.path)
+            importlib.import_module(where.module) if where.module else _from_path(kind, where.path)
         )
     except UserError:
         raise

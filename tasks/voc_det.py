@@ -84,7 +84,8 @@ class VocDet(FineTunedTask):
 
     def diagnostics(self, predictions: Arrays) -> dict[str, float | None]:
         """Both VOC average precisions, and COCO's."""
-        both = {name: registry.value(registry.get(name), predictions) for name in AVERAGE_PRECISIONS}
+        metrics = [registry.get(name) for name in AVERAGE_PRECISIONS]
+        both = {metric.name: registry.value(metric, predictions) for metric in metrics}
         return both | coco_scores(predictions)
 
     def visualize(self, network: Detector, predictions: Arrays, context: Context) -> np.ndarray:

@@ -1,53 +1,81 @@
-"""Whether the numbers of a reference still come out: `bench check`.
+"""`bench check`: do the numbers of a reference still come out? The gate of behavior.
 
-Exact on any machine: does the metric give the reference's value for the reference's predictions,
-does it give the new value for the new predictions, is the list of test images the same?
+Versions decide what is up to date. This command watches that a version is raised where a number
+may change. It runs the cells of a reference again, with nothing from the cache but the rendered
+images, and compares what rounding cannot move: order and pixels of the first batches, the learning
+rate of every step, the views counted, the losses of the first ten steps (`LOSSES`), the data, the
+number of settings tried. It compares on one process and on as many as a record was made with.
 
-How far a value may move is not. The same seed on the same machine gives the same bytes; other
-machines and library versions round otherwise, and training amplifies that. So a value may move by
-what the test images cannot tell from nothing: by `WIDTH` times the half of the paired 95 %
-interval of new less reference, over the same images, that lies towards 0. That interval has no
-width where nothing changed, little where little did. What a board would not print (`PRINTED`)
-never counts.
+Exact on any machine, too: the metric gives the recorded value for the recorded predictions and the
+new value for the new ones, and the test images are the same.
 
-That alone would miss a fault that leaves the mean where it was, such as an input that is no longer
-normalized. So where a frozen encoder has the same weights, byte for byte, nothing amplifies
-rounding, and the scores of the images must be the same too, as `ALIKE` says. Imports torch only
-to compute.
+A score may move: the same seed on the same machine gives the same bytes, but other machines and
+library versions round otherwise, and training amplifies that. So a score may move by what the test
+images cannot tell from nothing: by `WIDTH` times the half of the paired 95% interval of new less
+reference that is towards 0. What a leaderboard would not print (`PRINTED`) never counts. Where a
+frozen encoder has the same weights nothing amplifies rounding, so the scores of the images must be
+the same too, as `ALIKE` says. Imports torch only to compute.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
+import os
+import subprocess
+import sys
+import tempfile
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
 from rich.table import Table as Grid
 
+from bench import plugins
 from bench.commands import plan
 from bench.commands.compare import Arrays, contrast, same_images
-from bench.commands.request import Cell, Places
+from bench.commands.request import Cell, Locations, Request, suite_of
+from bench.config.loader import to_toml
+from bench.config.schema import Suite
+from bench.encoders.pretraining import TrainingTrace
 from bench.errors import UserError, unknown
+from bench.metrics import registry
 from bench.metrics.average_precision import Floats
-from bench.metrics.rescore import headline
-from bench.reporting.leaderboard import Estimate
+from bench.reporting.format import signed_interval
 from bench.results import storage
 from bench.results.record import Record
-from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.statistics.cache import EXACT
+from bench.statistics.intervals import Estimate
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
 WIDTH = 1.5  # three standard errors, not two: else 1 cell in 20 would move by chance alone
 ALIKE = 0.995  # least correlation of a class's scores, median of the classes; see docs/design.md
-PRINTED = 0.05  # points: half of a board's last digit
+PRINTED = 0.05  # points: half of a leaderboard's last digit
+LOSSES = 1e-3  # relative; rounding moves the losses of ten steps by less
+PIXELS = 1e-3  # relative, of means and standard deviations
 
 Found = tuple[Path, Record]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as in the reference.
+
+    Attributes:
+        plugin: the method or task that it concerns, as `methods/rotation.py`.
+        what: the kind of thing, `losses`; equal for equal kinds.
+        text: what it was and what it is.
+    """
+
+    plugin: str
+    what: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -57,21 +85,23 @@ class Verdict:
     Attributes:
         suite: its name.
         cell: method x task x seed.
+        processes: how many it ran on.
         before: the reference's value, points.
         after: the value now; None if it failed.
         difference: after less before, paired; None where they cannot be compared.
         tolerance: by how many points it may differ.
-        moved: what is wrong; empty if nothing is.
+        changes: what is not as in the reference.
         same: whether the predictions are the same bytes.
     """
 
     suite: str
     cell: Cell
+    processes: int
     before: float | None
     after: float | None
     difference: Estimate | None = None
     tolerance: float = 0.0
-    moved: str = ""
+    changes: tuple[Change, ...] = ()
     same: bool = False
 
 
@@ -99,62 +129,127 @@ class Pair:
         return self.difference is not None and self.difference.value > 0
 
 
-def check(reference: Path, places: Places, reporter: Reporter) -> tuple[list[Verdict], list[Pair]]:
-    """Run the cells of a reference that are not recorded yet, and compare each with it.
+def check(
+    reference: Path, locations: Locations, reporter: Reporter
+) -> tuple[list[Verdict], list[Pair]]:
+    """Run the cells of a reference, and compare each with it.
 
     Args:
-        reference: holds SUITE/TASK/METHOD/seedK.json and perhaps order.toml.
-        places: where the cells are run; what stands recorded there is taken.
-        reporter: where progress is shown.
+        reference: has SUITE/TASK/METHOD/seedK.json and perhaps order.toml.
+        locations: where the cells are run; what is up to date in `out` is taken.
+        reporter: for progress.
 
     Returns:
-        A verdict for each cell, and what became of each declared pair.
+        A verdict for each cell, and the outcome of each declared pair.
 
     Raises:
         UserError: the reference, the data or the output folder cannot be used.
     """
-    found = {path: storage.read(path) for path in sorted(reference.glob("*/*/*/seed*.json"))}
-    for path, entry in found.items():
-        if entry.status == "ok":
-            storage.predictions_file(path, entry)  # whole, before hours are spent
-    if not found:
-        raise UserError(f"--reference {reference}: holds no records; make some with bench run")
-    if places.out.resolve() == reference.resolve():
-        raise UserError(f"--out {places.out}: is the reference itself; choose another")
-    for path, entry in found.items():
-        if entry.status != "ok":
-            raise UserError(f"{path}: failed; a reference holds finished cells only")
-    declared = declared_order(reference / ORDER, found.values())
-    groups: dict[str, list[Found]] = defaultdict(list)
-    for path, entry in found.items():
-        groups[digest(entry.suite_settings)].append((path, entry))
+    records = _read_reference(reference, locations.out)
+    declared = declared_order(reference / ORDER, records.values())
+    groups: dict[tuple[str, str, int], list[Found]] = defaultdict(list)
+    for path, record in records.items():
+        groups[record.suite, record.suite_sha256, _processes(record)].append((path, record))
     verdicts: list[Verdict] = []
     rows: dict[tuple[str, str, str], list[Found]] = defaultdict(list)
-    for group in groups.values():
-        for old, new in _again(group, places, reporter):
-            verdicts.append(judge(old, new))
-            if new[1].status == "ok":
-                rows[new[1].suite, new[1].task, new[1].method].append(new)
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
+        for group in groups.values():
+            for old, new in _rerun(group, fresh, reporter):
+                verdicts.append(judge(old, new))
+                if new[1].status == "ok":
+                    rows[new[1].suite, new[1].task, new[1].method].append(new)
     return verdicts, [_settle(pair, rows) for pair in declared]
 
 
-def _again(
-    group: Sequence[Found], places: Places, reporter: Reporter
-) -> Iterator[tuple[Found, Found]]:
-    """Each reference cell of one suite with what it gives now."""
-    request = places.request(*group[0])
-    cells = {Cell(f.method, f.task, f.seed): (path, f) for path, f in group}
-    ordered = sorted(cells, key=lambda cell: (cell.method, cell.seed, cell.task))
-    todo = [cell for cell in ordered if not plan.is_recorded(cell, request)]
-    reporter.say(f"{request.suite.name}: {len(cells)} cells, {len(todo)} to run")
-    if todo:
-        plan.check_board(todo, request)
-        from bench.commands.execute import compute
+def _read_reference(reference: Path, out: Path) -> dict[Path, Record]:
+    records = {path: storage.read(path) for path in sorted(reference.glob("*/*/*/seed*.json"))}
+    if not records:
+        raise UserError(f"--reference {reference}: has no records; make some with bench run")
+    if out.resolve() == reference.resolve():
+        raise UserError(f"--out {out}: is the reference itself; use another")
+    for path, record in records.items():
+        if record.status != "ok":
+            raise UserError(f"{path}: failed; a reference has finished cells only")
+        storage.predictions_file(path, record)  # complete, before hours are spent
+    return records
 
-        compute(todo, request, reporter)
+
+def _processes(record: Record) -> int:
+    return int(record.environment.get("processes", 1))
+
+
+def _fresh_cache(cache: Path, folder: Path) -> Path:
+    """An empty cache but for the rendered images: nothing old can hide a change."""
+    scenes = cache / "scenes"
+    scenes.mkdir(parents=True, exist_ok=True)
+    fresh = folder / "cache"
+    fresh.mkdir()
+    (fresh / "scenes").symlink_to(scenes.resolve())
+    return fresh
+
+
+def _rerun(
+    group: Sequence[Found], locations: Locations, reporter: Reporter
+) -> Iterator[tuple[Found, Found]]:
+    """Each reference cell of one suite with its record of now."""
+    processes = _processes(group[0][1])
+    first = locations.request(group[0][1])
+    out = locations.out if processes == 1 else locations.out / f"{processes}-processes"
+    request = replace(first, suite=_merged([record for _, record in group]), out=out)
+    cells = {Cell(r.method, r.task, r.seed): (path, r) for path, r in group}
+    ordered = sorted(cells, key=lambda cell: (cell.method, cell.seed, cell.task))
+    todo = [cell for cell in ordered if not plan.is_up_to_date(cell, request)]
+    on = "" if processes == 1 else f" on {processes} processes"
+    reporter.say(f"{request.suite.name}: {len(cells)} cells{on}, {len(todo)} to run")
+    if todo:
+        plan.check_tables(todo, request)
+        _compute(todo, request, processes, reporter)
     for cell, old in cells.items():
         path = cell.path(request)
         yield old, (path, storage.read(path))
+
+
+def _merged(records: Sequence[Record]) -> Suite:
+    """The suite of several records: the recipes, tasks and data sets of all."""
+    suites = [suite_of(record) for record in records]
+    return suites[0].model_copy(
+        update={
+            key: {name: value for suite in suites for name, value in getattr(suite, key).items()}
+            for key in ("datasets", "recipes", "tasks")
+        }
+    )
+
+
+def _compute(todo: Sequence[Cell], request: Request, processes: int, reporter: Reporter) -> None:
+    """Run cells in this process, or all in one command on several."""
+    if processes == 1:
+        from bench.commands.execute import compute
+
+        compute(todo, request, reporter)
+        return
+    request.cache.mkdir(parents=True, exist_ok=True)
+    file = request.cache / f"{request.suite.name}.toml"
+    file.write_text(to_toml(request.suite.model_dump(mode="json", exclude_none=True)))
+    for task, cells in itertools.groupby(sorted(todo, key=lambda c: c.task), lambda c: c.task):
+        arguments = {
+            "--methods": ",".join(dict.fromkeys(cell.method for cell in cells)),
+            "--tasks": task,
+            "--suite": str(file),
+            "--out": str(request.out),
+            "--cache": str(request.cache),
+            "--device": request.device,
+        }
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        flat = [part for pair in arguments.items() for part in pair]
+        data = ["--data-root", str(request.data_root)] if request.data_root else []
+        command = [sys.executable, *launch, "-m", "bench", "run", *flat, *data]
+        done = subprocess.run(
+            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        )
+        if done.returncode not in (0, 1):
+            last = (done.stderr.strip() or "no message").splitlines()[-1]
+            raise UserError(f"{processes} processes could not be run: {last}")
 
 
 def judge(old: Found, new: Found) -> Verdict:
@@ -163,57 +258,164 @@ def judge(old: Found, new: Found) -> Verdict:
     Raises:
         UserError: predictions are missing or were changed.
     """
-    (_, before), (_, after) = old, new
+    before = old[1]
+    after = new[1]
     cell = Cell(before.method, before.task, before.seed)
-    verdict = Verdict(before.suite, cell, before.value, after.value)
+    verdict = Verdict(before.suite, cell, _processes(before), before.value, after.value)
+    method = f"methods/{before.method}.py"
+    task = f"tasks/{before.task}.py"
     if after.status != "ok":
-        return replace(verdict, moved=f"failed: {after.error}")
-    if before.task_version != after.task_version:
-        versions = f"{before.task_version} to {after.task_version}"
-        return replace(verdict, moved=f"version {versions} of the task: make a new reference")
+        return replace(verdict, changes=(Change(method, "failure", f"failed: {after.error}"),))
+    changes = [*_versions(before, after, method, task), *_facts(before, after, method, task)]
+    changes += _traces(method, before.pretraining.trace, after.pretraining.trace)
+    changes += _traces(task, before.training, after.training)
     arrays = storage.read_predictions(*old), storage.read_predictions(*new)
-    for entry, given, whose in zip((before, after), arrays, ("reference's", "new"), strict=True):
-        value = headline(given)
-        if entry.value is None or not abs(value - entry.value) <= EXACT:
-            fault = f"another metric: the {whose} predictions give {value:.4f}"
-            return replace(verdict, moved=f"{fault}, its record says {entry.value}")
-    if not same_images(before, arrays[0], after, arrays[1]):
-        return replace(verdict, moved="other test images: make a new reference")
-    difference, _, _ = contrast([new], [old])
-    value, low, high = difference.value, difference.low, difference.high
-    moved = ""
-    alike = _likeness(before, arrays[0], after, arrays[1])
+    wrong = _metric_changes(before, after, *arrays, task)
+    if wrong:
+        return replace(verdict, changes=(*changes, *wrong))
+    difference = contrast([new], [old]).difference
+    alike = likeness(before, arrays[0], after, arrays[1])
     if not alike >= ALIKE:
-        moved = f"the same weights give other scores: correlation {alike:.3f}"
-    tolerance = max(PRINTED, WIDTH * (value - low if value > 0 else high - value))
+        text = f"the same weights give other scores: correlation {alike:.3f}"
+        changes.append(Change(task, "scores", text))
+    tolerance = _tolerance(difference)
+    if abs(difference.value) > tolerance:
+        text = f"the score moved by {difference.value:+.2f}, beyond its tolerance {tolerance:.2f}"
+        changes.append(Change(f"{method} or {task}", "score", text))
     return replace(
         verdict,
         difference=difference,
         tolerance=tolerance,
-        moved="beyond its tolerance" if abs(value) > tolerance else moved,
+        changes=tuple(changes),
         same=before.predictions == after.predictions,
     )
 
 
-def _likeness(before: Record, old: Arrays, after: Record, new: Arrays) -> float:
-    """Correlation of the scores that one frozen encoder gives, median of the classes.
+def _tolerance(difference: Estimate) -> float:
+    """Points by which a score may differ from its reference."""
+    assert difference.interval is not None
+    value = difference.value
+    half = value - difference.interval.low if value > 0 else difference.interval.high - value
+    return max(PRINTED, WIDTH * half)
 
-    1 where the weights differ, or a task trains more than a linear model on them.
+
+def _versions(before: Record, after: Record, method: str, task: str) -> Iterator[Change]:
+    for plugin, old, new in (
+        (method, before.method_version, after.method_version),
+        (task, before.task_version, after.task_version),
+    ):
+        if old != new:
+            yield Change(plugin, "version", f"version {old} to {new}: make a new reference")
+
+
+def _facts(before: Record, after: Record, method: str, task: str) -> Iterator[Change]:
+    """What is the same on every machine, or the number means something else."""
+    old_encoder = before.encoder
+    new_encoder = after.encoder
+    assert old_encoder is not None and new_encoder is not None
+    facts: list[tuple[str, str, Any, Any]] = [
+        (task, "data", before.data, after.data),
+        (task, "number of images", before.num_images, after.num_images),
+        (
+            task,
+            "settings tried",
+            before.hyperparameters.num_settings,
+            after.hyperparameters.num_settings,
+        ),
+        (task, "classes", sorted(before.per_class), sorted(after.per_class)),
+        (method, "inputs", old_encoder.inputs, new_encoder.inputs),
+        (method, "parameters", old_encoder.parameters, new_encoder.parameters),
+        (method, "views seen", before.pretraining.views_seen, after.pretraining.views_seen),
+    ]
+    for plugin, what, old, new in facts:
+        if old != new:
+            yield Change(plugin, what, f"{what} changed from {_short(old)} to {_short(new)}")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _traces(
+    plugin: str, before: TrainingTrace | None, after: TrainingTrace | None
+) -> Iterator[Change]:
+    """What rounding cannot move in a training run."""
+    if before is None or after is None:
+        if before != after:
+            state = "is no longer trained" if after is None else "is trained now"
+            yield Change(plugin, "training", state)
+        return
+    if before.order != after.order:
+        text = "the first batches have other images, or others first"
+        yield Change(plugin, "order of the images", text)
+    for index, (old, new) in enumerate(zip(before.pixels, after.pixels, strict=False)):
+        if len(old) != len(new) or not np.allclose(old, new, rtol=PIXELS, atol=PIXELS):
+            text = f"mean and standard deviation of batch {index} changed from {old} to {new}"
+            yield Change(plugin, "pixels", text)
+            break
+    rates = before.learning_rates, after.learning_rates
+    if rates[0].sha256 != rates[1].sha256:
+        old_rates, new_rates = (f"{r.first:g}, {r.maximum:g}, {r.last:g}" for r in rates)
+        text = f"first, largest and last changed from {old_rates} to {new_rates}"
+        if old_rates == new_rates:
+            text = "the rate of some step changed, not the first, the largest or the last"
+        yield Change(plugin, "learning rates", text)
+    if before.views != after.views:
+        yield Change(plugin, "views", f"changed from {before.views:,} to {after.views:,}")
+    yield from _losses(plugin, before.losses, after.losses)
+
+
+def _losses(
+    plugin: str, before: Mapping[str, list[float]], after: Mapping[str, list[float]]
+) -> Iterator[Change]:
+    """The first step of each loss that is not what it was."""
+    if before.keys() != after.keys():
+        text = f"changed from {', '.join(before)} to {', '.join(after)}"
+        yield Change(plugin, "names of the losses", text)
+        return
+    for name, values in before.items():
+        for step, (old, new) in enumerate(zip(values, after[name], strict=False)):
+            if not math.isclose(old, new, rel_tol=LOSSES, abs_tol=LOSSES * 0.1):
+                text = f"{name} of step {step} changed from {old:.6g} to {new:.6g}"
+                yield Change(plugin, "losses", text)
+                break
+
+
+def _metric_changes(
+    before: Record, after: Record, old: Arrays, new: Arrays, task: str
+) -> list[Change]:
+    """Whether metric and test images are what they were."""
+    if before.metric != after.metric:
+        return [Change(task, "metric", f"changed from {before.metric} to {after.metric}")]
+    metric = registry.get(before.metric)
+    for record, arrays, whose in ((before, old, "reference's"), (after, new, "new")):
+        value = registry.value(metric, arrays)
+        if record.value is None or not abs(value - record.value) <= EXACT:
+            text = f"the {whose} predictions give {value:.4f}, its record has {record.value}"
+            return [Change(f"bench/metrics ({metric.name})", "metric", text)]
+    if not same_images(before, old, after, new):
+        return [Change(task, "test images", "other test images: make a new reference")]
+    return []
+
+
+def likeness(before: Record, old: Arrays, after: Record, new: Arrays) -> float:
+    """Correlation of the scores that one frozen encoder gets, median of the classes.
+
+    1 where the weights differ, or the task trains a network.
     """
-    weights = {found.encoder and found.encoder.weights_sha256 for found in (before, after)}
-    if len(weights) > 1 or before.tuning or "scores" not in old:
+    weights = {record.encoder and record.encoder.weights_sha256 for record in (before, after)}
+    if len(weights) > 1 or before.training or "scores" not in old:
         return 1.0
     if old["scores"].shape != new["scores"].shape:
         return 0.0
-    pairs = list(zip(old["scores"].T, new["scores"].T, strict=True))
-    each = [
-        float(np.array_equal(a, b)) if not a.std() or not b.std() else _correlation(a, b)
-        for a, b in pairs
-    ]
-    return float(np.median(each))
+    columns = zip(old["scores"].T, new["scores"].T, strict=True)
+    return float(np.median([_correlation(a, b) for a, b in columns]))
 
 
 def _correlation(a: Floats, b: Floats) -> float:
+    if not a.std() or not b.std():
+        return float(np.array_equal(a, b))
     return float(np.corrcoef(a, b)[0, 1])
 
 
@@ -221,68 +423,108 @@ def declared_order(path: Path, records: Iterable[Record]) -> list[Pair]:
     """The pairs that order.toml declares; none without the file.
 
     Raises:
-        UserError: it is not TOML of that form, or names what the reference does not hold.
+        UserError: it is not TOML of that form, or names what the reference does not have.
     """
     if not path.is_file():
         return []
-    held = {(entry.suite, entry.task, entry.method) for entry in records}
+    known = {(record.suite, record.task, record.method) for record in records}
     try:
-        said = tomllib.loads(path.read_text(encoding="utf-8"))
+        declared = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not TOML: {error}") from None
     pairs = []
-    for suite, tasks in said.items():
+    for suite, tasks in declared.items():
         for task, methods in tasks.items() if isinstance(tasks, dict) else [(suite, None)]:
             if not isinstance(methods, list) or len({*map(str, methods)}) < max(2, len(methods)):
-                fault = "is not a list of two or more different methods in a [SUITE] table"
-                raise UserError(f"{path}: '{task}' {fault}")
+                problem = "is not a list of two or more different methods in a [SUITE] table"
+                raise UserError(f"{path}: '{task}' {problem}")
             for method in methods:
-                if (suite, task, method) not in held:
-                    names = ("/".join(key) for key in held)
-                    wrong = unknown("cell", f"{suite}/{task}/{method}", names)
-                    raise UserError(f"{path}: {wrong}")
+                if (suite, task, method) not in known:
+                    names = ("/".join(key) for key in known)
+                    problem = str(unknown("cell", f"{suite}/{task}/{method}", names))
+                    raise UserError(f"{path}: {problem}")
             pairs += [Pair(suite, task, *two) for two in itertools.pairwise(methods)]
     return pairs
 
 
-def _settle(pair: Pair, rows: dict[tuple[str, str, str], list[Found]]) -> Pair:
-    first, second = (rows.get((pair.suite, pair.task, m)) for m in (pair.above, pair.below))
-    if not first or not second:
+def _settle(pair: Pair, rows: Mapping[tuple[str, str, str], list[Found]]) -> Pair:
+    above = rows.get((pair.suite, pair.task, pair.above))
+    below = rows.get((pair.suite, pair.task, pair.below))
+    if not above or not below:
         return pair
-    return replace(pair, difference=contrast(first, second)[0])
+    return replace(pair, difference=contrast(above, below).difference)
 
 
 def failed(verdicts: Iterable[Verdict], pairs: Iterable[Pair]) -> bool:
-    """Whether anything moved, or stands in another order than declared."""
-    return any(v.moved for v in verdicts) or not all(pair.holds for pair in pairs)
+    """Whether anything changed, or the declared order no longer holds."""
+    return any(v.changes for v in verdicts) or not all(pair.holds for pair in pairs)
 
 
 def render(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> Iterator[Grid | str]:
     """What the terminal shows."""
     grid = Grid(box=box.SIMPLE)
-    for header in ("cell", "reference", "now", "difference [95 %]", "may differ by", "verdict"):
-        grid.add_column(header, justify="left" if header in ("cell", "verdict") else "right")
+    headings = ("cell", "reference", "now", "difference (95% CI)", "tolerance", "verdict")
+    for heading in headings:
+        grid.add_column(heading, justify="left" if heading in ("cell", "verdict") else "right")
     for row in verdicts:
         values = ["-" if value is None else f"{value:.2f}" for value in (row.before, row.after)]
-        limit = f"{row.tolerance:.2f}" if row.difference else "-"
-        calm = "the same bytes" if row.same else "within"
-        verdict = "MOVED" if row.moved else calm
-        grid.add_row(f"{row.suite}: {row.cell}", *values, _estimate(row.difference), limit, verdict)
+        tolerance = f"{row.tolerance:.2f}" if row.difference else "-"
+        unchanged = "same bytes" if row.same else "within tolerance"
+        outcome = "CHANGED" if row.changes else unchanged
+        difference = signed_interval(row.difference)
+        grid.add_row(_name(row), *values, difference, tolerance, outcome)
     yield grid
-    for row in verdicts:
-        if row.moved:
-            yield f"{row.suite}: {row.cell}: MOVED: {row.moved}"
+    yield from messages(verdicts)
     for pair in pairs:
-        word = "as declared" if pair.holds else "NOT as declared, above"
+        outcome = "as declared" if pair.holds else "NOT as declared, above"
         where = f"{pair.suite}, {pair.task}: {pair.above} less {pair.below}"
-        yield f"{where}: {_estimate(pair.difference)}, {word}"
-    moved = sum(bool(row.moved) for row in verdicts)
+        yield f"{where}: {signed_interval(pair.difference)}, {outcome}"
+    changed = sum(bool(row.changes) for row in verdicts)
     wrong = sum(not pair.holds for pair in pairs)
-    order = f"; no {ORDER}, so no order was asserted"
+    order = f"; no {ORDER}, so no order was checked"
     if pairs:
         order = f"; {wrong} of {len(pairs)} declared pairs in another order"
-    yield f"{moved} of {len(verdicts)} cells moved{order}"
+    yield f"{changed} of {len(verdicts)} cells changed{order}"
 
 
-def _estimate(found: Estimate | None) -> str:
-    return "-" if found is None else f"{found.value:+.2f} [{found.low:.2f}, {found.high:.2f}]"
+def _name(row: Verdict) -> str:
+    on = "" if row.processes == 1 else f", {row.processes} processes"
+    return f"{row.suite}: {row.cell}{on}"
+
+
+def messages(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """Every change once, with the plug-in that it concerns and what to do.
+
+    What changed in the same way in every plug-in of a kind is the harness's doing.
+    """
+    plugins_of: dict[str, list[str]] = defaultdict(list)
+    rows_of: dict[Change, list[str]] = defaultdict(list)
+    for row in verdicts:
+        for change in row.changes:
+            plugins_of[change.what].append(change.plugin)
+            rows_of[change].append(_name(row))
+    shared = {what for what, names in plugins_of.items() if _concerns_all(what, names, verdicts)}
+    for what in sorted(shared):
+        count = len({*plugins_of[what]})
+        yield (
+            f"{what}: changed in all {count} plug-ins, so it is the harness, not one of them: undo "
+            "the change, or raise the version of each"
+        )
+    for change, rows in rows_of.items():
+        if change.what in shared:
+            continue
+        hint = f"raise `version` in {change.plugin}, or undo the change"
+        where = rows[0] if len(rows) == 1 else f"{rows[0]} and {len(rows) - 1} more"
+        yield f"{change.plugin}: {change.what}: {change.text} ({where}): {hint}"
+
+
+def _concerns_all(what: str, names: Sequence[str], verdicts: Sequence[Verdict]) -> bool:
+    """Whether every method that is trained here has a change, and there are several."""
+    if what in ("score", "scores", "failure"):
+        return False
+    trained = {f"methods/{v.cell.method}.py" for v in verdicts if _trains(v.cell.method)}
+    return len(trained) > 2 and trained <= {*names}
+
+
+def _trains(method: str) -> bool:
+    return plugins.describe("methods", method).trains_on_suite

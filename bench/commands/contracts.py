@@ -119,7 +119,7 @@ def fits_every_task(bench: Bench, kind: Kind) -> None:
         maps = encoder(torch.rand(1, 3, height, width))
         require(
             len(maps) == len(encoder.channels) == len(encoder.strides),
-            f"{len(maps)} maps, but {len(encoder.channels)} channels, {len(encoder.strides)} strides",
+            f"{len(maps)} maps for {len(encoder.channels)} channels, {len(encoder.strides)} strides",
         )
         for stage, channels, stride in zip(maps, encoder.channels, encoder.strides, strict=True):
             promised = (1, channels, -(-height // stride), -(-width // stride))
@@ -147,7 +147,7 @@ def gradients_reach_the_encoder(bench: Bench, kind: Kind) -> None:
     pretext = bench.pretext()
     batch = bench.batch(pretext)
     for objective in pretext.objectives().values():
-        objective.loss(batch).backward()  # type: ignore[no-untyped-call]
+        objective.loss(batch).backward()
     for branch in pretext.encoder.branches:
         reached = [p.grad is not None and bool(p.grad.any()) for p in branch.parameters()]
         share = sum(reached) / len(reached)
@@ -179,7 +179,7 @@ def finite_in_half_precision(bench: Bench, kind: Kind) -> None:
         with torch.autocast("cpu", torch.bfloat16):
             loss = objective.loss(batch)
         require(bool(loss.isfinite()), f"{name} is not finite in bfloat16")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
     gradients = [p.grad for p in pretext.parameters() if p.grad is not None]
     require(bool(gradients), "no parameter has a gradient")
     finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
@@ -234,7 +234,7 @@ def visualizes_images(bench: Bench, kind: Kind) -> None:
     shape = tuple(rows.shape)
     right = rows.ndim == 5 and shape[1:3] == (IMAGES, 3)
     require(right, f"`visualize` returns {shape}, not (rows, {IMAGES}, 3, h, w)")
-    inside = 0 <= float(rows.min()) and float(rows.max()) <= 1
+    inside = float(rows.min()) >= 0 and float(rows.max()) <= 1
     require(inside, "`visualize` returns values outside [0, 1]")
 
 
@@ -379,9 +379,7 @@ def test(
     task = name if plural == "tasks" else "voc_cls"
     cells = [Cell("rotation", task, 0), Cell(method, task, 0)]
     request = Request(settings, (method,), (task,), (0,), None, cache, cache, "cpu")
-    bench = Bench(
-        name, settings, execute.open_for(cells, request, reporter), cache, reporter
-    )
+    bench = Bench(name, settings, execute.open_for(cells, request, reporter), cache, reporter)
     table = Table(title=f"{plural[:-1]} {name}", box=box.SIMPLE, title_justify="left")
     table.add_column("check")
     table.add_column("outcome", overflow="fold")

@@ -94,7 +94,8 @@ def _check_settings(path: Path, record: Record, request: Request) -> None:
     if _known("tasks", record.task) and record.task in (*request.tasks, *suite.tasks):
         own = settings.resolved_task_settings(suite, record.task, request.cache)
         declared = suite.datasets.get(record.dataset)
-        if record.task_settings != own or record.suite_settings.datasets[record.dataset] != declared:
+        recorded = record.suite_settings.datasets.get(record.dataset)
+        if record.task_settings != own or recorded != declared:
             raise UserError(
                 f"{path}: was scored with other settings or data than [tasks.{record.task}] of "
                 f"suite {suite.name} has; {hint}"
@@ -147,9 +148,7 @@ def check_tables(todo: Sequence[Cell], request: Request) -> None:
                 )
 
 
-def check_data(
-    todo: Iterable[Cell], request: Request, fingerprints: Mapping[str, str]
-) -> None:
+def check_data(todo: Iterable[Cell], request: Request, fingerprints: Mapping[str, str]) -> None:
     """Refuse, before anything is computed, to add cells to a table of other images.
 
     Args:

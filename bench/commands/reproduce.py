@@ -1,8 +1,8 @@
-"""One record, run again from what it says: `bench reproduce`.
+"""`bench reproduce`: run one recorded cell again, from its record alone.
 
-What differs from the record in code, data, packages and machine is said before anything is
-computed; the numbers are compared afterwards. Nothing is taken from the usual cache: the encoder
-is made again.
+What differs from the record in code, data, packages and machine is shown before anything is
+computed. The numbers are compared afterwards. The usual cache is not used: the encoder is trained
+again.
 """
 
 from __future__ import annotations
@@ -13,133 +13,169 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
+
 from bench import plugins
+from bench.commands import check
 from bench.commands.check import Found, Verdict, judge
-from bench.commands.request import Cell, Places, Request
+from bench.commands.compare import table
+from bench.commands.request import Cell, Locations, Request
 from bench.errors import UserError
 from bench.results import storage
-from bench.results.differences import Difference, leaves
+from bench.results.differences import DIGITS, Difference, between
 from bench.results.record import Record
 from bench.runtime.progress import Reporter
 
 if TYPE_CHECKING:
-    from bench.data.datasets import Data
+    from bench.data.datasets import Datasets
+
+UNCHANGED = "code, data, packages and machine are those of the record"
+SAME = "every number came out the same"
+COMPARED = (
+    *("value", "per_class", "per_stage", "diagnostics", "hyperparameters", "warnings", "encoder"),
+)
 
 
 @dataclass(frozen=True)
-class Again:
-    """A record about to be made again.
+class Reproduction:
+    """A record about to be reproduced.
 
     Attributes:
         path: of the record.
-        found: the record.
-        request: that makes it again.
+        record: the record.
+        request: that runs its cell again.
         cell: which one it is.
     """
 
     path: Path
-    found: Record
+    record: Record
     request: Request
     cell: Cell
 
 
-def prepare(path: Path, places: Places) -> Again:
-    """Read a record and plan to make it again, elsewhere.
+def reproduce(path: Path, locations: Locations, reporter: Reporter, console: Console) -> bool:
+    """Run the cell of a record again and print what differs.
+
+    Returns:
+        Whether the score is within its tolerance.
+
+    Raises:
+        UserError: the path is no finished record, or its cell cannot be run here.
+    """
+    reproduction = prepare(path, locations)
+    differ, datasets = compare_present(reproduction, reporter)
+    headings = ("setting", "record", "now")
+    console.print(table("different from the record", headings, differ) if differ else UNCHANGED)
+    new = run(reproduction, datasets, reporter)
+    changed = changed_numbers(reproduction.record, new[1])
+    headings = ("number", "record", "now")
+    console.print(table("changed numbers", headings, changed) if changed else SAME)
+    outcome = verdict(reproduction, new)
+    for part in check.render([outcome], []):
+        console.print(part, highlight=False, markup=False)
+    return not check.failed([outcome], [])
+
+
+def prepare(path: Path, locations: Locations) -> Reproduction:
+    """Read a record and plan its reproduction.
 
     Raises:
         UserError: it is no finished record, names what is not here, or would be overwritten.
     """
     if path.suffix != ".json":
         raise UserError(f"{path}: is no record; name one, TASK/METHOD/seedK.json")
-    found = storage.read(path)
-    if found.status != "ok":
-        raise UserError(f"{path}: failed ({found.error}); only a finished record can be reproduced")
-    storage.predictions_file(path, found)  # whole, before it is made again
-    plugins.select("methods", found.method)
-    plugins.select("tasks", found.task)
-    request = places.request(path, found)
-    cell = Cell(found.method, found.task, found.seed)
+    record = storage.read(path)
+    if record.status != "ok":
+        raise UserError(
+            f"{path}: failed ({record.error}); only a finished record can be reproduced"
+        )
+    storage.predictions_file(path, record)  # complete, before hours are spent
+    plugins.source("methods", record.method)
+    plugins.source("tasks", record.task)
+    request = locations.request(record)
+    cell = Cell(record.method, record.task, record.seed)
     if cell.path(request).exists():
-        raise UserError(f"--out {places.out}: holds {cell.path(request)} already; choose another")
-    return Again(path, found, request, cell)
+        raise UserError(f"--out {locations.out}: has {cell.path(request)} already; use another")
+    return Reproduction(path, record, request, cell)
 
 
-def present(again: Again, reporter: Reporter) -> tuple[list[Difference], Data]:
-    """In what code, data, packages and machine differ from the record's; and the data, opened.
+def compare_present(
+    reproduction: Reproduction, reporter: Reporter
+) -> tuple[list[Difference], Datasets]:
+    """What differs from the record in code, data, packages and machine; and the opened data.
 
     Raises:
         UserError: the data cannot be used.
     """
-    from bench.commands.execute import opened
+    from bench.commands.execute import open_for
+    from bench.data.datasets import fingerprints
     from bench.runtime.device import select_device
     from bench.runtime.environment import describe
 
-    data = opened([again.cell], again.request, reporter)
-    environment = describe(select_device(again.request.device))
-    return _differences(again, environment, data.fingerprints()), data
+    datasets = open_for([reproduction.cell], reproduction.request, reporter)
+    environment = describe(select_device(reproduction.request.device))
+    return _differences(reproduction, environment, fingerprints(datasets)), datasets
 
 
-def run(again: Again, data: Data, reporter: Reporter) -> Found:
-    """Make the record again.
+def run(reproduction: Reproduction, datasets: Datasets, reporter: Reporter) -> Found:
+    """Run the cell again.
 
     Raises:
         UserError: the output folder cannot be used.
     """
     from bench.commands.execute import compute
 
-    compute([again.cell], again.request, reporter, data)
-    path = again.cell.path(again.request)
+    compute([reproduction.cell], reproduction.request, reporter, datasets)
+    path = reproduction.cell.path(reproduction.request)
     return path, storage.read(path)
 
 
 def _differences(
-    again: Again, environment: Mapping[str, Any], fingerprints: Mapping[str, str]
+    reproduction: Reproduction, environment: Mapping[str, Any], fingerprints: Mapping[str, str]
 ) -> list[Difference]:
-    """In what the present differs from a record, key by key."""
-    found = again.found
-    task = plugins.describe("tasks", found.task).constants
+    record = reproduction.record
+    kept = {key: value for key, value in record.environment.items() if key in environment}
     before = {
-        "suite_sha256": found.suite_sha256,
-        "code": {"method": found.method_code, "task": found.task_code},
-        "task_version": found.task_version,
-        "data": found.data,
-        "environment": found.environment,
+        "suite_sha256": record.suite_sha256,
+        "code": record.provenance.model_dump(include={"method_code", "task_code"}),
+        "method_version": record.method_version,
+        "task_version": record.task_version,
+        "data": record.data,
+        "environment": kept,
     }
     now = {
-        "suite_sha256": again.request.suite.sha256,
+        "suite_sha256": reproduction.request.suite.sha256,
         "code": {
-            "method": plugins.code("methods", found.method),
-            "task": plugins.code("tasks", found.task),
+            "method_code": plugins.code("methods", record.method),
+            "task_code": plugins.code("tasks", record.task),
         },
-        "task_version": task["version"],
-        "data": {name: fingerprints.get(name, "-") for name in found.data},
+        "method_version": plugins.describe("methods", record.method).version,
+        "task_version": plugins.describe("tasks", record.task).version,
+        "data": {name: fingerprints.get(name, "-") for name in record.data},
         "environment": environment,
     }
-    then, here = dict(leaves(before)), dict(leaves(now))
-    pairs = (Difference(k, then.get(k, "-"), here.get(k, "-")) for k in then | here)
-    return [pair for pair in pairs if pair.one != pair.other]
+    return between(before, now)
 
 
-def numbers(before: Record, after: Record) -> list[Difference]:
-    """The scores, choices and weights that came out otherwise."""
-    kept = ("value", "scores", "selection", "flags", "encoder")
-    then, here = (
-        dict(_flat({key: entry.model_dump(mode="json")[key] for key in kept}))
-        for entry in (before, after)
+def changed_numbers(before: Record, after: Record) -> list[Difference]:
+    """The scores, selections and weights that changed."""
+    old, new = (
+        dict(_leaves({key: record.model_dump(mode="json")[key] for key in COMPARED}))
+        for record in (before, after)
     )
     return [
-        Difference(key, _text(then.get(key)), _text(here.get(key)))
-        for key in then | here
-        if then.get(key) != here.get(key)
+        Difference(key, _text(old.get(key)), _text(new.get(key)))
+        for key in old | new
+        if old.get(key) != new.get(key)
     ]
 
 
-def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """The dotted keys of nested mappings and lists with their values."""
     if isinstance(value, dict | list):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         for name, item in items:
-            yield from _flat(item, f"{key}.{name}" if key else str(name))
+            yield from _leaves(item, f"{key}.{name}" if key else str(name))
     else:
         yield key, value
 
@@ -147,13 +183,13 @@ def _flat(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6f}"
-    return value[:12] if isinstance(value, str) else json.dumps(value)
+    return value[:DIGITS] if isinstance(value, str) else json.dumps(value)
 
 
-def verdict(again: Again, new: Found) -> Verdict:
+def verdict(reproduction: Reproduction, new: Found) -> Verdict:
     """How far the value moved, judged as `bench check` does.
 
     Raises:
         UserError: predictions are missing or were changed.
     """
-    return judge((again.path, again.found), new)
+    return judge((reproduction.path, reproduction.record), new)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -133,3 +134,20 @@ def _keys(table: str) -> list[str]:
         sections = [o for o in options if isinstance(o, type) and issubclass(o, Section)]
         model = sections[0] if sections else Section
     return sorted(model.model_fields)
+
+
+def to_toml(data: dict[str, Any], table: str = "") -> str:
+    """A suite's settings as TOML: values first, then tables.
+
+    Args:
+        data: strings, numbers, booleans, lists of these, and tables of these.
+        table: dotted name of the table that they are in.
+    """
+    values = {key: value for key, value in data.items() if not isinstance(value, dict)}
+    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    text = "".join(f"{line}\n" for line in lines)
+    for key, value in data.items():
+        if isinstance(value, dict):
+            name = f"{table}.{json.dumps(key)}" if table else json.dumps(key)
+            text += f"\n[{name}]\n{to_toml(value, name)}"
+    return text

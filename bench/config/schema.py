@@ -46,6 +46,8 @@ class Synthetic(Section):
     """Longest side, pixels."""
     pretraining: Positive
     """Images for pretraining, in `pretraining/CLASS/`."""
+    validation: Positive
+    """More images of the same kind, in `validation/CLASS/`."""
     train: Positive
     """Images of `VOCdevkit/VOC2007`, split trainval."""
     test: Positive

@@ -35,13 +35,16 @@ class Split(Protocol):
     """
 
     @property
-    def ids(self) -> tuple[str, ...]: ...
+    def ids(self) -> tuple[str, ...]:
+        """Names of the images."""
 
     @property
-    def images(self) -> ImageFiles: ...
+    def images(self) -> ImageFiles:
+        """The files."""
 
     @property
-    def fingerprint(self) -> str: ...
+    def fingerprint(self) -> str:
+        """SHA-256 of images and annotations."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ def render_to_cache(settings: Synthetic, cache: Path, reporter: Reporter) -> Pat
     with filelock.FileLock(root.with_suffix(".lock")):
         if not root.exists():
             partial = Path(tempfile.mkdtemp(prefix="partial-", dir=root.parent))
-            total = settings.pretraining + settings.train + settings.test
+            total = settings.pretraining + settings.validation + settings.train + settings.test
             try:
                 with reporter.stage("rendering scenes", total) as bar:
                     synthetic_scenes.render(partial, **settings.model_dump(), advance=bar.advance)

@@ -243,11 +243,21 @@ def _xml(name: str, size: tuple[int, int], instances: Sequence[Instance]) -> str
     return "\n".join([*lines, "</annotation>", ""])
 
 
+# The string that seeds the random stream of each split: another one is another set of images.
+STREAMS = {
+    "pretraining": "corpus",
+    "validation": "validation",
+    "trainval": "trainval",
+    "test": "test",
+}
+LABELED_FOLDERS = ("pretraining", "validation")  # a portrait an image, in a folder for each class
+
+
 class Job(NamedTuple):
-    """One image to render: its split, its place there from 0, and its number in its folder."""
+    """One image to render: its split, its index there from 0, and its number in its folder."""
 
     split: str
-    place: int
+    index: int
     number: int
 
 
@@ -256,13 +266,17 @@ Labels = dict[Job, dict[str, int]]  # per image and class: 1, or 0 if all instan
 
 def _image(root: Path, seed: int, size: int, job: Job) -> dict[str, int]:
     """Render one image and what belongs to it below `root`; return its labels."""
-    rng = np.random.default_rng([VERSION, seed, zlib.crc32(job.split.encode()), job.place])
-    lead, name = CLASSES[job.place % len(CLASSES)], f"{job.number:06d}"
-    canvas = _compose(rng, lead, size, portrait=job.split == "corpus")
-    image, voc = _develop(rng, canvas), root / "VOCdevkit" / "VOC2007"
-    folder = root / "corpus" / lead if job.split == "corpus" else voc / "JPEGImages"
+    stream = zlib.crc32(STREAMS[job.split].encode())
+    rng = np.random.default_rng([VERSION, seed, stream, job.index])
+    lead = CLASSES[job.index % len(CLASSES)]
+    name = f"{job.number:06d}"
+    portrait = job.split in LABELED_FOLDERS
+    canvas = _compose(rng, lead, size, portrait=portrait)
+    image = _develop(rng, canvas)
+    voc = root / "VOCdevkit" / "VOC2007"
+    folder = root / job.split / lead if portrait else voc / "JPEGImages"
     image.save(folder / f"{name}.jpg", quality=92, subsampling=0)
-    if job.split == "corpus":
+    if portrait:
         return {lead: 1}
     instances, values = _annotate(canvas)
     mask = Image.fromarray(values)
@@ -309,21 +323,23 @@ def render(
     *,
     seed: int,
     size: int,
-    corpus: int,
+    pretraining: int,
+    validation: int,
     train: int,
     test: int,
     workers: int | None = None,
     advance: Callable[[int], None] | None = None,
 ) -> None:
-    """Render `root/VOCdevkit/VOC2007` and `root/corpus/<class>`.
+    """Render `root/VOCdevkit/VOC2007`, `root/pretraining/CLASS` and `root/validation/CLASS`.
 
-    Every image depends only on `VERSION`, the seed, the size, its split and its place there.
+    Every image depends only on `VERSION`, the seed, the size, its split and its index there.
 
     Args:
         root: an empty or absent folder.
         seed: any integer >= 0.
-        size: the side of a corpus image and the longer side of a VOC image, in pixels.
-        corpus: images to pretrain on, spread evenly over the classes.
+        size: the side of an image in a class folder, the longer side of a VOC image, in pixels.
+        pretraining: images to pretrain on, spread evenly over the classes.
+        validation: more of the same kind, spread evenly over the classes.
         train: images of the split `trainval`.
         test: images of the split `test`.
         workers: processes; all processors if None, this process alone if 1.
@@ -334,10 +350,12 @@ def render(
     for folder in (*parts, "ImageSets/Segmentation"):
         (voc / folder).mkdir(parents=True, exist_ok=True)
     for name in CLASSES:
-        (root / "corpus" / name).mkdir(parents=True, exist_ok=True)
+        for split in LABELED_FOLDERS:
+            (root / split / name).mkdir(parents=True, exist_ok=True)
     jobs = [Job("trainval", i, i + 1) for i in range(train)]
     jobs += [Job("test", i, train + i + 1) for i in range(test)]
-    jobs += [Job("corpus", i, i + 1) for i in range(corpus)]
+    jobs += [Job("pretraining", i, i + 1) for i in range(pretraining)]
+    jobs += [Job("validation", i, i + 1) for i in range(validation)]
     chunks = [jobs[start : start + 32] for start in range(0, len(jobs), 32)]
     labels: Labels = {}
     for done in _spread(root, seed, size, chunks, workers or os.cpu_count() or 1):

@@ -80,9 +80,7 @@ def open_voc(
     return _joined(folder, opened["train"]), _joined(folder, opened["test"])
 
 
-def split_parts(
-    folder: Path, name: str, key: str, splits: Sequence[str]
-) -> list[tuple[Path, str]]:
+def split_parts(folder: Path, name: str, key: str, splits: Sequence[str]) -> list[tuple[Path, str]]:
     """The year's folder and the split of each YEAR/SPLIT.
 
     Raises:

@@ -63,7 +63,7 @@ class LastStage(nn.Module):
         self.channels = channels
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Map the stage before, (N, branches * branch_channels, h, w), to (N, channels, h/2, w/2)."""
+        """Map the stage before, (N, branches * C, h, w), to (N, channels, h / 2, w / 2)."""
         parts = maps.split(self.branch_channels, 1)
         outputs = [block(part) for block, part in zip(self.blocks, parts, strict=True)]
         return torch.cat(outputs, 1)

@@ -1,4 +1,4 @@
-"""Frozen features: every stage of an encoder, pool_features, streamed to disk, content-addressed."""
+"""Frozen features: every stage of an encoder, pooled, streamed to disk, content-addressed."""
 
 from __future__ import annotations
 

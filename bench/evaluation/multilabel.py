@@ -34,7 +34,9 @@ class MultiLabel(FineTunedNetwork):
         labels: of the training split, int8 (N, C): 1, -1, or 0 for what is not evaluated.
     """
 
-    def __init__(self, encoder: Encoder, settings: ClassificationSettings, labels: np.ndarray) -> None:
+    def __init__(
+        self, encoder: Encoder, settings: ClassificationSettings, labels: np.ndarray
+    ) -> None:
         super().__init__(encoder, settings.frozen)
         self.labels = torch.from_numpy(labels)
         self.crop = v2.RandomResizedCrop(

@@ -165,14 +165,6 @@ def checked(
     return scores, *labels(truth, difficult)
 
 
-
-
-
-
-
-
-
-
 def _curve(
     scores: NDArray[np.floating], positive: Bools, weights: NDArray[np.integer]
 ) -> tuple[Floats, NDArray[np.int64]]:

@@ -14,7 +14,7 @@ from pycocotools.cocoeval import COCOeval
 BEYOND = 1e11  # square pixels; the range "all" ends at 1e10 (pycocotools, Params.setDetParams)
 
 
-def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
+def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float | None]:
     """AP over overlaps of .50 to .95, AP50 and AP75, each in points 0-100.
 
     COCO differs from VOC: a detection takes the best object that is still free, overlaps are of

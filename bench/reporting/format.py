@@ -28,6 +28,16 @@ def estimate(found: Estimate) -> str:
     return f"{points(found.value)} [{points(found.interval.low)}, {points(found.interval.high)}]"
 
 
+def signed_interval(difference: Estimate | None) -> str:
+    """A difference in points with a sign and two decimals, and its interval, where there is one."""
+    if difference is None:
+        return MISSING
+    text = f"{difference.value:+z.2f}"
+    if difference.interval is None:
+        return text
+    return f"{text} [{difference.interval.low:z.2f}, {difference.interval.high:z.2f}]"
+
+
 def share(found: Estimate) -> str:
     """A share in percent, with its interval."""
     text = f"{100 * found.value:z.0f}%"

@@ -292,7 +292,7 @@ def _fill(
         p_better=table.pairs[method, following].p_better if following and scores.samples else None,
     )
     known = {name: gain for name, gain in gains.items() if name and gain}
-    texts = [*warnings(row.records, known), *audit.flags(audited, row.scored)]
+    texts = [*warnings(row.records, known), *audit.warnings(audited, row.scored)]
     texts += [f"no interval: {scores.reason}"] if scores.reason else []
     return replace(row, warnings=tuple(texts))
 

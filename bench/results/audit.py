@@ -1,8 +1,7 @@
-"""Which test images stand in the pretraining corpus, and what the board makes of it.
+"""audit.json: near-duplicates of test images among the pretraining images, and their warnings.
 
-`bench audit` searches for near-duplicates (`duplicates`) and writes OUT/SUITE/audit.json. The board
-counts them for rows that were trained on that very corpus and tested on that very list, and says so
-where an audit is of other images. Imports no torch but to search.
+`bench audit` writes OUT/SUITE/audit.json. The leaderboard counts the duplicates for rows that were
+trained on those very images and tested on that very split. It says so where an audit is of others.
 """
 
 from __future__ import annotations
@@ -12,13 +11,13 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.config.schema import Suite
-from bench.errors import UserError
+from bench.config.schema import PRETRAINING
+from bench.errors import UserError, from_validation
 from bench.results.record import Record, Table
 from bench.runtime.files import atomic_write
-from bench.runtime.progress import Reporter
 
 FILE = "audit.json"
+TRAINED_ON = f"{PRETRAINING}_train"
 
 
 class Searched(Table):
@@ -26,11 +25,11 @@ class Searched(Table):
 
     fingerprint: str
     """As records name it."""
-    images: int
+    num_images: int
 
 
 class Thresholds(Table):
-    """What made two images near-duplicates; see `duplicates`."""
+    """What makes two images near-duplicates; see `data.near_duplicates`."""
 
     hash: str
     bits: int
@@ -39,95 +38,29 @@ class Thresholds(Table):
 
 
 class Duplicate(Table):
-    """A test image and a corpus image that look the same."""
+    """A test image and a pretraining image that look the same."""
 
-    list: str
-    """The test list, as records name it: `voc_test` or `masks_test`."""
+    split: str
+    """The test split, as records name it: `voc_test`."""
     test: str
-    corpus: str
+    pretraining: str
     mirrored: bool
     bits: int
     difference: float
 
 
 class Audit(Table):
-    """What a search found."""
+    """The outcome of a search."""
 
     suite: str
-    corpus: Searched
+    pretraining: Searched
     tests: dict[str, Searched]
     thresholds: Thresholds
     duplicates: list[Duplicate]
 
-    def contaminated(self, names: Set[str]) -> int:
-        """How many test images of some lists have a near-duplicate in the corpus."""
-        return len({found.test for found in self.duplicates if found.list in names})
-
-
-def search(
-    suite: Suite, reads: Set[str], root: Path | None, cache: Path, reporter: Reporter
-) -> Audit:
-    """Compare every test image, as it is and mirrored, with every image of the corpus.
-
-    Args:
-        suite: says where both lie.
-        reads: the image sets of the tasks that count: `voc`, `masks`.
-        root: the data root; None for a suite that renders its own.
-        cache: where rendered images are kept.
-        reporter: where progress is shown.
-
-    Raises:
-        UserError: the data cannot be used.
-    """
-    from importlib.metadata import version
-
-    from bench.data import near_duplicates
-    from bench.data.datasets import open_data
-
-    data = open_data(suite, root, {*reads, "corpus"}, cache, reporter)
-    assert data.corpus is not None
-    corpus = data.corpus.images
-    lists = {"voc_test": data.voc and data.voc.test, "masks_test": data.masks and data.masks.test}
-    tests = {name: split for name, split in lists.items() if split}
-    found = []
-    with reporter.stage("hashing the corpus", len(corpus.files)) as bar:
-        known = near_duplicates.hashes(corpus, bar.advance)
-    for name, split in tests.items():
-        for mirrored in (False, True):
-            what = f"{name}{', mirrored' if mirrored else ''}"
-            with reporter.stage(f"hashing {what}", len(split.ids)) as bar:
-                signs = near_duplicates.hashes(split.images, bar.advance, mirrored)
-            with reporter.stage(f"searching for {what}", len(known)) as bar:
-                for row, place, bits in near_duplicates.near(known, signs, bar.advance):
-                    test, other = split.images.files[place], corpus.files[row]
-                    paths = split.images.root / test, corpus.root / other
-                    unlike = near_duplicates.difference(*paths, mirrored)
-                    if unlike <= near_duplicates.DIFFERENCE:
-                        found.append(
-                            Duplicate(
-                                list=name,
-                                test=test,
-                                corpus=other,
-                                mirrored=mirrored,
-                                bits=bits,
-                                difference=round(unlike, 4),
-                            )
-                        )
-    return Audit(
-        suite=suite.name,
-        corpus=Searched(fingerprint=corpus.fingerprint, images=len(corpus.files)),
-        tests={
-            name: Searched(fingerprint=split.fingerprint, images=len(split.ids))
-            for name, split in tests.items()
-        },
-        thresholds=Thresholds(
-            hash=f"imagehash {version('imagehash')} phash",
-            bits=near_duplicates.DISTANCE,
-            side=near_duplicates.SIDE,
-            difference=near_duplicates.DIFFERENCE,
-        ),
-        duplicates=sorted(found, key=lambda d: (d.list, d.test, d.corpus, d.mirrored)),
-    )
+    def contaminated(self, splits: Set[str]) -> int:
+        """How many test images of some splits have a near-duplicate in pretraining."""
+        return len({entry.test for entry in self.duplicates if entry.split in splits})
 
 
 def save(audit: Audit, folder: Path) -> Path:
@@ -157,26 +90,21 @@ def read(folder: Path) -> Audit | None:
     try:
         return Audit.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{path}: not an audit (key '{key}': {first['msg']}); delete it and run bench audit"
-        ) from None
+        hint = "delete it and run bench audit"
+        raise from_validation(f"{path}: not an audit", error, hint) from None
 
 
-def flags(audit: Audit | None, records: Sequence[Record]) -> list[str]:
-    """What an audit says of a row: nothing without one, or of a row that saw no corpus."""
-    trained = [found for found in records if "corpus" in found.data]
+def warnings(audit: Audit | None, records: Sequence[Record]) -> list[str]:
+    """What an audit says of a row: nothing without one, or of a row not trained on the suite."""
+    trained = [record for record in records if TRAINED_ON in record.data]
     if audit is None or not trained:
         return []
-    lists = {k: v for k, v in trained[0].data.items() if k.endswith("_test")}
+    splits = trained[0].test_data
     audited = {name: searched.fingerprint for name, searched in audit.tests.items()}
-    mine = (
-        trained[0].data["corpus"] == audit.corpus.fingerprint and lists.items() <= audited.items()
-    )
-    if not lists.keys() <= audited.keys():
-        return ["not audited: this test list was not searched"]
-    if not mine:
+    if not splits.keys() <= audited.keys():
+        return ["not audited: this test split was not searched"]
+    same = trained[0].data[TRAINED_ON] == audit.pretraining.fingerprint
+    if not (same and splits.items() <= audited.items()):
         return ["stale audit: of other images"]
-    count = audit.contaminated(lists.keys())
+    count = audit.contaminated(splits.keys())
     return [f"contaminated: {count} test images"] if count else []

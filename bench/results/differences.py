@@ -7,16 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
-from rich.table import Table as Grid
-
-from bench.config.schema import TUNED
 from bench.results.record import Record
 
 DIGITS = 12  # of a digest that are shown
 ABSENT = "-"
-# Said of the suite as a whole; what concerns one method or task is read from its record.
-APART = {"summary", "seeds", "pretraining", "recipes", *TUNED}
+APART = {"summary", "seeds", "pretraining", "recipes", "tasks"}  # of a suite: shown per record
 
 
 @dataclass(frozen=True)
@@ -24,30 +19,31 @@ class Difference:
     """A setting with two values, as text; `-` where one side has none."""
 
     setting: str
-    one: str
-    other: str
+    left: str
+    right: str
 
 
-def flat(found: Record) -> dict[str, str]:
-    """Everything that decided a record's number, or may have: dotted key -> value as text.
-
-    The recipe counts where the method saw the corpus; other methods' recipes and other tasks'
-    sections do not.
-    """
-    suite = {key: value for key, value in found.suite_settings.items() if key not in APART}
+def flatten(record: Record) -> dict[str, str]:
+    """Everything that decided a record's number, or may have: dotted key -> value as text."""
+    encoder = record.encoder
     parts: dict[str, Any] = {
-        "method": found.method,
-        "seed": found.seed,
-        "suite": suite,
-        "recipe": found.recipe if "corpus" in found.data else {},
-        found.task: found.tuning or {},
-        "code": {"method": found.method_code, "task": found.task_code},
-        "task_version": found.task_version,
-        "encoder": found.encoder.model_dump(exclude={"weights_sha256"}) if found.encoder else {},
-        "data": found.data,
-        "environment": found.environment,
+        "method": record.method,
+        "method_version": record.method_version,
+        "method_digest": record.method_digest,
+        "seed": record.seed,
+        "suite": record.suite_settings.model_dump(mode="json", exclude=APART),
+        "recipe": record.recipe,
+        record.task: record.task_settings,
+        "task_version": record.task_version,
+        "task_digest": record.task_digest,
+        "metric": record.metric,
+        "code": record.provenance.model_dump(include={"method_code", "task_code"}),
+        "encoder": encoder.model_dump(exclude={"weights_sha256"}) if encoder else {},
+        "data": record.data,
+        "files": record.files,
+        "environment": record.environment,
     }
-    return dict(leaves(parts))
+    return {key: value for key, value in leaves(parts) if value}
 
 
 def leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
@@ -62,23 +58,21 @@ def leaves(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
         yield key, json.dumps(value)
 
 
-def differences(one: Sequence[Record], other: Sequence[Record]) -> list[Difference]:
-    """The settings in which two rows differ; the values of several seeds stand side by side."""
-    left, right = ([flat(found) for found in side] for side in (one, other))
+def differences(left: Sequence[Record], right: Sequence[Record]) -> list[Difference]:
+    """The settings in which two rows differ; the values of several seeds are listed."""
+    sides = [[flatten(record) for record in side] for side in (left, right)]
 
-    def said(side: list[dict[str, str]], key: str) -> str:
-        return ", ".join(dict.fromkeys(found.get(key, ABSENT) for found in side))
+    def values(side: list[dict[str, str]], key: str) -> str:
+        return ", ".join(dict.fromkeys(record.get(key, ABSENT) for record in side))
 
-    keys = dict.fromkeys(key for found in (*left, *right) for key in found)
-    pairs = (Difference(key, said(left, key), said(right, key)) for key in keys)
-    return [pair for pair in pairs if pair.one != pair.other]
+    keys = dict.fromkeys(key for side in sides for record in side for key in record)
+    pairs = (Difference(key, values(sides[0], key), values(sides[1], key)) for key in keys)
+    return [pair for pair in pairs if pair.left != pair.right]
 
 
-def table(title: str, headers: Sequence[str], rows: Sequence[Difference]) -> Grid:
-    """Differences as a table for the terminal."""
-    grid = Grid(title=title, box=box.SIMPLE, title_justify="left")
-    for header in headers:
-        grid.add_column(header, overflow="fold")
-    for row in rows:
-        grid.add_row(row.setting, row.one, row.other)
-    return grid
+def between(left: Mapping[str, Any], right: Mapping[str, Any]) -> list[Difference]:
+    """The dotted keys at which two nested mappings differ."""
+    before = dict(leaves(left))
+    after = dict(leaves(right))
+    pairs = (Difference(k, before.get(k, ABSENT), after.get(k, ABSENT)) for k in before | after)
+    return [pair for pair in pairs if pair.left != pair.right]
