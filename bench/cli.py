@@ -166,6 +166,8 @@ def leaderboard(
         raise UserError(f"--out {out}: has no records of suites; {hint}")
     for folder in folders:
         loaded = leaderboards.load(folder, cache)
+        for problem in loaded.problems:
+            typer.echo(f"left out: {problem}", err=True)
         if not check:
             publish.write(loaded, folder)
             typer.echo(folder / "LEADERBOARD.md")

@@ -119,7 +119,7 @@ def fits_every_task(bench: Bench, kind: Kind) -> None:
         maps = encoder(torch.rand(1, 3, height, width))
         require(
             len(maps) == len(encoder.channels) == len(encoder.strides),
-            f"{len(maps)} maps for {len(encoder.channels)} channels, {len(encoder.strides)} strides",
+            f"{len(maps)} maps, {len(encoder.channels)} channels, {len(encoder.strides)} strides",
         )
         for stage, channels, stride in zip(maps, encoder.channels, encoder.strides, strict=True):
             promised = (1, channels, -(-height // stride), -(-width // stride))

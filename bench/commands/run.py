@@ -30,7 +30,9 @@ def run(request: Request, reporter: Reporter) -> leaderboard.Leaderboard:
 
         compute(todo, request, reporter)
     result = leaderboard.load(request.folder, request.cache)
-    if distributed.is_main():
+    for problem in result.problems:
+        reporter.say(f"left out: {problem}")
+    if distributed.is_main() and (todo or publish.stale(result, request.folder)):
         publish.write(result, request.folder)
     reporter.say(f"leaderboard: {request.folder / 'LEADERBOARD.md'}")
     return result

@@ -254,10 +254,10 @@ LABELED_FOLDERS = ("pretraining", "validation")  # a portrait an image, in a fol
 
 
 class Job(NamedTuple):
-    """One image to render: its split, its index there from 0, and its number in its folder."""
+    """One image to render: its split, its position there from 0, and its number in its folder."""
 
     split: str
-    index: int
+    position: int
     number: int
 
 
@@ -267,8 +267,8 @@ Labels = dict[Job, dict[str, int]]  # per image and class: 1, or 0 if all instan
 def _image(root: Path, seed: int, size: int, job: Job) -> dict[str, int]:
     """Render one image and what belongs to it below `root`; return its labels."""
     stream = zlib.crc32(STREAMS[job.split].encode())
-    rng = np.random.default_rng([VERSION, seed, stream, job.index])
-    lead = CLASSES[job.index % len(CLASSES)]
+    rng = np.random.default_rng([VERSION, seed, stream, job.position])
+    lead = CLASSES[job.position % len(CLASSES)]
     name = f"{job.number:06d}"
     portrait = job.split in LABELED_FOLDERS
     canvas = _compose(rng, lead, size, portrait=portrait)

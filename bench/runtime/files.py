@@ -17,7 +17,7 @@ def atomic_write(path: Path, content: bytes) -> None:
 
     A temporary file beside it is flushed to the disk and then renamed.
     """
-    partial = path.with_name(f".{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as stream:
             stream.write(content)
