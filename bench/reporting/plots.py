@@ -172,8 +172,7 @@ def gap(table: Table) -> dict[str, bytes]:
         axes.set_xlabel(
             f"gap to {REFERENCE}: points of {table.metric}, paired 95% CI (less is better)"
         )
-        title = f"{_what(table)} (diamonds: not trained here; dotted: {BASELINE})"
-        axes.set_title(title, loc="left", fontsize=9, color=MUTED)
+        _title(figure, table, f" (diamonds: not trained here; dotted: {BASELINE})")
         return _files(f"gap_{table.task}", figure, tips, ("svg", "png"))
 
 
@@ -358,8 +357,8 @@ def _what(table: Table) -> str:
     return f"{table.task}, suite {table.example.suite}"
 
 
-def _title(figure: Any, table: Table) -> None:
-    figure.suptitle(_what(table), x=0.01, ha="left", fontsize=9, color=MUTED)
+def _title(figure: Any, table: Table, note: str = "") -> None:
+    figure.suptitle(f"{_what(table)}{note}", x=0.01, ha="left", fontsize=9, color=MUTED)
 
 
 def _luminance(color: Any) -> float:

@@ -243,7 +243,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _setting(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_setting(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {text}" for key, text in _settings(value))
     if isinstance(value, list | tuple):
         return ", ".join(map(_setting, value)) if len(value) <= LONG else f"{len(value)} values"
     return f"{value:.6g}" if isinstance(value, float) else str(value)
