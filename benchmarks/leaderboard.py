@@ -134,7 +134,6 @@ def save(settings: Suite, out: Path, cell: tuple[str, str, int], arrays: Mapping
         status="ok",
         metric=metric.name,
         value=registry.value(metric, arrays),
-        per_class=registry.per_class(metric, arrays),
         encoder=EncoderFacts(backbone="made up", weights_sha256="made up", parameters=1),
         pretraining=PretrainingFacts(views_seen=1, seconds=1.0, views_per_second=1.0),
         data={"voc_test": "made up"},

@@ -48,7 +48,7 @@ class Visit:
 
     def column(self, table, place):
         """The texts of a column of the n-th table, shown rows only."""
-        rows = self.page.locator("table.board").nth(table).locator("tbody tr:visible")
+        rows = self.page.locator("table.leaderboard").nth(table).locator("tbody tr:visible")
         return rows.evaluate_all("(rows, n) => rows.map((r) => r.cells[n].innerText)", place)
 
 
@@ -73,7 +73,7 @@ def first(texts):
 
 def test_headers_sort_both_ways_and_missing_values_stay_last(visit):
     page = visit()
-    table = page.page.locator("table.board").nth(0)
+    table = page.page.locator("table.leaderboard").nth(0)
     header = table.locator("thead th").nth(2)
     for expected, order in (("descending", -1), ("ascending", 1)):
         header.locator("button").click()
@@ -113,7 +113,7 @@ def test_filters_by_method_and_by_task(visit):
 
 def test_more_columns_on_demand(visit):
     page = visit()
-    table = page.page.locator("table.board").nth(1)
+    table = page.page.locator("table.leaderboard").nth(1)
     assert not table.get_by_text("tried").is_visible()
     page.page.check("#more")
     assert table.get_by_text("tried").is_visible()
@@ -198,7 +198,7 @@ def test_a_keyboard_reaches_everything_and_sees_where_it_is(visit):
     page.keyboard.press("Tab")
     ends = page.evaluate("document.activeElement === document.body")
     assert ends, "what can be reached was reached, once each"
-    sorter = page.locator("table.board").nth(0).locator("thead button").nth(1)
+    sorter = page.locator("table.leaderboard").nth(0).locator("thead button").nth(1)
     sorter.focus()
     page.keyboard.press("Enter")
     assert page.locator("th[aria-sort]").count() == 1
@@ -272,8 +272,8 @@ def test_every_text_has_contrast_enough(visit, scheme):
     page.locator("tr[data-method=broken] button.open").click()
     found += page.evaluate(COLORS, "dialog[open]")
     page.keyboard.press("Escape")
-    page.locator("table.board tbody tr").first.hover()
-    found += page.evaluate(COLORS, "table.board")
+    page.locator("table.leaderboard tbody tr").first.hover()
+    found += page.evaluate(COLORS, "table.leaderboard")
     page.locator("section[data-task=voc_cls] td[data-tip]").first.hover()
     found += page.evaluate(COLORS, "#tip")
     assert len(found) > 200

@@ -1,6 +1,6 @@
-"""Every column of a leaderboard, once: heading, value, format, explanation, where it is shown.
+"""Every column of a leaderboard, once: heading, value, format, explanation, outputs.
 
-Markdown, terminal, web page, LaTeX, CSV, DataFrame and the glossary are all made from `COLUMNS`.
+Markdown, terminal, web page, LaTeX, CSV, DataFrame and the glossary all come from `COLUMNS`.
 """
 
 from __future__ import annotations
@@ -105,9 +105,9 @@ def _warnings(table: Table, row: Row) -> str:
 def selected(row: Row) -> str:
     """What was selected on training images: the stage and the hyperparameters, over seeds."""
     parts = [f"stage {stage}" for stage in sorted(row.selected_stages)]
-    chosen = [record.hyperparameters.selected for record in row.scored]
-    for name in dict.fromkeys(name for values in chosen for name in values):
-        texts = dict.fromkeys(_range(values[name]) for values in chosen if name in values)
+    settings = [record.hyperparameters.selected for record in row.scored]
+    for name in dict.fromkeys(name for values in settings for name in values):
+        texts = dict.fromkeys(_range(values[name]) for values in settings if name in values)
         parts += [f"{name.replace('_', ' ')} {text}" for text in texts if text]
     return ", ".join(parts)
 
@@ -125,11 +125,7 @@ def _range(value: Any) -> str:
 
 
 def _in_files(
-    key: str,
-    heading: str,
-    help: str,
-    value: Callable[[Table, Row], Value],
-    kind: Kind = "text",
+    key: str, heading: str, help: str, value: Callable[[Table, Row], Value], kind: Kind = "text"
 ) -> Column:
     """A column of leaderboard.csv and DataFrames alone."""
     return Column(key, heading, help, value, kind=kind, section="file", shown_in=("csv",))
@@ -377,7 +373,7 @@ COLUMNS: tuple[Column, ...] = (
         key="warnings",
         heading="Warnings",
         help="Reasons to doubt the row. `below` a baseline or `not distinguishable from` it: "
-        "pretraining shows no benefit here. `generated images collapsed`: a generator made nearly "
+        "pretraining shows no benefit here. `generated images collapsed`: a generator drew nearly "
         "the same image every time. `collapsed features`: fewer than two effective directions. "
         "`contaminated`: test images have near-duplicates among the pretraining images. `failed`: "
         "the row, or the seed, has no score.",

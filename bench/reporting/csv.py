@@ -28,7 +28,7 @@ def dtypes() -> dict[str, str]:
 
 def rows(tables: Iterable[Table]) -> list[dict[str, Any]]:
     """The rows of every task: column -> number, text or None."""
-    found = []
+    lines = []
     for table in tables:
         for row in table.rows:
             cells: dict[str, Any] = {}
@@ -38,8 +38,8 @@ def rows(tables: Iterable[Table]) -> list[dict[str, Any]]:
                     cells |= _ends(column.key, value)
                 else:
                     cells[column.key] = value
-            found.append(cells)
-    return found
+            lines.append(cells)
+    return lines
 
 
 def _ends(key: str, value: Any) -> dict[str, float | None]:

@@ -21,11 +21,12 @@ def signed(value: float) -> str:
     return f"{value:+z.1f}"
 
 
-def estimate(found: Estimate) -> str:
+def estimate(estimated: Estimate) -> str:
     """Points with their interval, where there is one."""
-    if found.interval is None:
-        return points(found.value)
-    return f"{points(found.value)} [{points(found.interval.low)}, {points(found.interval.high)}]"
+    if estimated.interval is None:
+        return points(estimated.value)
+    low, high = estimated.interval
+    return f"{points(estimated.value)} [{points(low)}, {points(high)}]"
 
 
 def signed_interval(difference: Estimate | None) -> str:
@@ -38,12 +39,13 @@ def signed_interval(difference: Estimate | None) -> str:
     return f"{text} [{difference.interval.low:z.2f}, {difference.interval.high:z.2f}]"
 
 
-def share(found: Estimate) -> str:
+def share(estimated: Estimate) -> str:
     """A share in percent, with its interval."""
-    text = f"{100 * found.value:z.0f}%"
-    if found.interval is None:
+    text = f"{100 * estimated.value:z.0f}%"
+    if estimated.interval is None:
         return text
-    return f"{text} [{100 * found.interval.low:z.0f}, {100 * found.interval.high:z.0f}]"
+    low, high = estimated.interval
+    return f"{text} [{100 * low:z.0f}, {100 * high:z.0f}]"
 
 
 def probability(value: float) -> str:

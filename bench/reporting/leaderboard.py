@@ -116,8 +116,8 @@ def load(folder: Path, cache: Path | None = None) -> Leaderboard:
     usable = {p: _with_images(p, record) for p, record in records.items() if p not in errors}
     problems.sort(key=lambda problem: problem.path)
     if not usable:
-        reason = str(problems[0]) if problems else f"{folder}: contains no records"
-        raise UserError(f"{reason}; run bench run first")
+        nothing = f"{folder}: contains no records; make some with bench run"
+        raise UserError(str(problems[0]) if problems else nothing)
     comparability.check_suite(usable, folder)
     return build(usable, scores, audit.read(folder), problems)
 

@@ -21,7 +21,7 @@ from bench.runtime.files import atomic_write
 Text = Annotated[str, Field(min_length=1)]
 MARKS = {"verified": "", "unverified": "?", "conflicting": "!"}
 PAGE = "LITERATURE.md"
-FEWEST = 7  # methods that a column needs to be drawn
+FEWEST = 7  # methods that a column needs for a plot
 
 
 class Number(BaseModel):
@@ -199,13 +199,13 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
             figsize=(2.6 * across + 1.8, down * (1.0 + 0.24 * len(rows))),
             layout="constrained",
         )
-        for place, panel in enumerate(axes.flat):
-            if place >= len(columns):
+        for index, panel in enumerate(axes.flat):
+            if index >= len(columns):
                 panel.set_visible(False)
                 continue
-            task, protocol, metric = columns[place]
+            task, protocol, metric = columns[index]
             for n in numbers:
-                if n.column == columns[place]:
+                if n.column == columns[index]:
                     panel.plot(float(n.value), rows.index(n.row), ls="", ms=6, **looks[n.status])
             panel.set_title(f"{task}\n{protocol}", fontsize=9, loc="left")
             panel.set_xlabel(f"{metric}, points")

@@ -18,49 +18,49 @@ LINKS: tuple[tuple[str, Callable[[Record], str | None]], ...] = (
 )
 
 
-def markdown(board: Leaderboard, page: str) -> str:
+def markdown(leaderboard: Leaderboard, page: str) -> str:
     """The whole text.
 
     Args:
-        board: the leaderboard.
+        leaderboard: the leaderboard.
         page: name of the web page beside it.
     """
     link = f"[{page}]({page}) has the same tables, to sort and filter."
     parts = [
-        f"# How far from ImageNet labels? Suite `{board.suite}`",
-        f"{text.summary(board)} {link}",
-        *text.key(board),
-        "\n".join(text.problems(board)),
-        *(_section(board, table) for table in board.tables),
-        _overview(board),
-        setup(board),
-        reading(board),
+        f"# How far from ImageNet labels? Suite `{leaderboard.suite}`",
+        f"{text.summary(leaderboard)} {link}",
+        *text.key(leaderboard),
+        "\n".join(text.problems(leaderboard)),
+        *(_section(leaderboard, table) for table in leaderboard.tables),
+        _overview(leaderboard),
+        setup(leaderboard),
+        reading(leaderboard),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def setup(board: Leaderboard) -> str:
+def setup(leaderboard: Leaderboard) -> str:
     """What all rows share, as a table."""
-    rows = [[_escaped(name), value] for name, value in text.setup(board)]
+    rows = [[_escaped(name), value] for name, value in text.setup(leaderboard)]
     return "\n".join(["## What all rows share", "", *_grid(("", ""), rows, (True, True))])
 
 
-def reading(board: Leaderboard) -> str:
+def reading(leaderboard: Leaderboard) -> str:
     """Glossary, methods and provenance."""
     parts = {
-        "Glossary": text.glossary(board.tables),
-        "Methods": text.methods(board),
-        "Provenance": text.provenance(board),
+        "Glossary": text.glossary(leaderboard.tables),
+        "Methods": text.methods(leaderboard),
+        "Provenance": text.provenance(leaderboard),
     }
     return "\n\n".join("\n".join([f"## {title}", "", *lines]) for title, lines in parts.items())
 
 
-def _section(board: Leaderboard, table: Table) -> str:
+def _section(leaderboard: Leaderboard, table: Table) -> str:
     parts = [
         f"## {table.task}",
         text.lead(table),
         _table(table, columns.shown("markdown", "main")),
-        *text.caveats(board, table),
+        *text.caveats(leaderboard, table),
     ]
     for plot in plots(table):
         parts += [f"![{plot.title}]({plot.file(table)})", plot.caption]
@@ -116,12 +116,12 @@ def _links(table: Table) -> list[str]:
     return parts
 
 
-def _overview(board: Leaderboard) -> str:
+def _overview(leaderboard: Leaderboard) -> str:
     """The gap of every method that ran in two tasks or more."""
-    tasks, rows = overview(board.tables)
+    tasks, rows = overview(leaderboard.tables)
     if not rows:
         return ""
-    metrics = {table.task: table.metric for table in board.tables}
+    metrics = {table.task: table.metric for table in leaderboard.tables}
     lines = [[_escaped(method), *map(_gap, cells)] for method, cells in rows.items()]
     headings = ["Method", *(f"{task} ({metrics[task]})" for task in tasks)]
     text_ = "Methods that ran in two tasks or more. Read down, not across: each column has its own"

@@ -14,15 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench.reporting.format import count, estimate, points
-from bench.reporting.rows import (
-    BASELINE,
-    REFERENCE,
-    Row,
-    Table,
-    class_gaps,
-    seconds,
-    views_seen,
-)
+from bench.reporting.rows import BASELINE, REFERENCE, Row, Table, class_gaps, seconds, views_seen
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, told apart by color-blind readers
 # The page gives these colors, wherever they are in an SVG, its own theme.
@@ -41,6 +33,7 @@ STYLE: dict[Any, Any] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor"), INK),
     **dict.fromkeys(("xtick.color", "ytick.color"), INK),
 }
+ON_EDGE: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "fontsize": 8}  # of the axes
 COLUMNS = 4  # of the panels of stage curves
 LABEL = 0.16  # inches between the lines of text beside a plot
 NUMBERED = 24  # classes up to which a heat map's cells have numbers
@@ -157,23 +150,18 @@ def gap(table: Table) -> dict[str, bytes]:
     tips = {}
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             assert row.gap is not None
             gap, value = row.gap, row.gap.value
             color = ORANGE if _not_trained(row) else BLUE
-            tips[f"tip-{place}"] = f"{row.method}: gap {estimate(gap)}"
-            axes.axhline(place, color=RULE, lw=0.6, zorder=0)
+            tips[f"tip-{index}"] = f"{row.method}: gap {estimate(gap)}"
+            axes.axhline(index, color=RULE, lw=0.6, zorder=0)
             if gap.interval:
-                axes.plot(gap.interval, [place, place], color=color, lw=2, solid_capstyle="butt")
+                axes.plot(gap.interval, [index, index], color=color, lw=2, solid_capstyle="butt")
             mark = "D" if _not_trained(row) else "o"
-            axes.plot(value, place, mark, color=color, ms=5.5, gid=f"tip-{place}")
+            axes.plot(value, index, mark, color=color, ms=5.5, gid=f"tip-{index}")
             text = points(value) if row.method == table.reference else estimate(gap)
-            side: dict[str, Any] = {
-                "xycoords": ("axes fraction", "data"),
-                "va": "center",
-                "fontsize": 8,
-            }
-            axes.annotate(text, (1.01, place), **side)
+            axes.annotate(text, (1.01, index), va="center", **ON_EDGE)
             if row.method == table.baseline:
                 axes.axvline(value, color=ORANGE, lw=0.9, ls=":", zorder=1)
         axes.axvline(0, color=ORANGE, lw=0.9, zorder=1)
@@ -184,8 +172,7 @@ def gap(table: Table) -> dict[str, bytes]:
         axes.set_xlabel(
             f"gap to {REFERENCE}: points of {table.metric}, paired 95% CI (less is better)"
         )
-        title = f"{_what(table)} (diamonds: not trained here; dotted: {BASELINE})"
-        axes.set_title(title, loc="left", fontsize=9, color=MUTED)
+        _title(figure, table, f" (diamonds: not trained here; dotted: {BASELINE})")
         return _files(f"gap_{table.task}", figure, tips, ("svg", "png"))
 
 
@@ -208,14 +195,14 @@ def stages(table: Table) -> dict[str, bytes]:
         low, high = min(spread[0]), max(spread[1])
         room = 0.08 * (high - low) or 1
         tips = {}
-        for place, (row, axes) in enumerate(zip(rows, grid.flat, strict=False)):
+        for index, (row, axes) in enumerate(zip(rows, grid.flat, strict=False)):
             axes.fill_between(range(count), *spread, color=RULE, alpha=0.6, lw=0)
             axes.plot(top, color=MUTED, lw=1, ls=":")
             axes.plot(curves.get(row.matched_baseline or "", []), color=ORANGE, lw=1.2, ls="--")
             color = ORANGE if _not_trained(row) else BLUE
             own = curves[row.method]
-            axes.plot(own, "o-", color=color, lw=1.6, ms=2.5, gid=f"tip-{place}")
-            tips[f"tip-{place}"] = f"{row.method}: {', '.join(points(value) for value in own)}"
+            axes.plot(own, "o-", color=color, lw=1.6, ms=2.5, gid=f"tip-{index}")
+            tips[f"tip-{index}"] = f"{row.method}: {', '.join(points(value) for value in own)}"
             rings = sorted(row.selected_stages)
             axes.plot(rings, [own[s] for s in rings], "o", ms=7, mfc=PAPER, mec=color, mew=1.6)
             axes.set_title(row.method, loc="left", fontsize=8.5)
@@ -281,21 +268,16 @@ def _against(
             if floor.interval:
                 axes.axhspan(*floor.interval, color=ORANGE, alpha=0.12, lw=0)
             axes.axhline(floor.value, color=ORANGE, lw=1, ls="--")
-            at: dict[str, Any] = {
-                "xycoords": ("axes fraction", "data"),
-                "va": "bottom",
-                "fontsize": 8,
-            }
-            axes.annotate(BASELINE, (0.01, floor.value), **at)
+            axes.annotate(BASELINE, (0.01, floor.value), va="bottom", **ON_EDGE)
         tips = {}
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             value, cost = row.value, read(row)
             assert value and cost
             if value.interval:
                 axes.plot([cost, cost], value.interval, color=BLUE, lw=1.2, alpha=0.5)
-            axes.plot(cost, value.value, "o", color=BLUE, ms=5, gid=f"tip-{place}")
+            axes.plot(cost, value.value, "o", color=BLUE, ms=5, gid=f"tip-{index}")
             spent = count(cost) if scale == "log" else f"{cost:,.1f}"
-            tips[f"tip-{place}"] = f"{row.method}: {estimate(value)} after {spent}"
+            tips[f"tip-{index}"] = f"{row.method}: {estimate(value)} after {spent}"
         axes.margins(x=0.08)
         if scale == "log":
             axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -324,11 +306,11 @@ def _names(axes: Any, marks: Sequence[tuple[str, float, float]]) -> None:
     free = np.clip(free, low, high - apart[-1]) if len(apart) else free
     lead = {"arrowstyle": "-", "color": RULE, "lw": 0.8, "relpos": (0, 0.5)}
     lead |= {"patchA": None, "shrinkA": 0, "shrinkB": 0}  # searching where to cut lines is slow
-    for (name, x, y), place in zip(ordered, free + apart, strict=True):
+    for (name, x, y), height in zip(ordered, free + apart, strict=True):
         axes.annotate(
             name,
             (x, y),
-            (1.04, place),
+            (1.04, height),
             textcoords=("axes fraction", "data"),
             va="center",
             fontsize=8,
@@ -375,8 +357,8 @@ def _what(table: Table) -> str:
     return f"{table.task}, suite {table.example.suite}"
 
 
-def _title(figure: Any, table: Table) -> None:
-    figure.suptitle(_what(table), x=0.01, ha="left", fontsize=9, color=MUTED)
+def _title(figure: Any, table: Table, note: str = "") -> None:
+    figure.suptitle(f"{_what(table)}{note}", x=0.01, ha="left", fontsize=9, color=MUTED)
 
 
 def _luminance(color: Any) -> float:

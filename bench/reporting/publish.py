@@ -13,7 +13,7 @@ from bench.reporting.web import PAGE
 from bench.runtime.files import atomic_write
 
 
-def write(board: Leaderboard, folder: Path) -> None:
+def write(leaderboard: Leaderboard, folder: Path) -> None:
     """Write LEADERBOARD.md, leaderboard.csv, each task's plots, and leaderboard.html with these.
 
     The tables come first, so that a plot that fails loses none of them.
@@ -21,13 +21,13 @@ def write(board: Leaderboard, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    _write(folder, texts(board))
-    drawn: dict[str, bytes] = {}
+    _write(folder, texts(leaderboard))
+    figures: dict[str, bytes] = {}
     try:
-        for table in board.tables:
-            drawn |= plots.draw(table)
+        for table in leaderboard.tables:
+            figures |= plots.draw(table)
     finally:
-        _write(folder, drawn | {PAGE: web.html(board, drawn)})
+        _write(folder, figures | {PAGE: web.html(leaderboard, figures)})
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -38,28 +38,28 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); see --out") from None
 
 
-def texts(board: Leaderboard) -> dict[str, bytes]:
+def texts(leaderboard: Leaderboard) -> dict[str, bytes]:
     """The leaderboard's text files by name."""
     return {
-        "LEADERBOARD.md": markdown(board, PAGE).encode(),
-        "leaderboard.csv": csv.render(board.tables).encode(),
+        "LEADERBOARD.md": markdown(leaderboard, PAGE).encode(),
+        "leaderboard.csv": csv.render(leaderboard.tables).encode(),
     }
 
 
-def stale(board: Leaderboard, folder: Path) -> list[str]:
+def stale(leaderboard: Leaderboard, folder: Path) -> list[str]:
     """The leaderboard's files that are missing or do not say what the records say.
 
     Plots need only be there, as another matplotlib draws other bytes; the page must contain them.
     """
-    names = [plot.file(table) for table in board.tables for plot in plots.plots(table)]
+    names = [plot.file(table) for table in leaderboard.tables for plot in plots.plots(table)]
     present = {n: (folder / n).read_bytes() for n in names if (folder / n).is_file()}
-    drawn = {name: content for name, content in present.items() if b"<svg" in content}
-    files = texts(board) | {PAGE: web.html(board, drawn)}
+    figures = {name: content for name, content in present.items() if b"<svg" in content}
+    files = texts(leaderboard) | {PAGE: web.html(leaderboard, figures)}
     differing = [
         name
         for name, content in files.items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content
     ]
-    images = [f"gap_{t.task}.png" for t in board.tables if f"gap_{t.task}.svg" in names]
+    images = [f"gap_{t.task}.png" for t in leaderboard.tables if f"gap_{t.task}.svg" in names]
     absent = [name for name in images if not (folder / name).is_file()]
-    return differing + [name for name in names if name not in drawn] + absent
+    return differing + [name for name in names if name not in figures] + absent

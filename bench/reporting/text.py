@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bench import plugins
@@ -51,48 +51,46 @@ RECIPE: dict[str, Any] = {
 }  # how text names the keys of a recipe
 
 
-def summary(board: Leaderboard) -> str:
+def summary(leaderboard: Leaderboard) -> str:
     """What the suite is."""
-    text = board.settings.summary
+    text = leaderboard.settings.summary
     return f"{text[0].upper()}{text[1:]}."
 
 
-def key(board: Leaderboard) -> list[str]:
-    """How to read the tables, in five lines, and what holds for all of them."""
+def key(leaderboard: Leaderboard) -> list[str]:
+    """How to read the tables, in five lines, and what is true of all of them."""
+    backbone = leaderboard.settings.backbone.name
     paragraphs = [
-        f"Each row is one way to pretrain the backbone `{board.settings.backbone.name}`. All rows"
-        " are scored by the same protocol on the same test images. The **gap** is the score of the"
+        f"Each row is one way to pretrain the backbone `{backbone}`. All rows are scored by the"
+        " same protocol on the same test images. The **gap** is the score of the"
         f" {REFERENCE} weights minus the score of the row. Brackets are 95% confidence intervals"
         " over test images.",
     ]
-    if board.settings.synthetic:
+    if leaderboard.settings.synthetic:
         paragraphs.append(RENDERED)
-    if one_seed(board):
+    if one_seed(leaderboard):
         paragraphs.append(ONE_SEED)
     return paragraphs
 
 
-def problems(board: Leaderboard) -> list[str]:
+def problems(leaderboard: Leaderboard) -> list[str]:
     """The records that were left out, and why."""
-    count = len(board.problems)
+    count = len(leaderboard.problems)
     if not count:
         return []
     what = "1 record is" if count == 1 else f"{count} records are"
     lines = [f"**{what} left out of the tables:**", ""]
-    return [
-        *lines,
-        *(f"- {verbatim(_place(p.path.parts))}: {verbatim(p.reason)}" for p in board.problems),
-    ]
+    paths = ("/".join(problem.path.parts[-3:]) for problem in leaderboard.problems)
+    reasons = (problem.reason for problem in leaderboard.problems)
+    pairs = zip(paths, reasons, strict=True)
+    return [*lines, *(f"- {verbatim(path)}: {verbatim(reason)}" for path, reason in pairs)]
 
 
-def _place(parts: Sequence[str]) -> str:
-    """The path of a record from the suite's folder on: TASK/METHOD/seedK.json."""
-    return "/".join(parts[-3:])
-
-
-def one_seed(board: Leaderboard) -> bool:
+def one_seed(leaderboard: Leaderboard) -> bool:
     """Whether every row has one seed."""
-    return {len(row.scored) for table in board.tables for row in table.rows if row.scored} == {1}
+    return {
+        len(row.scored) for table in leaderboard.tables for row in table.rows if row.scored
+    } == {1}
 
 
 def lead(table: Table) -> str:
@@ -114,14 +112,14 @@ def lead(table: Table) -> str:
     return f"{'; '.join(parts)}."
 
 
-def caveats(board: Leaderboard, table: Table) -> list[str]:
+def caveats(leaderboard: Leaderboard, table: Table) -> list[str]:
     """What limits this very table, one paragraph each."""
     scored = [row for row in table.rows if row.scored]
     single = [row.method for row in scored if len(row.scored) == 1]
     paragraphs = _benefit(table)
     if subset := _subset(table):
         paragraphs.append(subset)
-    if single and len(single) == len(scored) and not one_seed(board):
+    if single and len(single) == len(scored) and not one_seed(leaderboard):
         paragraphs.append(ONE_SEED)
     elif single and len(single) < len(scored):
         paragraphs.append(
@@ -153,10 +151,10 @@ def _benefit(table: Table) -> list[str]:
     return [f"{count} {verb} {BASELINE} (the 95% CI excludes 0)."]
 
 
-def setup(board: Leaderboard) -> list[tuple[str, str]]:
+def setup(leaderboard: Leaderboard) -> list[tuple[str, str]]:
     """What all rows share: name and text."""
-    settings = board.settings
-    records = [r for table in board.tables for row in table.rows for r in row.scored]
+    settings = leaderboard.settings
+    records = [r for table in leaderboard.tables for row in table.rows for r in row.scored]
     counts = {r.num_images[f"{PRETRAINING}_train"] for r in records if r.trained_on_suite}
     synthetic = settings.synthetic
     count = max(counts, default=synthetic and synthetic.pretraining)
@@ -315,20 +313,20 @@ def glossary(tables: Iterable[Table]) -> list[str]:
 
 def _metrics(tables: Iterable[Table]) -> dict[str, str]:
     """The metrics of some tables: label -> what it is."""
-    found = {}
+    texts = {}
     for table in tables:
         metric, _ = find_metric(table.example.metric)
         text = (type(metric).__doc__ or "").strip().splitlines() if metric else []
         if metric and text:
-            found[metric.label] = text[0]
-    return found
+            texts[metric.label] = text[0]
+    return texts
 
 
-def methods(board: Leaderboard) -> list[str]:
+def methods(leaderboard: Leaderboard) -> list[str]:
     """What each row's name means, and the recipes of their own."""
-    base = board.settings.pretraining.model_dump(mode="json")
+    base = leaderboard.settings.pretraining.model_dump(mode="json")
     rows: dict[str, Row] = {}
-    for table in board.tables:
+    for table in leaderboard.tables:
         for row in table.rows:
             rows.setdefault(row.method, row)
     return [_method(name, rows[name], base) for name in sorted(rows)]
@@ -348,31 +346,33 @@ def _method(name: str, row: Row, base: Mapping[str, Any]) -> str:
     return f"- {' '.join(parts)}"
 
 
-def provenance(board: Leaderboard) -> list[str]:
+def provenance(leaderboard: Leaderboard) -> list[str]:
     """Where the numbers come from and how they can be checked."""
-    records = [r for table in board.tables for row in table.rows for r in row.records]
+    records = [r for table in leaderboard.tables for row in table.rows for r in row.records]
     lines = [
         f"- {len(records)} records beside this file, TASK/METHOD/seedK.json. Beside each are the"
         " predictions for every test image, seedK.npz. `bench leaderboard` computes this file and"
         " every score again from them.",
-        f"- Settings that all rows share: SHA-256 `{board.sha256[:16]}`. Records of other settings,"
-        " versions, backbones or images are refused.",
+        f"- Settings that all rows share: SHA-256 `{leaderboard.sha256[:16]}`. Records of other"
+        " settings, versions, backbones or images are refused.",
         "- Each record names its settings, commit, packages, machine and fingerprints of images.",
     ]
     if dirty := sum(bool(record.environment.get("dirty")) for record in records):
         lines[-1] += f" {dirty} of them ran with changes that were not committed."
-    lines.append(f"- {_audit(board)} Which images the {REFERENCE} weights have seen is unknown.")
+    lines.append(
+        f"- {_audit(leaderboard)} Which images the {REFERENCE} weights have seen is unknown."
+    )
     machines = sorted({_machine(record) for record in records if record.environment})
     return [*lines, *(f"- Run on {verbatim(machine)}." for machine in machines)]
 
 
-def _audit(board: Leaderboard) -> str:
-    if board.audit is None:
+def _audit(leaderboard: Leaderboard) -> str:
+    if leaderboard.audit is None:
         return (
             "Nobody searched the pretraining images for near-duplicates of test images (`bench"
             " audit` does)."
         )
-    count = board.audit.contaminated(board.audit.tests.keys())
+    count = leaderboard.audit.contaminated(leaderboard.audit.tests.keys())
     return f"{count} test images have a near-duplicate among the pretraining images (audit.json)."
 
 

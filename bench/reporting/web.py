@@ -39,27 +39,27 @@ LONG = 8  # entries up to which a list is shown whole
 SEPARATE = ("method", "warnings")  # columns with cells of their own
 
 
-def html(board: Leaderboard, drawn: Mapping[str, bytes]) -> bytes:
+def html(leaderboard: Leaderboard, figures: Mapping[str, bytes]) -> bytes:
     """leaderboard.html: equal leaderboards and plots give equal bytes.
 
     Args:
-        board: the leaderboard.
-        drawn: the plots as SVG by file name.
+        leaderboard: the leaderboard.
+        figures: the plots as SVG by file name.
     """
     script, style = (_asset(name) for name in ("script.js", "style.css"))
     page: str = _template().render(
-        board=board,
-        summary=text.summary(board),
+        leaderboard=leaderboard,
+        summary=text.summary(leaderboard),
         style=Markup(style),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        key=_rendered(text.key(board)),
-        problems=_rendered(["\n".join(text.problems(board))]),
-        setup=_rendered([markdown.setup(board)]),
-        reading=_rendered([markdown.reading(board)]),
-        overview=_overview(board),
-        tables=[_table(board, table, drawn) for table in board.tables],
-        methods=len({row.method for table in board.tables for row in table.rows}),
+        key=_rendered(text.key(leaderboard)),
+        problems=_rendered(["\n".join(text.problems(leaderboard))]),
+        setup=_rendered([markdown.setup(leaderboard)]),
+        reading=_rendered([markdown.reading(leaderboard)]),
+        overview=_overview(leaderboard),
+        tables=[_table(leaderboard, table, figures) for table in leaderboard.tables],
+        methods=len({row.method for table in leaderboard.tables for row in table.rows}),
         reference=REFERENCE,
     )
     return page.encode()
@@ -101,7 +101,7 @@ def _asset(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
 
 
-def _table(board: Leaderboard, table: Table, drawn: Mapping[str, bytes]) -> dict[str, Any]:
+def _table(leaderboard: Leaderboard, table: Table, figures: Mapping[str, bytes]) -> dict[str, Any]:
     """What the template shows of one task."""
     listed = columns.present(columns.shown("web"), table)
     shown = [column for column in listed if column.key not in SEPARATE]
@@ -114,31 +114,31 @@ def _table(board: Leaderboard, table: Table, drawn: Mapping[str, bytes]) -> dict
         "task": table.task,
         "metric": table.metric,
         "lead": typographic(text.lead(table).replace("`", "")),
-        "caveats": _rendered(text.caveats(board, table)),
+        "caveats": _rendered(text.caveats(leaderboard, table)),
         "protocol": _rendered(text.protocol(table)),
         "columns": [(column, column.title(table)) for column in shown],
         "warned": any(column.key == "warnings" for column in listed),
         "axis": axis,
         "marks": [
-            (name, _place(row.value.value, axis))
+            (name, _percent(row.value.value, axis))
             for name, row in marks.items()
             if row and row.value
         ],
         "rows": [_row(row, table, shown, axis) for row in table.rows],
-        "plots": _plots(table, drawn),
+        "plots": _plots(table, figures),
     }
 
 
-def _plots(table: Table, drawn: Mapping[str, bytes]) -> list[dict[str, Any]]:
-    found = []
+def _plots(table: Table, figures: Mapping[str, bytes]) -> list[dict[str, Any]]:
+    shown = []
     for plot in plots(table):
-        content = drawn.get(plot.file(table))
+        content = figures.get(plot.file(table))
         if content is not None:
             label = f"{plot.title}, {table.task}"
             caption = Markup(_markdown().renderInline(plot.caption))
             svg = _inline(content, f"{plot.name}-{table.task}", label)
-            found.append({"name": plot.name, "title": plot.title, "caption": caption, "svg": svg})
-    return found
+            shown.append({"name": plot.name, "title": plot.title, "caption": caption, "svg": svg})
+    return shown
 
 
 def _row(
@@ -156,7 +156,7 @@ def _row(
         "not_trained": row.role != "pretrained",
         "warnings": ["failed"] if row.status == "failed" else row.warnings,
         "cells": [(column, _cell(column, table, row)) for column in shown],
-        "strip": None if None in ends else [_place(end, axis) for end in ends if end is not None],
+        "strip": None if None in ends else [_percent(end, axis) for end in ends if end is not None],
         "differences": _differences(row, table),
         "classes": [
             (name, value, scores.get(name), scores[name] - value if name in scores else None)
@@ -205,8 +205,8 @@ def _cell(column: Column, table: Table, row: Row) -> dict[str, Any]:
     return cell | {"text": value, "interval": f"[{interval}", "tip": tip}
 
 
-def _place(value: float, axis: tuple[float, float]) -> str:
-    """The place of a value on an axis, in percent."""
+def _percent(value: float, axis: tuple[float, float]) -> str:
+    """A value as a share of an axis, in percent."""
     low, high = axis
     return f"{100 * (value - low) / (high - low or 1):.2f}"
 
@@ -220,12 +220,12 @@ def _differences(row: Row, table: Table) -> list[tuple[str, str]]:
         (f"gain over {BASELINE}", None if row.method == table.baseline else row.gain),
         (f"gain over {matched}", row.matched_gain if matched else None),
     ]
-    return [(name, typographic(estimate(found))) for name, found in listed if found]
+    return [(name, typographic(estimate(value))) for name, value in listed if value]
 
 
-def _overview(board: Leaderboard) -> list[tuple[str, list[dict[str, Any]]]]:
+def _overview(leaderboard: Leaderboard) -> list[tuple[str, list[dict[str, Any]]]]:
     """The gap of every method that ran in two tasks or more."""
-    _, rows = overview(board.tables)
+    _, rows = overview(leaderboard.tables)
     return [(method, [_gap(cell) for cell in cells]) for method, cells in rows.items()]
 
 
@@ -243,7 +243,7 @@ def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _setting(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_setting(item)}" for key, item in value.items())
+        return ", ".join(f"{key} {text}" for key, text in _settings(value))
     if isinstance(value, list | tuple):
         return ", ".join(map(_setting, value)) if len(value) <= LONG else f"{len(value)} values"
     return f"{value:.6g}" if isinstance(value, float) else str(value)

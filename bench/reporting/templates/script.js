@@ -58,7 +58,7 @@ function filter() {
   all("[data-task]").forEach((part) => (part.hidden = hidden.has(part.dataset.task)));
   const shown = new Set();
   const every = new Set();
-  all("table.board").forEach((table) => {
+  all("table.leaderboard").forEach((table) => {
     const rows = all("tbody tr", table);
     rows.forEach((row) => {
       row.hidden = !row.dataset.method.toLowerCase().includes(part);
