@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -33,7 +34,9 @@ def test_the_trace_follows_the_stream_and_the_schedule(context, tmp_path):
     stream = Stream(source.images, source.labels, 0, task.transform, 12)
     crops = torch.stack([stream[i] for i in range(12)]).double()
     for batch, values in zip(crops.split(4), trace.pixels, strict=True):
-        assert values == pytest.approx([batch.mean(), batch.std(correction=0)], rel=1e-5)
+        assert values == pytest.approx(
+            [batch.mean().item(), batch.std(correction=0).item()], rel=1e-5
+        )
     rates = [made.recipe.learning_rate * rate_factor(s, 20, made.recipe) for s in range(20)]
     digest = ""
     for rate in rates:
@@ -74,7 +77,7 @@ def test_the_loss_curve_is_the_mean_since_the_last_point(steps):
     assert len(curve.steps) == len(curve.losses["loss"]) <= 200
     assert curve.steps[-1] == steps
     bounds = [0, *curve.steps]
-    means = [np.mean(range(a, b)) for a, b in zip(bounds, bounds[1:], strict=False)]
+    means = [np.mean(range(a, b)) for a, b in pairwise(bounds)]
     assert curve.losses["loss"] == pytest.approx(means)
 
 

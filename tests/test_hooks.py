@@ -151,7 +151,8 @@ class Clusters(PretextTask):
 
     def start_epoch(self, epoch, job):
         weight = self.head.linear.weight.detach().sum().item()
-        labels = (np.arange(len(job.labels)) * 7 + int(abs(weight) * 1e6) + epoch) % 4
+        rng = np.random.default_rng([int(abs(weight) * 1e6), epoch])
+        labels = rng.integers(4, size=len(job.labels))
         self.calls.append((epoch, labels))
         return labels
 
@@ -180,7 +181,7 @@ def test_every_pass_is_trained_on_its_own_labels(clusters, context, tmp_path):
             passes = [divmod(position, 40) for position in range(16 * step, 16 * (step + 1))]
             images = [np.random.default_rng([0, p]).permutation(40)[offset] for p, offset in passes]
             assert clusters.batches[step] == labels[images].tolist()
-    assert not np.array_equal(clusters.calls[0][1], clusters.calls[2][1])
+    assert not np.array_equal(clusters.calls[0][1], clusters.calls[1][1])
     assert (
         encoder.pretraining.trace.order[:3]
         == np.random.default_rng([0, 0]).permutation(40)[:3].tolist()
