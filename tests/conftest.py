@@ -4,13 +4,14 @@ from dataclasses import dataclass
 import pytest
 import torch
 from made_up import save
-from support import SMOKE
+from support import SHORT
 
 from bench import cli
-from bench.commands import check, request
-from bench.commands.execute import compute, opened
+from bench.commands import check
+from bench.commands.execute import compute, open_for
+from bench.commands.request import Cell, Request
 from bench.config import loader
-from bench.data.datasets import open_data
+from bench.data.datasets import open_datasets
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 
@@ -22,24 +23,25 @@ def cache(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def smoke():
-    return loader.load("mini", SMOKE)
+    return loader.load("smoke", SHORT)
 
 
 @pytest.fixture(scope="session")
 def smoke_data(smoke, cache):
-    return open_data(smoke, None, {"corpus", "voc", "masks"}, cache, Reporter())
+    return open_datasets(smoke, {"pretraining", "voc", "voc_masks"}, None, cache, Reporter())
 
 
 @pytest.fixture(scope="session")
 def devkit(smoke_data):
-    """The rendered data root: VOCdevkit/VOC2007 and corpus/. Copy it before changing it."""
-    return smoke_data.voc.train.images.root.parents[1]
+    """The rendered data root: VOCdevkit/VOC2007, pretraining/. Copy it before changing it."""
+    return smoke_data["voc"].train.images.root.parents[1]
 
 
 @pytest.fixture
 def context(smoke, smoke_data, cache):
-    def make(method="rotation", seed=0, at=smoke, where=cache):
-        return Context(at, method, seed, torch.device("cpu"), smoke_data, where, Reporter())
+    def make(method="rotation", seed=0, at=smoke, where=cache, task=""):
+        cpu = torch.device("cpu")
+        return Context(at, method, seed, cpu, smoke_data, where, Reporter(), task=task)
 
     return make
 
@@ -76,14 +78,13 @@ def bench(capfd, monkeypatch, cache):
 
 @pytest.fixture
 def bench_run(bench, cache, tmp_path):
-    """`bench run` on the shrunken `mini`."""
+    """`bench run` on the shrunken `smoke`."""
 
-    def call(methods, *arguments, out=tmp_path / "out", sets=SMOKE, cache=cache):
+    def call(methods, *arguments, out=tmp_path / "out", sets=SHORT, cache=cache, suite="smoke"):
         overrides = [part for key in sets for part in ("--set", key)]
-        places = ["--out", out, "--cache", cache, "--device", "cpu"]
-        return bench(
-            "run", "--methods", methods, "--tasks", "voc_cls", *places, *overrides, *arguments
-        )
+        places = ["--suite", suite, "--out", out, "--cache", cache, "--device", "cpu"]
+        tasks = [] if "--tasks" in arguments else ["--tasks", "voc_cls"]
+        return bench("run", "--methods", methods, *tasks, *places, *overrides, *arguments)
 
     return call
 
@@ -99,25 +100,26 @@ def folder(tmp_path):
 # `mini`, shrunk until the probe of two untrained-here encoders takes two seconds.
 SMALL = [
     "name='small'",
-    "scenes.size=64",
-    "scenes.corpus=10",
-    "scenes.train=200",
-    "scenes.test=300",
-    "voc.size=48",
-    "voc.min_positives=5",
-    "probe.dimensions=256",
-    "probe.costs=[0.1, 1.0]",
+    "synthetic.size=64",
+    "synthetic.pretraining=10",
+    "synthetic.validation=10",
+    "synthetic.train=200",
+    "synthetic.test=300",
+    "datasets.voc.min_positives=5",
+    "tasks.voc_cls.size=48",
+    "tasks.voc_cls.dimensions=256",
+    "tasks.voc_cls.costs=[0.1, 1.0]",
 ]
 
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """Records of two methods, the cache with their scenes, and what their task reads."""
+    """Records of two methods, the cache with their scenes, and the data sets of their task."""
     folder, cache = tmp_path_factory.mktemp("reference"), tmp_path_factory.mktemp("scenes")
     methods, settings = ("imagenet", "random_init"), loader.load("mini", SMALL)
-    asked = request.Request(settings, methods, ("voc_cls",), 1, None, folder, cache, "cpu")
-    cells = [request.Cell(method, "voc_cls", 0) for method in methods]
-    data = opened(cells, asked, Reporter())
-    compute(cells, asked, Reporter(), data)
+    asked = Request(settings, methods, ("voc_cls",), (0,), None, folder, cache, "cpu")
+    cells = [Cell(method, "voc_cls", 0) for method in methods]
+    datasets = open_for(cells, asked, Reporter())
+    compute(cells, asked, Reporter(), datasets)
     (folder / check.ORDER).write_text('[small]\nvoc_cls = ["imagenet", "random_init"]\n')
-    return folder, cache, data
+    return folder, cache, datasets

@@ -6,40 +6,18 @@ import torch
 from torch import nn
 
 from bench import plugins
-from bench.config import loader, schema
 from bench.data.stream import Stream
 from bench.results import storage
 
-BUDGETS = {"context_prediction": (72, 18), "jigsaw": (72, 18)}  # nine tiles of each image
-
-# `mini`, shrunk until a cell takes a second.
-SMOKE = [
-    "scenes.size=48",
-    "scenes.corpus=40",
-    "scenes.train=80",
-    "scenes.test=80",
+# `smoke`, shrunk until training takes four steps.
+SHORT = [
     "pretraining.views=64",
-    "pretraining.batch=16",
-    "pretraining.crop=32",
-    *(f"recipes.{m}.views={BUDGETS.get(m, (64, 16))[0]}" for m in loader.load("mini").recipes),
-    *(f"recipes.{m}.batch={BUDGETS.get(m, (64, 16))[1]}" for m in loader.load("mini").recipes),
-    "recipes.context_prediction.crop=48",
-    "voc.size=32",
-    "voc.min_positives=3",
-    "probe.dimensions=64",
-    "probe.costs=[0.1, 1.0]",
-    *(
-        f"{task}.{key}"
-        for task in schema.TUNED
-        for key in ("views=16", "batch=8", "size=32", "learning_rates=[0.001, 0.003]")
-    ),
-    "voc_det.channels=16",
-    "voc_det.hidden=32",
-    "voc_det.proposals=50",
-    "voc_det.regions=16",
-    "voc_seg.channels=16",
-    "voc_cls_finetune.crops=2",
+    *(f"recipes.{m}.views=64" for m in ("rotation", "autoencoder", "split_brain_halves")),
+    "recipes.cyclegan.views=64",
+    *(f"recipes.{m}.views=72" for m in ("context_prediction", "jigsaw")),
+    *(f"tasks.{t}.views=16" for t in ("voc_det", "voc_seg", "voc_cls_finetune")),
 ]
+TILED = ("context_prediction", "jigsaw")  # nine tiles of each image
 
 BOARD = (
     "LEADERBOARD.md",
