@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from bench.config.schema import Backbone, ImageFolder, Recipe, Suite, Voc
 from bench.metrics import registry
 from bench.results import storage
-from bench.results.record import EncoderFacts, PretrainingFacts, Record, Role
+from bench.encoders.pretraining import Pretraining
+from bench.results.record import EncoderFacts, Record, Role
 
 METHODS = ("imagenet", "random_init", "supervised", "rotation", "colorization", "split_brain",
            "autoencoder", "bigan", "pix2pix", "cyclegan", "jigsaw", "context_encoder")  # fmt: skip
@@ -135,7 +136,7 @@ def save(settings: Suite, out: Path, cell: tuple[str, str, int], arrays: Mapping
         metric=metric.name,
         value=registry.value(metric, arrays),
         encoder=EncoderFacts(backbone="made up", weights_sha256="made up", parameters=1),
-        pretraining=PretrainingFacts(views_seen=1, seconds=1.0, views_per_second=1.0),
+        pretraining=Pretraining(views_seen=1, seconds=1.0),
         data={"voc_test": "made up"},
         created=storage.now(),
     )

@@ -6,7 +6,8 @@ from bench.config.schema import Backbone, ImageFolder, Recipe, Suite, Voc
 from bench.metrics import registry
 from bench.reporting import leaderboard, publish
 from bench.results import storage
-from bench.results.record import EncoderFacts, HyperparameterFacts, PretrainingFacts, Record
+from bench.encoders.pretraining import Pretraining
+from bench.results.record import EncoderFacts, HyperparameterFacts, Record
 
 CLASSES = ("ape", "bee", "cat")
 RECIPE = {
@@ -106,7 +107,7 @@ def save(folder, method, quality, seed=0, **changes):
         diagnostics={"optimism": 0.5},
         hyperparameters=HyperparameterFacts(selected={"cost": {"ape": 0.1}}, num_settings=10),
         encoder=encoder("rgb"),
-        pretraining=PretrainingFacts(views_seen=100, seconds=1.0, views_per_second=100.0),
+        pretraining=Pretraining(views_seen=100, seconds=1.0),
         data={"voc_test": "d" * 64},
         num_images={"voc_test": 120},
         created="2020-01-01T00:00:00+00:00",

@@ -105,7 +105,9 @@ def test_the_pixels_tell_likeness_from_a_likely_hash(tmp_path):
     for name in ("recolored", "mirrored"):
         unlike = near_duplicates.difference(tmp_path / "one.png", tmp_path / f"{name}.png")
         assert unlike > near_duplicates.DIFFERENCE
-    turned = near_duplicates.difference(tmp_path / "one.png", tmp_path / "mirrored.png", mirrored=True)
+    turned = near_duplicates.difference(
+        tmp_path / "one.png", tmp_path / "mirrored.png", mirrored=True
+    )
     assert turned < 0.01
 
 

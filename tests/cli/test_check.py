@@ -172,7 +172,9 @@ def adversarial_loss(tmp_path, change, quality=0.8, **changes):
     """The verdict on a made-up record whose scores were changed."""
     old = save(tmp_path / "old", "rotation", quality)
     new = save(tmp_path / "new", "rotation", quality, **changes)
-    paths = [storage.path_of(tmp_path / n, "made", "voc_cls", "rotation", 0) for n in ("old", "new")]
+    paths = [
+        storage.path_of(tmp_path / n, "made", "voc_cls", "rotation", 0) for n in ("old", "new")
+    ]
     arrays = storage.read_predictions(paths[1], new)
     arrays |= change(arrays)
     value = 100 * average_precision.mean_average_precision(arrays["scores"], arrays["truth"])

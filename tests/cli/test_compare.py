@@ -35,7 +35,9 @@ def elsewhere(folder, method, quality, ids):
 
 def test_two_rows_differ_as_their_board_says(folder):
     (found,) = compare.compare("rotation", "random_init", folder)
-    row = next(r for r in leaderboard.load(folder / "made").tables[0].rows if r.method == "rotation")
+    row = next(
+        r for r in leaderboard.load(folder / "made").tables[0].rows if r.method == "rotation"
+    )
     assert found.paired
     ours, theirs = (dataclasses.astuple(e) for e in (found.difference, row.over_floor))
     assert ours == pytest.approx(theirs, abs=1e-9)

@@ -9,7 +9,7 @@ from made_up import FAILED, TUNED, TUNING, encoder, save
 
 from bench import plugins
 from bench.reporting import leaderboard, publish
-from bench.results.record import PretrainingFacts
+from bench.encoders.pretraining import Pretraining
 
 EVIL = "<img src=x onerror=alert(1)>&\"' [click](evil.html)"
 QUALITIES = {"imagenet": 2.0, "rotation": 0.8, "jig_saw": 0.7, "random_init": 0.2}
@@ -20,7 +20,7 @@ def made(folder):
     for place, (method, quality) in enumerate(QUALITIES.items()):
         seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
         network = encoder("rgb").model_copy(update={"parameters": 9 - place})
-        learned = PretrainingFacts(views_seen=seen, seconds=seen * 2.0, views_per_second=1.0)
+        learned = Pretraining(views_seen=seen, seconds=seen * 2.0)
         facts = {"pretraining": learned, "encoder": network}
         each = {"cat": 40.0 + place, "sofa": 20.0 - place, "yak": 30.0}
         stages = {"per_stage": [10.0 + place, 20.0, 15.0], "per_class": each}

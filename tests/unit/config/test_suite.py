@@ -21,7 +21,9 @@ def test_an_override_changes_the_hash_and_the_value():
     plain, other = loader.load("mini"), loader.load("mini", ["pretraining.crop=32"])
     assert other.pretraining.crop == 32
     assert plain.sha256 != other.sha256
-    assert loader.load("mini", [f"pretraining.crop={plain.pretraining.crop}"]).sha256 == plain.sha256
+    assert (
+        loader.load("mini", [f"pretraining.crop={plain.pretraining.crop}"]).sha256 == plain.sha256
+    )
 
 
 def test_the_hash_leaves_out_what_cannot_change_a_number():

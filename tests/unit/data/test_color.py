@@ -78,7 +78,9 @@ def test_the_loss_of_colors_against_numpy():
 def test_a_certain_prediction_decodes_to_its_color():
     logits = torch.zeros(1, 313, 1, 1)
     logits[0, 200] = 50
-    assert torch.allclose(color_bins.annealed_mean(logits)[0, :, 0, 0], color_bins.ab_centers()[200])
+    assert torch.allclose(
+        color_bins.annealed_mean(logits)[0, :, 0, 0], color_bins.ab_centers()[200]
+    )
     lightness = torch.zeros(1, 100, 1, 1)
     lightness[0, 30] = 50
     assert color_bins.mean_lightness(lightness).item() == pytest.approx(30.5)

@@ -17,7 +17,9 @@ TRAIN, TEST, CORPUS, SIZE = 120, 120, 40, 64
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("scenes")
-    synthetic_scenes.render(root, seed=0, size=SIZE, corpus=CORPUS, train=TRAIN, test=TEST, workers=1)
+    synthetic_scenes.render(
+        root, seed=0, size=SIZE, corpus=CORPUS, train=TRAIN, test=TEST, workers=1
+    )
     return root
 
 
@@ -62,7 +64,9 @@ def test_bytes_depend_on_the_seed_and_not_on_the_workers(tmp_path: Path) -> None
     for name, seed, workers in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
         finished: list[int] = []
         folder = tmp_path / name
-        synthetic_scenes.render(folder, seed=seed, workers=workers, advance=finished.append, **counts)
+        synthetic_scenes.render(
+            folder, seed=seed, workers=workers, advance=finished.append, **counts
+        )
         assert sum(finished) == 70
     one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
     assert one == two
@@ -153,9 +157,11 @@ def test_mask_pixels_of_a_class_lie_in_its_boxes(voc: Path) -> None:
         boxed = np.zeros((len(synthetic_scenes.CLASSES), *mask.shape), bool)
         for entry in objects(voc, name):
             xmin, ymin, xmax, ymax = box(entry)
-            boxed[synthetic_scenes.CLASSES.index(field(entry, "name")), ymin - 1 : ymax, xmin - 1 : xmax] = (
-                True
-            )
+            boxed[
+                synthetic_scenes.CLASSES.index(field(entry, "name")),
+                ymin - 1 : ymax,
+                xmin - 1 : xmax,
+            ] = True
         for index in range(len(synthetic_scenes.CLASSES)):
             assert not ((mask == index + 1) & ~boxed[index]).any(), name
 

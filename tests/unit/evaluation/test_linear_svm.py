@@ -107,7 +107,9 @@ def test_the_chosen_cost_has_the_highest_validation_score_and_is_the_smallest_of
 
 def test_costs_in_any_order_give_the_same_columns():
     train, labels, test = problem(100, 10)
-    forward, backward = (linear_svm.fit(train, labels, test, costs, 2) for costs in (COSTS, COSTS[::-1]))
+    forward, backward = (
+        linear_svm.fit(train, labels, test, costs, 2) for costs in (COSTS, COSTS[::-1])
+    )
     np.testing.assert_allclose(forward.scores, backward.scores[:, ::-1], atol=1e-5)
     np.testing.assert_array_equal(forward.cv, backward.cv[:, ::-1])
 

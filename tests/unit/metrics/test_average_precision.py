@@ -46,7 +46,9 @@ def naive(scores, positive, kind):
 def test_a_case_computed_by_hand(kind, expected):
     scores = [5, 4, 3, 2, 1]
     positive = [True, False, False, True, True]
-    assert average_precision.average_precision(scores, positive, kind) == pytest.approx(expected, abs=1e-12)
+    assert average_precision.average_precision(scores, positive, kind) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 def test_the_eleven_recalls_are_compared_exactly():
@@ -61,7 +63,9 @@ def test_the_eleven_recalls_are_compared_exactly():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_ends_of_the_scale(kind):
     assert average_precision.average_precision([2, 1, 0], [1, 1, 0], kind) == 1
-    assert average_precision.average_precision([1, 1, 1, 1], [1, 0, 0, 0], kind) == pytest.approx(0.25)
+    assert average_precision.average_precision([1, 1, 1, 1], [1, 0, 0, 0], kind) == pytest.approx(
+        0.25
+    )
     assert np.isnan(average_precision.average_precision([2, 1], [0, 0], kind))
 
 
@@ -69,7 +73,9 @@ def test_the_ends_of_the_scale(kind):
 def test_step_is_scikit_learns(images):
     scores, positive = map(np.array, zip(*images, strict=True))
     expected = average_precision_score(positive, scores)
-    assert average_precision.average_precision(scores, positive, "step") == pytest.approx(expected, abs=1e-12)
+    assert average_precision.average_precision(scores, positive, "step") == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", ["area", "11-point"])
@@ -77,7 +83,9 @@ def test_step_is_scikit_learns(images):
 def test_voc_kinds_agree_with_the_definition(kind, images):
     scores, positive = map(np.array, zip(*images, strict=True))
     expected = naive(scores, positive, kind)
-    assert average_precision.average_precision(scores, positive, kind) == pytest.approx(expected, abs=1e-12)
+    assert average_precision.average_precision(scores, positive, kind) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,11 +125,15 @@ def test_what_is_done_with_difficult_images():
 def test_a_class_without_positives_is_left_out_of_the_mean():
     scores = np.array([[2.0, 1.0], [1.0, 2.0]])
     truth = np.array([[1, -1], [-1, -1]], dtype=np.int8)
-    np.testing.assert_equal(average_precision.class_average_precisions(scores, truth), [1.0, np.nan])
+    np.testing.assert_equal(
+        average_precision.class_average_precisions(scores, truth), [1.0, np.nan]
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert average_precision.mean_average_precision(scores, truth) == 1
-        assert np.isnan(average_precision.mean_average_precision(scores, -np.ones((2, 2), dtype=np.int8)))
+        assert np.isnan(
+            average_precision.mean_average_precision(scores, -np.ones((2, 2), dtype=np.int8))
+        )
 
 
 @pytest.mark.parametrize(

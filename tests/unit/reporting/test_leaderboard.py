@@ -8,7 +8,7 @@ from made_up import FAILED, encoder, save, text_of
 
 from bench.reporting import leaderboard
 from bench.results import storage
-from bench.results.record import PretrainingFacts
+from bench.encoders.pretraining import Pretraining
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
 
@@ -131,8 +131,8 @@ def test_what_a_task_warns_of_is_said_once_for_all_seeds(folder):
 
 def test_a_collapsed_generator_is_warned_of(folder):
     for name, diversity in (("dull", 0.02), ("lively", 0.7)):
-        facts = {"views_seen": 100, "seconds": 1.0, "views_per_second": 100.0}
-        learned = PretrainingFacts(**facts, logged={"diversity": diversity})
+        facts = {"views_seen": 100, "seconds": 1.0}
+        learned = Pretraining(**facts, logged={"diversity": diversity})
         save(folder, name, 1.0, pretraining=learned)
     found = rows(folder)
     assert found["dull"].warnings == ("generated images collapsed",)
