@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import tomllib
+from collections.abc import Collection
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from bench.config.schema import Section, Suite, tuples
 from bench.errors import UserError, from_validation, unknown
 
 DEEPEST = 8  # suites that extend one another
+NEAR = 0.8  # similarity of names from which on one is taken for a misspelled other
 
 
 def names() -> list[str]:
@@ -114,15 +117,20 @@ def _validate(data: dict[str, Any], where: str) -> Suite:
             problem = problem.replace(f"'{leaf}'", f"'{key}'", 1)
             raise UserError(f"{where}: {problem}") from None
         raise from_validation(where, error) from None
-    for kind, tables in (("methods", suite.recipes), ("tasks", suite.tasks)):
-        known = plugins.names("methods" if kind == "methods" else "tasks")
-        section = "recipes" if kind == "methods" else "tasks"
-        for name in tables:
-            if name not in known:
-                problem = str(unknown(kind[:-1], name, known))
-                hint = f"give its file with --{kind} if it is yours"
-                raise UserError(f"{where}: [{section}.{name}]: {problem}; {hint}")
+    _check_names(suite.recipes, "recipes", plugins.names("methods"), where)
+    _check_names(suite.tasks, "tasks", plugins.names("tasks"), where)
     return suite
+
+
+def _check_names(tables: Collection[str], section: str, known: list[str], where: str) -> None:
+    """Refuse a section whose name is nearly that of a plug-in: it would be ignored.
+
+    Any other name may be of a plug-in that is not loaded in this run.
+    """
+    for name in tables:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=NEAR)
+        if name not in known and near:
+            raise UserError(f"{where}: [{section}.{name}]: did you mean [{section}.{near[0]}]?")
 
 
 def _keys(table: str) -> list[str]:
