@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from made_up import OTHER_RECIPE, SUITE, TUNED, TUNING, save, text_of
-from support import BOARD, forge
+from support import FILES, forge
 
 from bench.config.schema import Synthetic
 from bench.reporting import leaderboard, plots, publish
@@ -14,7 +14,7 @@ from bench.results import storage
 def test_the_files_say_the_same_each_time_and_check_sees_a_stale_one(folder, bench):
     made = folder / "made"
     assert bench("leaderboard", "--out", folder).status == 0
-    names = (*BOARD, "stages_voc_cls.svg", "views_voc_cls.svg", "time_voc_cls.svg")
+    names = (*FILES, "stages_voc_cls.svg", "views_voc_cls.svg", "time_voc_cls.svg")
     before = [(made / name).read_bytes() for name in names]
     assert bench("leaderboard", "--out", folder).status == 0
     assert [(made / name).read_bytes() for name in names] == before
