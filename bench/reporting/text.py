@@ -155,7 +155,8 @@ def setup(leaderboard: Leaderboard) -> list[tuple[str, str]]:
     """What all rows share: name and text."""
     settings = leaderboard.settings
     records = [r for table in leaderboard.tables for row in table.rows for r in row.scored]
-    counts = {r.num_images[f"{PRETRAINING}_train"] for r in records if r.trained_on_suite}
+    split = f"{PRETRAINING}_train"
+    counts = {r.num_images[split] for r in records if split in r.num_images}
     synthetic = settings.synthetic
     count = max(counts, default=synthetic and synthetic.pretraining)
     folder = settings.datasets[PRETRAINING]
