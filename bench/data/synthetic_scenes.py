@@ -8,7 +8,6 @@ import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +30,7 @@ from bench.data.synthetic_objects import (
     pick,
     relief,
 )
+from bench.data.voc_colors import voc_colors
 
 IGNORED = 255  # the mask's value for boundaries and for what is too hidden to name
 
@@ -222,13 +222,6 @@ def _annotate(canvas: Canvas) -> tuple[list[Instance], Array]:
     return instances, mask
 
 
-@cache
-def _color_map() -> bytes:
-    """Return VOC's 256 colors of 3 bytes: bit 3k + c of the index is bit 7 - k of channel c."""
-    bits = [[(i >> 3 * k + c & 1) << 7 - k for k in range(3)] for i in range(256) for c in range(3)]
-    return bytes(map(sum, bits))
-
-
 def _xml(name: str, size: tuple[int, int], instances: Sequence[Instance]) -> str:
     def tag(name: str, **values: object) -> str:
         return f"<{name}>" + "".join(f"<{k}>{v}</{k}>" for k, v in values.items()) + f"</{name}>"
@@ -280,7 +273,7 @@ def _image(root: Path, seed: int, size: int, job: Job) -> dict[str, int]:
         return {lead: 1}
     instances, values = _annotate(canvas)
     mask = Image.fromarray(values)
-    mask.putpalette(_color_map())
+    mask.putpalette([value for rgb in voc_colors(256) for value in rgb])
     mask.save(voc / "SegmentationClass" / f"{name}.png")
     (voc / "Annotations" / f"{name}.xml").write_text(_xml(name, image.size, instances))
     easy = {instance.name for instance in instances if not instance.difficult}

@@ -11,20 +11,12 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
+from bench.data.voc_colors import voc_colors
+
 NUM_IMAGES = 16  # test images, the first of the list
 SIDE = 128  # pixels of the longest side of each
 COLUMNS = 8  # panels in a row: prediction, ground truth, prediction, ground truth ...
 MIN_SCORE = 0.5  # least score of a detection that is drawn
-
-
-def voc_colors(count: int) -> list[tuple[int, int, int]]:
-    """Colors of class indices: bit 3k + c of the index is bit 7 - k of channel c (VOCcode)."""
-    colors = []
-    for index in range(count):
-        channels = [sum((index >> 3 * k + c & 1) << 7 - k for k in range(3)) for c in range(3)]
-        red, green, blue = channels
-        colors.append((red, green, blue))
-    return colors
 
 
 def with_boxes(image: Tensor, boxes: np.ndarray, labels: np.ndarray, classes: int) -> Tensor:
@@ -52,7 +44,7 @@ def with_mask(image: Tensor, mask: Tensor, classes: int) -> Tensor:
     panel = _small(image)
     small = F.interpolate(mask[None, None].float(), size=panel.shape[1:])[0, 0]
     planes = torch.stack([small == k for k in range(1, classes)])
-    colors = voc_colors(classes)[1:]
+    colors = list(voc_colors(classes)[1:])
     annotated: Tensor = draw_segmentation_masks(panel, planes, alpha=0.6, colors=colors)
     return annotated
 
