@@ -3,8 +3,8 @@
 Versions decide what is up to date. This command watches that a version is raised where a number
 may change. It runs the cells of a reference again, with nothing from the cache but the rendered
 images, and compares what rounding cannot move: order and pixels of the first batches, the learning
-rate of every step, the views counted, the losses of the first ten steps (`LOSSES`), the data, the
-number of settings tried. It compares on one process and on as many as a record was made with.
+rate of every step, the views counted, the losses of the first ten steps, the data, the number of
+settings tried (`results.changes`). It runs a cell on as many processes as its reference was run.
 
 Exact on any machine, too: the metric gives the recorded value for the recorded predictions and the
 new value for the new ones, and the test images are the same.
@@ -20,34 +20,31 @@ the same too, as `ALIKE` says. Imports torch only to compute.
 from __future__ import annotations
 
 import itertools
-import math
 import os
 import subprocess
 import sys
 import tempfile
 import tomllib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich import box
 from rich.table import Table as Grid
 
-from bench import plugins
 from bench.commands import plan
 from bench.commands.compare import Arrays, contrast, same_images
 from bench.commands.request import Cell, Locations, Request, suite_of
 from bench.config.loader import to_toml
 from bench.config.schema import Suite
-from bench.encoders.pretraining import TrainingTrace
 from bench.errors import UserError, unknown
 from bench.metrics import registry
 from bench.metrics.average_precision import Floats
 from bench.reporting.format import signed_interval
 from bench.results import storage
+from bench.results.changes import Change, method_changes, task_changes, version_changes
 from bench.results.record import Record
 from bench.runtime.progress import Reporter
 from bench.statistics.cache import EXACT
@@ -57,25 +54,10 @@ ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above
 WIDTH = 1.5  # three standard errors, not two: else 1 cell in 20 would move by chance alone
 ALIKE = 0.995  # least correlation of a class's scores, median of the classes; see docs/design.md
 PRINTED = 0.05  # points: half of a leaderboard's last digit
-LOSSES = 1e-3  # relative; rounding moves the losses of ten steps by less
-PIXELS = 1e-3  # relative, of means and standard deviations
+KINDS = ("methods", "tasks")
+MIN_SHARED = 3  # plug-ins that change alike before the harness is named instead
 
-Found = tuple[Path, Record]
-
-
-@dataclass(frozen=True)
-class Change:
-    """One thing that is not as in the reference.
-
-    Attributes:
-        plugin: the method or task that it concerns, as `methods/rotation.py`.
-        what: the kind of thing, `losses`; equal for equal kinds.
-        text: what it was and what it is.
-    """
-
-    plugin: str
-    what: str
-    text: str
+Stored = tuple[Path, Record]  # a record and its path
 
 
 @dataclass(frozen=True)
@@ -92,6 +74,7 @@ class Verdict:
         tolerance: by how many points it may differ.
         changes: what is not as in the reference.
         same: whether the predictions are the same bytes.
+        trained: the plug-ins that train a network in the reference.
     """
 
     suite: str
@@ -103,6 +86,7 @@ class Verdict:
     tolerance: float = 0.0
     changes: tuple[Change, ...] = ()
     same: bool = False
+    trained: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -147,11 +131,11 @@ def check(
     """
     records = _read_reference(reference, locations.out)
     declared = declared_order(reference / ORDER, records.values())
-    groups: dict[tuple[str, str, int], list[Found]] = defaultdict(list)
+    groups: dict[tuple[str, str, int], list[Stored]] = defaultdict(list)
     for path, record in records.items():
         groups[record.suite, record.suite_sha256, _processes(record)].append((path, record))
     verdicts: list[Verdict] = []
-    rows: dict[tuple[str, str, str], list[Found]] = defaultdict(list)
+    rows: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:
         fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
         for group in groups.values():
@@ -190,8 +174,8 @@ def _fresh_cache(cache: Path, folder: Path) -> Path:
 
 
 def _rerun(
-    group: Sequence[Found], locations: Locations, reporter: Reporter
-) -> Iterator[tuple[Found, Found]]:
+    group: Sequence[Stored], locations: Locations, reporter: Reporter
+) -> Iterator[tuple[Stored, Stored]]:
     """Each reference cell of one suite with its record of now."""
     processes = _processes(group[0][1])
     first = locations.request(group[0][1])
@@ -232,27 +216,46 @@ def _compute(todo: Sequence[Cell], request: Request, processes: int, reporter: R
     file = request.cache / f"{request.suite.name}.toml"
     file.write_text(to_toml(request.suite.model_dump(mode="json", exclude_none=True)))
     for task, cells in itertools.groupby(sorted(todo, key=lambda c: c.task), lambda c: c.task):
-        arguments = {
-            "--methods": ",".join(dict.fromkeys(cell.method for cell in cells)),
-            "--tasks": task,
-            "--suite": str(file),
-            "--out": str(request.out),
-            "--cache": str(request.cache),
-            "--device": request.device,
-        }
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        flat = [part for pair in arguments.items() for part in pair]
-        data = ["--data-root", str(request.data_root)] if request.data_root else []
-        command = [sys.executable, *launch, "-m", "bench", "run", *flat, *data]
-        done = subprocess.run(
-            command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
-        )
-        if done.returncode not in (0, 1):
-            last = (done.stderr.strip() or "no message").splitlines()[-1]
-            raise UserError(f"{processes} processes could not be run: {last}")
+        _launch(list(cells), task, file, request, processes)
 
 
-def judge(old: Found, new: Found) -> Verdict:
+def _launch(
+    cells: Sequence[Cell], task: str, suite: Path, request: Request, processes: int
+) -> None:
+    """`bench run` of the cells of one task on several processes.
+
+    Args:
+        cells: those to run; theirs is every seed up to the highest.
+        task: theirs.
+        suite: the file of the suite.
+        request: where to.
+        processes: how many.
+
+    Raises:
+        UserError: the request cannot be run so. A cell that fails leaves a record that says so.
+    """
+    arguments = {
+        "--methods": ",".join(dict.fromkeys(cell.method for cell in cells)),
+        "--tasks": task,
+        "--seeds": str(1 + max(cell.seed for cell in cells)),
+        "--suite": str(suite),
+        "--out": str(request.out),
+        "--cache": str(request.cache),
+        "--device": request.device,
+    }
+    if request.data_root:
+        arguments["--data-root"] = str(request.data_root)
+    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    flat = [part for pair in arguments.items() for part in pair]
+    command = [sys.executable, *launch, "-m", "bench", "run", *flat]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        last = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise UserError(f"{processes} processes could not be run: {last}")
+
+
+def judge(old: Stored, new: Stored) -> Verdict:
     """Compare a cell with its reference.
 
     Raises:
@@ -261,14 +264,27 @@ def judge(old: Found, new: Found) -> Verdict:
     before = old[1]
     after = new[1]
     cell = Cell(before.method, before.task, before.seed)
-    verdict = Verdict(before.suite, cell, _processes(before), before.value, after.value)
     method = f"methods/{before.method}.py"
     task = f"tasks/{before.task}.py"
+    traces = {method: before.pretraining.trace, task: before.training}
+    verdict = Verdict(
+        suite=before.suite,
+        cell=cell,
+        processes=_processes(before),
+        before=before.value,
+        after=after.value,
+        trained=frozenset(plugin for plugin, trace in traces.items() if trace),
+    )
+    changes = list(version_changes(before, after, method, task))
     if after.status != "ok":
-        return replace(verdict, changes=(Change(method, "failure", f"failed: {after.error}"),))
-    changes = [*_versions(before, after, method, task), *_facts(before, after, method, task)]
-    changes += _traces(method, before.pretraining.trace, after.pretraining.trace)
-    changes += _traces(task, before.training, after.training)
+        failure = Change(method, "failure", f"failed: {after.error}")
+        return replace(verdict, changes=(*changes, failure))
+    if before.method_version != after.method_version:  # all else may have changed with it
+        return replace(verdict, changes=tuple(changes))
+    changes += method_changes(before, after, method)
+    if before.task_version != after.task_version:
+        return replace(verdict, changes=tuple(changes))
+    changes += task_changes(before, after, task)
     arrays = storage.read_predictions(*old), storage.read_predictions(*new)
     wrong = _metric_changes(before, after, *arrays, task)
     if wrong:
@@ -297,89 +313,6 @@ def _tolerance(difference: Estimate) -> float:
     value = difference.value
     half = value - difference.interval.low if value > 0 else difference.interval.high - value
     return max(PRINTED, WIDTH * half)
-
-
-def _versions(before: Record, after: Record, method: str, task: str) -> Iterator[Change]:
-    for plugin, old, new in (
-        (method, before.method_version, after.method_version),
-        (task, before.task_version, after.task_version),
-    ):
-        if old != new:
-            yield Change(plugin, "version", f"version {old} to {new}: make a new reference")
-
-
-def _facts(before: Record, after: Record, method: str, task: str) -> Iterator[Change]:
-    """What is the same on every machine, or the number means something else."""
-    old_encoder = before.encoder
-    new_encoder = after.encoder
-    assert old_encoder is not None and new_encoder is not None
-    facts: list[tuple[str, str, Any, Any]] = [
-        (task, "data", before.data, after.data),
-        (task, "number of images", before.num_images, after.num_images),
-        (
-            task,
-            "settings tried",
-            before.hyperparameters.num_settings,
-            after.hyperparameters.num_settings,
-        ),
-        (task, "classes", sorted(before.per_class), sorted(after.per_class)),
-        (method, "inputs", old_encoder.inputs, new_encoder.inputs),
-        (method, "parameters", old_encoder.parameters, new_encoder.parameters),
-        (method, "views seen", before.pretraining.views_seen, after.pretraining.views_seen),
-    ]
-    for plugin, what, old, new in facts:
-        if old != new:
-            yield Change(plugin, what, f"{what} changed from {_short(old)} to {_short(new)}")
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _traces(
-    plugin: str, before: TrainingTrace | None, after: TrainingTrace | None
-) -> Iterator[Change]:
-    """What rounding cannot move in a training run."""
-    if before is None or after is None:
-        if before != after:
-            state = "is no longer trained" if after is None else "is trained now"
-            yield Change(plugin, "training", state)
-        return
-    if before.order != after.order:
-        text = "the first batches have other images, or others first"
-        yield Change(plugin, "order of the images", text)
-    for index, (old, new) in enumerate(zip(before.pixels, after.pixels, strict=False)):
-        if len(old) != len(new) or not np.allclose(old, new, rtol=PIXELS, atol=PIXELS):
-            text = f"mean and standard deviation of batch {index} changed from {old} to {new}"
-            yield Change(plugin, "pixels", text)
-            break
-    rates = before.learning_rates, after.learning_rates
-    if rates[0].sha256 != rates[1].sha256:
-        old_rates, new_rates = (f"{r.first:g}, {r.maximum:g}, {r.last:g}" for r in rates)
-        text = f"first, largest and last changed from {old_rates} to {new_rates}"
-        if old_rates == new_rates:
-            text = "the rate of some step changed, not the first, the largest or the last"
-        yield Change(plugin, "learning rates", text)
-    if before.views != after.views:
-        yield Change(plugin, "views", f"changed from {before.views:,} to {after.views:,}")
-    yield from _losses(plugin, before.losses, after.losses)
-
-
-def _losses(
-    plugin: str, before: Mapping[str, list[float]], after: Mapping[str, list[float]]
-) -> Iterator[Change]:
-    """The first step of each loss that is not what it was."""
-    if before.keys() != after.keys():
-        text = f"changed from {', '.join(before)} to {', '.join(after)}"
-        yield Change(plugin, "names of the losses", text)
-        return
-    for name, values in before.items():
-        for step, (old, new) in enumerate(zip(values, after[name], strict=False)):
-            if not math.isclose(old, new, rel_tol=LOSSES, abs_tol=LOSSES * 0.1):
-                text = f"{name} of step {step} changed from {old:.6g} to {new:.6g}"
-                yield Change(plugin, "losses", text)
-                break
 
 
 def _metric_changes(
@@ -447,7 +380,7 @@ def declared_order(path: Path, records: Iterable[Record]) -> list[Pair]:
     return pairs
 
 
-def _settle(pair: Pair, rows: Mapping[tuple[str, str, str], list[Found]]) -> Pair:
+def _settle(pair: Pair, rows: Mapping[tuple[str, str, str], list[Stored]]) -> Pair:
     above = rows.get((pair.suite, pair.task, pair.above))
     below = rows.get((pair.suite, pair.task, pair.below))
     if not above or not below:
@@ -497,34 +430,45 @@ def messages(verdicts: Sequence[Verdict]) -> Iterator[str]:
 
     What changed in the same way in every plug-in of a kind is the harness's doing.
     """
-    plugins_of: dict[str, list[str]] = defaultdict(list)
+    plugins_of: dict[str, set[str]] = defaultdict(set)
     rows_of: dict[Change, list[str]] = defaultdict(list)
     for row in verdicts:
         for change in row.changes:
-            plugins_of[change.what].append(change.plugin)
+            plugins_of[change.what].add(change.plugin)
             rows_of[change].append(_name(row))
-    shared = {what for what, names in plugins_of.items() if _concerns_all(what, names, verdicts)}
+    trained = frozenset[str]().union(*(row.trained for row in verdicts))
+    shared = {what for what, names in plugins_of.items() if _concerns_all(what, names, trained)}
     for what in sorted(shared):
-        count = len({*plugins_of[what]})
+        example = next(change for change in rows_of if change.what == what)
         yield (
-            f"{what}: changed in all {count} plug-ins, so it is the harness, not one of them: undo "
-            "the change, or raise the version of each"
+            f"{what}: changed in {_counted(plugins_of[what])}, so it is the harness, not one of "
+            f"them ({example.plugin}: {example.text}): undo the change, or raise all their versions"
         )
     for change, rows in rows_of.items():
         if change.what in shared:
             continue
-        hint = f"raise `version` in {change.plugin}, or undo the change"
         where = rows[0] if len(rows) == 1 else f"{rows[0]} and {len(rows) - 1} more"
-        yield f"{change.plugin}: {change.what}: {change.text} ({where}): {hint}"
+        yield f"{change.plugin}: {change.what}: {change.text} ({where}): {change.hint}"
 
 
-def _concerns_all(what: str, names: Sequence[str], verdicts: Sequence[Verdict]) -> bool:
-    """Whether every method that is trained here has a change, and there are several."""
-    if what in ("score", "scores", "failure"):
+def _concerns_all(what: str, changed: Set[str], trained: Set[str]) -> bool:
+    """Whether all methods or all tasks that train a network have a change, and there are several.
+
+    Args:
+        what: the kind of change.
+        changed: the plug-ins that have one.
+        trained: the plug-ins that train a network in the reference.
+    """
+    if what in ("score", "scores", "failure", "version"):
         return False
-    trained = {f"methods/{v.cell.method}.py" for v in verdicts if _trains(v.cell.method)}
-    return len(trained) > 2 and trained <= {*names}
+    for kind in KINDS:
+        names = {name for name in trained if name.startswith(f"{kind}/")}
+        if len(names) >= MIN_SHARED and names <= changed:
+            return True
+    return False
 
 
-def _trains(method: str) -> bool:
-    return plugins.describe("methods", method).trains_on_suite
+def _counted(names: Set[str]) -> str:
+    """Plug-ins by kind: `12 methods and 3 tasks`."""
+    counts = {kind: sum(name.startswith(f"{kind}/") for name in names) for kind in KINDS}
+    return " and ".join(f"{count} {kind}" for kind, count in counts.items() if count)

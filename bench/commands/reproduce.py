@@ -17,7 +17,7 @@ from rich.console import Console
 
 from bench import plugins
 from bench.commands import check
-from bench.commands.check import Found, Verdict, judge
+from bench.commands.check import Stored, Verdict, judge
 from bench.commands.compare import table
 from bench.commands.request import Cell, Locations, Request
 from bench.errors import UserError
@@ -117,7 +117,7 @@ def compare_present(
     return _differences(reproduction, environment, fingerprints(datasets)), datasets
 
 
-def run(reproduction: Reproduction, datasets: Datasets, reporter: Reporter) -> Found:
+def run(reproduction: Reproduction, datasets: Datasets, reporter: Reporter) -> Stored:
     """Run the cell again.
 
     Raises:
@@ -186,7 +186,7 @@ def _text(value: Any) -> str:
     return value[:DIGITS] if isinstance(value, str) else json.dumps(value)
 
 
-def verdict(reproduction: Reproduction, new: Found) -> Verdict:
+def verdict(reproduction: Reproduction, new: Stored) -> Verdict:
     """How far the value moved, judged as `bench check` does.
 
     Raises:

@@ -1,0 +1,170 @@
+"""What differs between two records of one cell that rounding cannot move. Imports no torch.
+
+Versions, data, inputs and numbers of settings must be equal; so must the traces of training: order
+and pixels of the first batches, the learning rate of every step, the views counted. The losses of
+the first ten steps may differ by rounding (`LOSSES`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.encoders.pretraining import LearningRates, TrainingTrace
+from bench.results.record import Record
+
+LOSSES = 1e-3  # relative; rounding moves the losses of ten steps by less
+NO_LOSS = 1e-4  # absolute: a loss near 0 has no relative difference
+PIXELS = 1e-3  # relative, of means and standard deviations
+
+# What to do about changes that no plug-in's version covers.
+NEW_REFERENCE = "bench run ... --out ... makes one"
+HINTS = {
+    "version": NEW_REFERENCE,
+    "test images": NEW_REFERENCE,
+    "data": "restore the images, or make a new reference",
+    "number of images": "restore the images, or make a new reference",
+    "metric": "undo the change, or make a new reference",
+    "failure": "bench run --verbose of this cell shows the traceback",
+}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that is not as in the reference.
+
+    Attributes:
+        plugin: the method or task that it concerns, as `methods/rotation.py`.
+        what: the kind of thing, `losses`; equal for equal kinds.
+        text: what it was and what it is.
+    """
+
+    plugin: str
+    what: str
+    text: str
+
+    @property
+    def hint(self) -> str:
+        """What to do."""
+        if self.what in HINTS:
+            return HINTS[self.what]
+        return f"raise `version` in {self.plugin}, or undo the change"
+
+
+def version_changes(before: Record, after: Record, method: str, task: str) -> Iterator[Change]:
+    """Versions that were raised since the reference: it holds for them no more.
+
+    Args:
+        before: the reference.
+        after: the record now.
+        method: the method's file, to name in changes.
+        task: the task's file, likewise.
+    """
+    versions = {
+        method: (before.method_version, after.method_version),
+        task: (before.task_version, after.task_version),
+    }
+    for plugin, (old, new) in versions.items():
+        if old != new:
+            yield Change(plugin, "version", f"version {old} to {new}: make a new reference")
+
+
+def method_changes(before: Record, after: Record, method: str) -> Iterator[Change]:
+    """How the encoder came about otherwise than in the reference.
+
+    Args:
+        before: the reference.
+        after: the record now, finished.
+        method: the method's file, to name in changes.
+    """
+    old = before.encoder
+    new = after.encoder
+    assert old is not None and new is not None
+    yield from _unequal(method, "inputs", old.inputs, new.inputs)
+    yield from _unequal(method, "parameters", old.parameters, new.parameters)
+    if before.role == "reference" and not before.pretraining.trace:  # weights from a file
+        yield from _unequal(method, "weights", old.weights_sha256, new.weights_sha256)
+    yield from _traces(method, before.pretraining.trace, after.pretraining.trace)
+
+
+def task_changes(before: Record, after: Record, task: str) -> Iterator[Change]:
+    """How the score came about otherwise than in the reference.
+
+    Args:
+        before: the reference.
+        after: the record now, finished.
+        task: the task's file, to name in changes.
+    """
+    tried = before.hyperparameters.num_settings, after.hyperparameters.num_settings
+    yield from _unequal(task, "data", before.data, after.data)
+    yield from _unequal(task, "number of images", before.num_images, after.num_images)
+    yield from _unequal(task, "settings tried", *tried)
+    yield from _unequal(task, "classes", sorted(before.per_class), sorted(after.per_class))
+    yield from _traces(task, before.training, after.training)
+
+
+def _unequal(plugin: str, what: str, old: Any, new: Any) -> Iterator[Change]:
+    if old != new:
+        yield Change(plugin, what, f"changed from {_short(old)} to {_short(new)}")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _traces(
+    plugin: str, before: TrainingTrace | None, after: TrainingTrace | None
+) -> Iterator[Change]:
+    """What rounding cannot move in a training run."""
+    if before is None or after is None:
+        if before != after:
+            state = "is no longer trained" if after is None else "is trained now"
+            yield Change(plugin, "training", state)
+        return
+    if before.order != after.order:
+        text = "the first batches have other images, or others first"
+        yield Change(plugin, "order of the images", text)
+    for index, (old, new) in enumerate(zip(before.pixels, after.pixels, strict=False)):
+        if len(old) != len(new) or not np.allclose(old, new, rtol=PIXELS, atol=PIXELS):
+            text = f"mean and standard deviation of batch {index} changed from {old} to {new}"
+            yield Change(plugin, "pixels", text)
+            break
+    if before.learning_rates.sha256 != after.learning_rates.sha256:
+        text = _rates_text(before.learning_rates, after.learning_rates)
+        yield Change(plugin, "learning rates", text)
+    if before.views != after.views:
+        yield Change(plugin, "views", f"changed from {before.views:,} to {after.views:,}")
+    yield from _losses(plugin, before.losses, after.losses)
+
+
+def _rates_text(before: LearningRates, after: LearningRates) -> str:
+    """How the learning rates of two runs differ."""
+    old, new = (f"{rates.first:g}, {rates.maximum:g}, {rates.last:g}" for rates in (before, after))
+    if old == new:
+        return "the rate of some step changed, not the first, the largest or the last"
+    return f"first, largest and last changed from {old} to {new}"
+
+
+def _losses(
+    plugin: str, before: Mapping[str, list[float]], after: Mapping[str, list[float]]
+) -> Iterator[Change]:
+    """The first step of each loss that is not what it was."""
+    if before.keys() != after.keys():
+        text = f"changed from {', '.join(before)} to {', '.join(after)}"
+        yield Change(plugin, "names of the losses", text)
+        return
+    for name, values in before.items():
+        if len(values) != len(after[name]):
+            text = f"{name} has {len(after[name])} steps, not {len(values)}"
+            yield Change(plugin, "losses", text)
+            continue
+        for step, (old, new) in enumerate(zip(values, after[name], strict=True)):
+            if not math.isclose(old, new, rel_tol=LOSSES, abs_tol=NO_LOSS):
+                text = f"{name} of step {step} changed from {old:.6g} to {new:.6g}"
+                yield Change(plugin, "losses", text)
+                break
