@@ -87,7 +87,9 @@ def peer(data: Data, classes: int) -> NDArray[np.float64]:
                 cv[k] += average_precision.average_precision(scores, y[held] == 1) / FOLDS
             note(f"peer: class {c + 1} of {classes}, cost {cost}, validation AP {cv[k]:.4f}")
         finals = [svc(cost, data.train, y).decision_function(data.test) for cost in COSTS]
-        test = average_precision.average_precision(finals[int(cv.argmax())], data.test_labels[:, c] == 1)
+        test = average_precision.average_precision(
+            finals[int(cv.argmax())], data.test_labels[:, c] == 1
+        )
         values.append(test)
     return np.array(values)
 
