@@ -27,7 +27,6 @@ app = typer.Typer(
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
 
-Kind = Literal["methods", "tasks", "suites"]
 Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
 Cache = Annotated[
     Path, typer.Option(envvar="SSL_GAP_CACHE", help="Cache folder; it is safe to delete.")
@@ -120,26 +119,18 @@ def _stdout() -> Console:
 
 @app.command("list")
 def list_(
-    kind: Annotated[Kind | None, typer.Argument(help="What to list.")] = None,
+    kind: Annotated[
+        Literal["methods", "tasks", "suites"] | None, typer.Argument(help="What to list.")
+    ] = None,
 ) -> None:
     """Methods, tasks and suites by name, one line each.
 
     Example: bench list methods
     """
-    kinds: tuple[Kind, ...] = (kind,) if kind else ("methods", "tasks", "suites")
-    for name in kinds:
-        lines = _described(name)
-        width = max(len(key) for key, _ in lines)
-        typer.echo(f"{name}:" if kind is None else "", nl=kind is None)
-        for key, text in lines:
-            typer.echo(f"  {key:{width}}  {text}")
+    from bench.commands import list as command
 
-
-def _described(kind: Kind) -> list[tuple[str, str]]:
-    if kind == "suites":
-        return [(name, loader.load(name).summary) for name in loader.names()]
-    described = [plugins.describe(kind, name) for name in plugins.names(kind)]
-    return [(d.name, f"{d.summary} [{d.constants['reference']}]") for d in described]
+    for line in command.lines(kind):
+        typer.echo(line)
 
 
 @app.command()
@@ -154,26 +145,12 @@ def leaderboard(
 
     Example: bench leaderboard --out results/local
     """
-    from bench.reporting import leaderboard as leaderboards
-    from bench.reporting import publish
+    from bench.commands import leaderboard as command
 
     for path in metric or []:
         plugins.add_metric(path)
-    folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
-    if not folders:
-        inside = any(out.glob("*/*/seed*.json"))
-        hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
-        raise UserError(f"--out {out}: has no records of suites; {hint}")
-    for folder in folders:
-        loaded = leaderboards.load(folder, cache)
-        for problem in loaded.problems:
-            typer.echo(f"left out: {problem}", err=True)
-        if not check:
-            publish.write(loaded, folder)
-            typer.echo(folder / "LEADERBOARD.md")
-        elif files := publish.stale(loaded, folder):
-            names = ", ".join(files)
-            raise UserError(f"{folder}: stale: {names}; run bench leaderboard --out {out}")
+    for line in command.leaderboards(out, cache, check):
+        typer.echo(line)
 
 
 @app.command()
@@ -310,9 +287,9 @@ def test(
 
     Example: bench test ./flip.py
     """
-    from bench.commands import contracts
+    from bench.commands import test as command
 
-    ok = contracts.test(path, kind, suite, set_ or [], cache, Reporter(), _stdout())
+    ok = command.test(path, kind, suite, set_ or [], cache, Reporter(), _stdout())
     raise typer.Exit(0 if ok else 1)
 
 

@@ -1,33 +1,28 @@
-"""`bench test`: what every method and every task must do, checked on somebody's own file.
+"""What every method and every task must do, as checks over any of them.
 
-The project's tests run the same checks on everything that ships.
+`bench test` runs them on somebody's own file, the project's tests on everything that ships.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from rich import box
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from torch.utils.data import default_collate
 
 from bench import plugins
 from bench.commands import execute
 from bench.commands.request import Cell, Request
-from bench.config import loader
 from bench.config.schema import Suite
 from bench.data.datasets import Datasets
 from bench.data.stream import Stream
 from bench.encoders.encoder import Encoder
-from bench.errors import UserError
 from bench.evaluation.task import TaskResult
 from bench.metrics import registry
 from bench.plugins import Kind
@@ -351,60 +346,3 @@ def checks(kind: Kind, name: str) -> tuple[Check, ...]:
         return TASK
     pretext = issubclass(plugins.load(kind, name), PretextTask)
     return METHOD + PRETEXT if pretext else METHOD
-
-
-def test(
-    path: Path,
-    kind: Literal["method", "task"] | None,
-    suite: str,
-    overrides: Sequence[str],
-    cache: Path,
-    reporter: Reporter,
-    console: Console,
-) -> bool:
-    """Run every check on one file and print the outcome.
-
-    Returns:
-        Whether all passed.
-
-    Raises:
-        UserError: the file is neither a method nor a task, or the suite cannot be used.
-    """
-    plural: Kind = _kind(path) if kind is None else ("methods" if kind == "method" else "tasks")
-    name = plugins.add_path(plural, path)
-    settings = loader.load(suite, list(overrides))
-    if settings.synthetic is None:
-        raise UserError(f"suite {settings.name}: bench test needs a suite that renders its images")
-    method = name if plural == "methods" else plugins.UNTRAINED
-    task = name if plural == "tasks" else "voc_cls"
-    cells = [Cell("rotation", task, 0), Cell(method, task, 0)]
-    request = Request(settings, (method,), (task,), (0,), None, cache, cache, "cpu")
-    bench = Bench(name, settings, execute.open_for(cells, request, reporter), cache, reporter)
-    table = Table(title=f"{plural[:-1]} {name}", box=box.SIMPLE, title_justify="left")
-    table.add_column("check")
-    table.add_column("outcome", overflow="fold")
-    passed = True
-    for check in checks(plural, name):
-        outcome = "ok"
-        try:
-            check(bench, plural)
-        except Exception as error:  # whatever somebody's code raises is the outcome
-            passed = False
-            text = str(error).strip() or "no message"
-            named = isinstance(error, ContractError | UserError)
-            outcome = f"FAILED: {text if named else f'{type(error).__name__}: {text}'}"
-        table.add_row(_title(check), outcome)
-    console.print(table)
-    return passed
-
-
-def _title(check: Check) -> str:
-    return (check.__doc__ or check.__name__).strip().split("\n")[0]
-
-
-def _kind(path: Path) -> Kind:
-    """What a file defines: only a task has a metric."""
-    constants = plugins.describe_file(path).constants
-    if "version" not in constants:
-        raise UserError(f"{path}: defines neither a method nor a task with a literal `version`")
-    return "tasks" if "metric" in constants else "methods"

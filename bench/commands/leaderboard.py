@@ -1,0 +1,40 @@
+"""`bench leaderboard`: render the leaderboards of a folder from its records. Imports no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.errors import UserError
+from bench.reporting import leaderboard, publish
+
+
+def leaderboards(out: Path, cache: Path, check: bool) -> Iterator[str]:
+    """Render every suite below a folder, or only say whether one is stale.
+
+    Args:
+        out: has SUITE/TASK/METHOD/seedK.json.
+        cache: folder for what can be computed again.
+        check: whether to write nothing.
+
+    Yields:
+        The path of each leaderboard, and each record that is left out.
+
+    Raises:
+        UserError: there are no records; or, with `check`, a leaderboard is stale.
+    """
+    folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
+    if not folders:
+        inside = any(out.glob("*/*/seed*.json"))
+        hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
+        raise UserError(f"--out {out}: has no records of suites; {hint}")
+    for folder in folders:
+        loaded = leaderboard.load(folder, cache)
+        for problem in loaded.problems:
+            yield f"left out: {problem}"
+        if not check:
+            publish.write(loaded, folder)
+            yield str(folder / "LEADERBOARD.md")
+        elif files := publish.stale(loaded, folder):
+            names = ", ".join(files)
+            raise UserError(f"{folder}: stale: {names}; run bench leaderboard --out {out}")
