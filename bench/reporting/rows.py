@@ -125,7 +125,7 @@ class Table:
         task: its name.
         rows: best first, failed ones last.
         reference: the method that gaps are measured from; None if no such row has a score.
-        baseline: the untrained method that sees whole images; None if no such row has a score.
+        baseline: the untrained method with RGB input; None if no such row has a score.
         num_images: how many it was tested on; 0 if every row failed.
         pairs: (method, other) -> the one less the other, for any two scored rows.
     """
