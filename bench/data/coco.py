@@ -58,7 +58,8 @@ def open_coco(
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
     """
-    train, test = _read(root / section.train), _read(root / section.test)
+    train = _read(root / section.train)
+    test = _read(root / section.test)
     classes = section.classes or tuple(c.name for c in sorted(train.categories, key=lambda c: c.id))
     shared = {image.file_name for image in train.images} & {i.file_name for i in test.images}
     if shared and section.train_images == section.test_images:

@@ -58,20 +58,21 @@ def verify(
     Raises:
         UserError: an image is damaged and `damaged` is `stop`; or none is left.
     """
-    kept, contents, skipped = [], [], []
+    kept: list[str] = []
+    contents: list[str] = []
+    skipped: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for name, (content, fault) in zip(
-            files, pool.map(lambda name: _inspect(root / name), files), strict=True
-        ):
+        inspected = pool.map(lambda name: _inspect(root / name), files)
+        for name, (content, problem) in zip(files, inspected, strict=True):
             advance(1)
-            if not fault:
+            if not problem:
                 kept.append(name)
                 contents.append(content)
             elif damaged == "skip":
                 skipped.append(name)
             else:
                 raise UserError(
-                    f"{root / name}: {fault}; replace the image (an image folder may "
+                    f"{root / name}: {problem}; replace the image (an image folder may "
                     "leave it out with damaged = 'skip' in its data set)"
                 )
     if not kept:

@@ -75,8 +75,8 @@ def near(
 ) -> Iterator[tuple[int, int, int]]:
     """Every pair of hashes within `DISTANCE` bits: (row of one, row of other, bits).
 
-    Signs agree in 64 - d positions and differ in d, so their product is 64 - 2 d: all distances of a
-    chunk are one matrix product.
+    Signs agree in 64 - d positions and differ in d, so their product is 64 - 2 d. All distances of
+    a chunk are one matrix product.
 
     Args:
         one: (N, 64) of 1 and -1.

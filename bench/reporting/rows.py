@@ -80,7 +80,9 @@ class Row:
     def status(self) -> str:
         """`ok`, `failed`, or `partial` if only some seeds failed."""
         count = len(self.scored)
-        return "failed" if not count else "ok" if count == len(self.records) else "partial"
+        if not count:
+            return "failed"
+        return "ok" if count == len(self.records) else "partial"
 
     @property
     def role(self) -> Role:
@@ -113,7 +115,7 @@ class Row:
 
     def mean(self, read: Callable[[Record], Any]) -> float | None:
         """Mean over the scored seeds of what `read` takes from a record; None where it is None."""
-        values = [value for r in self.scored if (value := read(r)) is not None]
+        values = [value for value in map(read, self.scored) if value is not None]
         return float(np.mean(values)) if values else None
 
 

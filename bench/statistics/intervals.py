@@ -135,7 +135,8 @@ def ratio_interval(
         whole: (B,) samples of the denominator, on the same resamples.
         level: coverage aimed at, between 0 and 1.
     """
-    part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
+    part = np.asarray(part, dtype=float)
+    whole = np.asarray(whole, dtype=float)
     finite = np.isfinite(part) & np.isfinite(whole)
     tails = _tails(level)
     if np.quantile(whole[finite], tails[0]) <= 0:
