@@ -152,10 +152,7 @@ def _add(kind: Kind, source: Source) -> None:
 
 def _sources(kind: Kind) -> dict[str, Source]:
     """Every plug-in of a kind by name."""
-    found = dict(_installed(kind))
-    for name, source in _added[kind].items():
-        found[name] = source
-    return found
+    return _installed(kind) | _added[kind]
 
 
 @cache

@@ -257,7 +257,8 @@ def becomes_a_row(bench: Bench, kind: Kind) -> None:
 
 def same_predictions(bench: Bench, kind: Kind) -> None:
     """Two evaluations with one seed predict the same."""
-    first, second = _predict(bench), _predict(bench)
+    first = _predict(bench)
+    second = _predict(bench)
     for name, array in first.predictions.items():
         same = np.array_equal(array, second.predictions[name])
         require(same, f"two evaluations with the same seed gave different `{name}`")

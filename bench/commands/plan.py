@@ -44,7 +44,7 @@ def is_up_to_date(cell: Cell, request: Request) -> bool:
     """Whether a cell has a record of the suite, settings, versions and files in force.
 
     Raises:
-        UserError: the place is taken by another experiment's record.
+        UserError: another experiment's record is there.
     """
     path = cell.path(request)
     if not path.exists():

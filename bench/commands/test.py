@@ -19,6 +19,8 @@ from bench.errors import UserError
 from bench.plugins import Kind
 from bench.runtime.progress import Reporter
 
+PLURALS: dict[str, Kind] = {"method": "methods", "task": "tasks"}
+
 
 def test(
     path: Path,
@@ -37,7 +39,7 @@ def test(
     Raises:
         UserError: the file is neither a method nor a task, or the suite cannot be used.
     """
-    plural: Kind = _kind(path) if kind is None else ("methods" if kind == "method" else "tasks")
+    plural: Kind = PLURALS[kind] if kind is not None else _kind(path)
     name = plugins.add_path(plural, path)
     settings = loader.load(suite, list(overrides))
     if settings.synthetic is None:

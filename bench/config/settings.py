@@ -1,7 +1,7 @@
 """The settings of one method or task, as its own model resolves them.
 
 Resolving imports the plug-in, and torch with it. So that a plan needs neither, what an unchanged
-file made of an unchanged section is kept in the cache.
+file made of an unchanged section is cached.
 """
 
 from __future__ import annotations

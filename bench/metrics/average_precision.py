@@ -38,8 +38,8 @@ def weighted_average_precision(
         positive: (N,) true where the image shows the class.
         weights: (B, N) integers >= 0. Fortran order is the fast one.
         kind: how the curve becomes a number.
-        total: (B,) weight of all positives where some were not ranked at all, as objects that no
-            detection found; by default what `positive` holds.
+        total: (B,) weight of all positives where some were not ranked at all, as objects without
+            a detection; by default the weight of all of `positive`.
 
     Returns:
         (B,) values in 0..1; nan where the total is 0.

@@ -37,7 +37,7 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float | None
 
 
 def load(predictions: Mapping[str, np.ndarray]) -> tuple[COCO, COCO]:
-    """Objects and detections as pycocotools holds them; it prints while it does so."""
+    """Objects and detections as pycocotools has them; it prints while it does so."""
     truth = COCO()
     truth.dataset = _dataset(predictions)
     truth.createIndex()

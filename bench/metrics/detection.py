@@ -1,6 +1,6 @@
-"""Boxes: overlap, and which detection found which object by the rules of PASCAL VOC.
+"""Boxes: overlap, and which detection matches which object by the rules of PASCAL VOC.
 
-Boxes are (xmin, ymin, xmax, ymax) in inclusive pixels, so that one of equal corners holds one pixel
+Boxes are (xmin, ymin, xmax, ymax) in inclusive pixels, so that one of equal corners has one pixel
 (VOC devkit, VOCevaldet.m: widths are xmax - xmin + 1). Needs numpy only.
 """
 
@@ -116,12 +116,12 @@ def detection_average_precision(
     kind: Kind = "11-point",
     overlap: float = 0.5,
 ) -> float:
-    """Average precision of the detections of one class, matched as PASCAL VOC does (`boxes.match`).
+    """Average precision of the detections of one class, matched as PASCAL VOC does (`match`).
 
     Detections of equal score share a threshold, so their order never matters; where scores are
     distinct the curve is the devkit's. Recalls of 11-point are compared exactly: where one falls on
-    a tenth, released Python evaluators can lose that point to rounding (3 of 10 found: 4 / 11 here,
-    3 / 11 there).
+    a tenth, released Python evaluators can lose that point to rounding (3 of 10 detected: 4 / 11
+    here, 3 / 11 there).
 
     Args:
         boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin.

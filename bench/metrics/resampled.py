@@ -159,7 +159,7 @@ def detection_precisions(
 
 
 def _by_label(labels: NDArray[np.integer]) -> dict[int, NDArray[np.int64]]:
-    """Where each label stands, in order."""
+    """The indices of each label, in order."""
     order = np.argsort(labels, kind="stable")
     found, starts = np.unique(labels[order], return_index=True)
     return dict(zip(found.tolist(), np.split(order, starts)[1:], strict=True))

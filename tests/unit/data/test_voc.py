@@ -136,7 +136,7 @@ def spoil_overlap(folder):
         (spoil_jpeg, r"000003\.jpg: is truncated; replace the image"),
         (spoil_jpeg_kind, r"000003\.jpg: is neither JPEG nor PNG"),
         (spoil_xml, r"000003\.xml: not readable as XML"),
-        (spoil_box, r"000003\.xml: box \(.*\) of '\w+' lies outside the image"),
+        (spoil_box, r"000003\.xml: box \(.*\) of '\w+' is outside the image"),
         (spoil_area, r"000003\.xml: box \(40, .*\) of '\w+' has no area"),
         (spoil_class, r"000003\.xml: object 'yak' is not among the suite's voc\.classes"),
         (spoil_overlap, r"000001 stands in both lists, trainval and test"),
