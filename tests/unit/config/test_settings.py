@@ -11,6 +11,7 @@ from bench import plugins
 from bench.config import loader, settings
 from bench.config.schema import FineTuning
 from bench.errors import UserError
+from bench.evaluation.faster_rcnn import DetectionSettings
 
 ROOT = Path(__file__).parents[3]
 OUTSIDE = ROOT / "tests" / "outside"
@@ -193,6 +194,18 @@ def test_settings_of_an_unchanged_file_need_no_torch(tmp_path):
     assert resolve(method, cache, "recipes.tempered.temperature=0.9") == ("0.9", "True")
     assert resolve(method, cache, "recipes.tempered.temperature=0.9") == ("0.9", "False")
     assert resolve(method, cache) == ("0.7", "False")
+
+
+def test_a_model_that_the_harness_defines_is_resolved_again_when_the_harness_changes(
+    tmp_path, monkeypatch
+):
+    suite = loader.load("mini")
+    before = settings.resolved_task_settings(suite, "voc_det", tmp_path)
+    monkeypatch.setattr(settings, "harness_digest", lambda: "0" * 64)
+    monkeypatch.setattr(DetectionSettings, "model_dump", lambda self, mode: {"another": "default"})
+    assert settings.resolved_task_settings(suite, "voc_det", tmp_path) == {"another": "default"}
+    monkeypatch.undo()
+    assert settings.resolved_task_settings(suite, "voc_det", tmp_path) == before
 
 
 def test_a_damaged_or_missing_cache_only_costs_time(tmp_path):
