@@ -3,10 +3,10 @@
 import numpy as np
 
 from bench.config.schema import Backbone, ImageFolder, Recipe, Suite, Voc
+from bench.encoders.pretraining import Pretraining
 from bench.metrics import registry
 from bench.reporting import leaderboard, publish
 from bench.results import storage
-from bench.encoders.pretraining import Pretraining
 from bench.results.record import EncoderFacts, HyperparameterFacts, Record
 
 CLASSES = ("ape", "bee", "cat")

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from bench import plugins
+from bench.config.loader import to_toml
 from bench.data.stream import Stream
 from bench.results import storage
 
@@ -19,7 +20,7 @@ SHORT = [
 ]
 TILED = ("context_prediction", "jigsaw")  # nine tiles of each image
 
-BOARD = (
+FILES = (
     "LEADERBOARD.md",
     "leaderboard.csv",
     "leaderboard.html",
@@ -28,9 +29,9 @@ BOARD = (
 )
 
 
-def board(folder, clock=True):
-    """The board's bytes; without `clock`, less the page and the column that hold measured time."""
-    found = {name: (folder / name).read_bytes() for name in BOARD}
+def leaderboard(folder, clock=True):
+    """The leaderboard's bytes; without `clock`, less the page and the column that hold measured time."""
+    found = {name: (folder / name).read_bytes() for name in FILES}
     if not clock:
         lines = [line.split(",") for line in found["leaderboard.csv"].decode().splitlines()]
         column = lines[0].index("seconds")
@@ -40,16 +41,28 @@ def board(folder, clock=True):
 
 
 def forge(path, **changes):
-    """Change a record as its maker could have, seal and all."""
+    """Change a record as its maker could have, checksum and all."""
     found = storage.read(path)
     return storage.save(found.model_copy(update=changes), path)
 
 
+# What differs from run to run: measured times, the machine, the date; and with these the checksum.
+CLOCK = {"timings", "peak_memory_mb", "environment", "created", "checksum", "provenance"}
+
+
 def values(folder):
     """What the records measured, the clock and the machine's state apart."""
-    kept = ("method", "seed", "value", "scores", "selection", "data", "encoder", "predictions")
     found = [json.loads(path.read_text()) for path in sorted(folder.rglob("seed*.json"))]
-    return [{key: entry[key] for key in kept} for entry in found]
+    for entry in found:
+        del entry["pretraining"]["seconds"]
+    return [{key: value for key, value in entry.items() if key not in CLOCK} for entry in found]
+
+
+def without_rendering(suite, path):
+    """The file of a suite that takes its images from a data root instead of rendering them."""
+    settings = suite.model_dump(mode="json", exclude={"synthetic"}, exclude_none=True)
+    path.write_text(to_toml(settings))
+    return path
 
 
 def built(name, context, **where):

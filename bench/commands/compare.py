@@ -172,13 +172,17 @@ def check_value(path: Path, record: Record) -> None:
     """Refuse a record whose predictions give another value than it has.
 
     Raises:
-        UserError: they do, or are missing or were changed.
+        UserError: they do, cannot be scored, are missing or were changed.
     """
     arrays = storage.read_predictions(path, record)
     metric, _ = find_metric(record.metric)
     if metric is None:
         return
-    value = registry.value(metric, arrays)
+    try:
+        value = registry.value(metric, arrays)
+    except Exception as error:  # whatever a damaged file or somebody's metric raises
+        problem = f"cannot be scored by '{metric.name}' ({type(error).__name__}: {error})"
+        raise UserError(f"{path}: its predictions {problem}; delete it and run again") from error
     if record.value is None or not abs(record.value - value) <= EXACT:
         raise UserError(f"{path}: value {record.value}, but its predictions give {value:.4f}")
 

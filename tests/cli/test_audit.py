@@ -1,29 +1,28 @@
-"""`bench audit`: planted near-duplicates are found, others not, and the board counts them."""
+"""`bench audit`: planted near-duplicates are found, others not, and the leaderboard counts them."""
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
-from made_up import save
+from made_up import save, text_of
 from PIL import Image, ImageOps
-from support import SMOKE
+from support import without_rendering
 
-from bench.config import loader, schema
+from bench.commands import audit as command
 from bench.data import near_duplicates
-from bench.data.datasets import open_data
+from bench.data.datasets import open_datasets
 from bench.errors import UserError
 from bench.reporting import leaderboard
-from bench.results import audit
+from bench.results import audit as results
 from bench.runtime.progress import Reporter
 
-FINGERPRINTS = {"corpus": "1" * 64, "voc_test": "d" * 64}
+FINGERPRINTS = {"pretraining_train": "1" * 64, "voc_test": "d" * 64}
 
 
 @pytest.fixture(scope="module")
-def planted(devkit, tmp_path_factory):
-    """A data root whose corpus holds four test images in disguise, and the suite of it."""
+def planted(smoke, devkit, tmp_path_factory):
+    """A data root with four test images in disguise to pretrain on, and the suite of it."""
     root = tmp_path_factory.mktemp("data") / "root"
     shutil.copytree(devkit, root)
     names = (root / "VOCdevkit/VOC2007/ImageSets/Main/test.txt").read_text().split()[:4]
@@ -35,43 +34,39 @@ def planted(devkit, tmp_path_factory):
             plain.resize(scene.size, Image.Resampling.BICUBIC).save(file, quality=95)
         images.append(Image.open(file).convert("RGB"))
     whole, small, mirrored, brighter = images
-    folder = next((root / "corpus").iterdir())
+    folder = next((root / "pretraining").iterdir())
     whole.save(folder / "again.jpg", quality=40)
     small.resize((33, 29), Image.Resampling.BICUBIC).save(folder / "small.png")
     ImageOps.mirror(mirrored).save(folder / "mirrored.jpg", quality=85)
     brighter.point(lambda value: min(255, value + 12)).save(folder / "brighter.jpg")
-    text = (Path(schema.__file__).parent / "suites/mini.toml").read_text()
-    start, end = text.index("[scenes]"), text.index("[corpus]")
-    own = root.parent / "own.toml"
-    own.write_text(text[:start] + text[end:])
+    own = without_rendering(smoke, root.parent / "own.toml")
     return own, root, folder.name, names
 
 
-def test_planted_duplicates_are_found_and_nothing_else(planted, bench, tmp_path):
+def test_planted_duplicates_are_found_and_nothing_else(planted, smoke, bench, tmp_path):
     own, root, folder, names = planted
     done = bench(
         *("audit", "--suite", own, "--data-root", root, "--out", tmp_path, "--tasks", "voc_cls"),
-        *(part for key in SMOKE if not key.startswith("scenes") for part in ("--set", key)),
     )
     assert done.status == 0, done.err
-    assert "voc_test: 4 of 80 test images have a near-duplicate among 44 corpus" in done.out
-    found = audit.read(tmp_path / "mini")
+    assert "voc_test: 4 of 80 test images have a near-duplicate among 44 pretraining images" in done.out
+    found = results.read(tmp_path / "smoke")
     disguises = ("again.jpg", "small.png", "mirrored.jpg", "brighter.jpg")
-    assert [(d.test, d.corpus, d.mirrored) for d in found.duplicates] == [
+    assert [(d.test, d.pretraining, d.mirrored) for d in found.duplicates] == [
         (f"JPEGImages/{name}.jpg", f"{folder}/{file}", file == "mirrored.jpg")
         for name, file in zip(names, disguises, strict=True)
     ]
-    settings = loader.load(str(own), [key for key in SMOKE if not key.startswith("scenes")])
-    data = open_data(settings, root, {"corpus", "voc"}, tmp_path, Reporter())
-    assert found.corpus.fingerprint == data.corpus.fingerprint
-    assert found.tests["voc_test"].fingerprint == data.voc.test.fingerprint
-    assert found.tests["voc_test"].images == 80
+    suite = smoke.model_copy(update={"synthetic": None})
+    data = open_datasets(suite, {"pretraining", "voc"}, root, tmp_path, Reporter())
+    assert found.pretraining.fingerprint == data["pretraining"].train.fingerprint
+    assert found.tests["voc_test"].fingerprint == data["voc"].test.fingerprint
+    assert found.tests["voc_test"].num_images == 80
 
 
 def test_scenes_of_the_suite_itself_are_no_duplicates(smoke, cache):
-    found = audit.search(smoke, {"voc", "masks"}, None, cache, Reporter())
+    found = command.search(smoke, ["voc", "voc_masks"], None, cache, Reporter())
     assert found.duplicates == []
-    assert {*found.tests} == {"voc_test", "masks_test"}
+    assert {*found.tests} == {"voc_test", "voc_masks_test"}
 
 
 def test_near_hashes_are_those_that_counting_bits_finds(monkeypatch):
@@ -117,21 +112,21 @@ def written(folder, **changes):
     pairs = [("a.jpg", "x.jpg"), ("a.jpg", "y.jpg"), ("b.jpg", "x.jpg")]
     entry = {
         "suite": "made",
-        "corpus": {"fingerprint": FINGERPRINTS["corpus"], "images": 9},
-        "tests": {"voc_test": {"fingerprint": FINGERPRINTS["voc_test"], "images": 120}},
+        "pretraining": {"fingerprint": FINGERPRINTS["pretraining_train"], "num_images": 9},
+        "tests": {"voc_test": {"fingerprint": FINGERPRINTS["voc_test"], "num_images": 120}},
         "thresholds": thresholds,
         "duplicates": [
-            {"list": "voc_test", "test": a, "corpus": b, "mirrored": False, "bits": 2}
+            {"split": "voc_test", "test": a, "pretraining": b, "mirrored": False, "bits": 2}
             | {"difference": 0.1}
             for a, b in pairs
         ],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / audit.FILE).write_text(json.dumps(entry | changes))
+    (folder / results.FILE).write_text(json.dumps(entry | changes))
 
 
-def flags(folder):
-    return {row.method: row.flags for row in leaderboard.load(folder / "made").tables[0].rows}
+def warnings(folder):
+    return {row.method: row.warnings for row in leaderboard.load(folder / "made").tables[0].rows}
 
 
 @pytest.fixture
@@ -141,35 +136,33 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_the_board_counts_test_images_of_rows_trained_on_that_corpus(folder):
-    assert "were not searched for (`bench audit` does)" in leaderboard.markdown(
-        leaderboard.load(folder / "made")
-    )
+def test_the_leaderboard_counts_test_images_of_rows_trained_on_those_images(folder):
+    assert "for near-duplicates of test images (`bench audit` does)" in text_of(folder)
     written(folder / "made", duplicates=[])
-    assert flags(folder) == {"imagenet": (), "rotation": ()}
-    text = leaderboard.markdown(leaderboard.load(folder / "made"))
+    assert warnings(folder) == {"imagenet": (), "rotation": ()}
+    text = text_of(folder)
     assert "- 0 test images have a near-duplicate among the pretraining images" in text
     written(folder / "made")
-    assert flags(folder) == {"imagenet": (), "rotation": ("contaminated: 2 test images",)}
-    text = leaderboard.markdown(leaderboard.load(folder / "made"))
+    assert warnings(folder) == {"imagenet": (), "rotation": ("contaminated: 2 test images",)}
+    text = text_of(folder)
     assert "contaminated: 2 test images |" in text
-    assert "audit.json beside this file" in text
+    assert "near-duplicate among the pretraining images (audit.json)" in text
 
 
-@pytest.mark.parametrize("name", ["corpus", "tests"])
+@pytest.mark.parametrize("name", ["pretraining", "tests"])
 def test_an_audit_of_other_images_is_said_to_be_stale(folder, name):
-    other = {"fingerprint": "2" * 64, "images": 9}
-    written(folder / "made", **{name: other if name == "corpus" else {"voc_test": other}})
-    assert flags(folder)["rotation"] == ("stale audit: of other images",)
-    assert flags(folder)["imagenet"] == ()
+    other = {"fingerprint": "2" * 64, "num_images": 9}
+    written(folder / "made", **{name: other if name == "pretraining" else {"voc_test": other}})
+    assert warnings(folder)["rotation"] == ("stale audit: of other images",)
+    assert warnings(folder)["imagenet"] == ()
 
 
-def test_a_list_that_was_not_searched_is_named_so(folder):
+def test_a_split_that_was_not_searched_is_named_so(folder):
     written(folder / "made", tests={})
-    assert flags(folder)["rotation"] == ("not audited: this test list was not searched",)
+    assert warnings(folder)["rotation"] == ("not audited: this test split was not searched",)
 
 
 def test_a_file_that_is_no_audit_is_named(folder):
     written(folder / "made", color="red")
-    with pytest.raises(UserError, match=r"audit\.json: not an audit \(key 'color'"):
+    with pytest.raises(UserError, match=r"audit\.json: not an audit: key 'color'"):
         leaderboard.load(folder / "made")

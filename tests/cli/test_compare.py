@@ -1,18 +1,19 @@
 """`bench compare`: differences, their intervals, and settings, from made-up records."""
 
-import dataclasses
 import shutil
 
 import numpy as np
 import pytest
-from made_up import OTHER_RECIPE, save
+from made_up import COMMON_RECIPE, OTHER_RECIPE, arrays_of, save
 from support import forge
 
 from bench.commands import compare
 from bench.errors import UserError
+from bench.metrics import registry
 from bench.metrics.average_precision import mean_average_precision
 from bench.reporting import leaderboard
 from bench.results import storage
+from bench.results.record import Provenance
 from bench.statistics.cache import RESAMPLES, SEED
 from bench.statistics.resampling import resamples
 
@@ -33,17 +34,17 @@ def elsewhere(folder, method, quality, ids):
     return storage.save(other, path, arrays)
 
 
-def test_two_rows_differ_as_their_board_says(folder):
+def test_two_rows_differ_as_their_leaderboard_says(folder):
     (found,) = compare.compare("rotation", "random_init", folder)
     row = next(
         r for r in leaderboard.load(folder / "made").tables[0].rows if r.method == "rotation"
     )
     assert found.paired
-    ours, theirs = (dataclasses.astuple(e) for e in (found.difference, row.over_floor))
-    assert ours == pytest.approx(theirs, abs=1e-9)
-    (turned,) = compare.compare("random_init", "rotation", folder)
-    assert turned.difference.value == -found.difference.value
-    assert turned.above == pytest.approx(1 - found.above)
+    compared, shown = ((e.value, e.low, e.high) for e in (found.difference, row.gain))
+    assert compared == pytest.approx(shown, abs=1e-9)
+    (reversed_,) = compare.compare("random_init", "rotation", folder)
+    assert reversed_.difference.value == -found.difference.value
+    assert reversed_.p_above == pytest.approx(1 - found.p_above)
 
 
 def test_seeds_are_independent_whatever_the_rows_are_called(tmp_path):
@@ -58,19 +59,19 @@ def test_seeds_are_independent_whatever_the_rows_are_called(tmp_path):
     row = leaderboard.load(tmp_path / "one/made").tables[0].rows[0]
     width = row.value.high - row.value.low
     assert same.difference.high - same.difference.low > width
-    assert 0.05 < same.above < 0.95
+    assert 0.05 < same.p_above < 0.95
 
 
-def test_records_that_no_board_would_show_are_not_compared(folder):
+def test_records_that_no_leaderboard_would_show_are_not_compared(folder):
     place = folder / "made/voc_cls"
     forge(place / "rotation/seed0.json", value=99.0)
-    with pytest.raises(UserError, match=r"says 99\.0, but its predictions give"):
+    with pytest.raises(UserError, match=r"value 99\.0, but its predictions give"):
         compare.compare("rotation", "random_init", folder)
     shutil.copytree(place / "random_init", place / "random_init_backup")
     with pytest.raises(UserError, match="is a copy of the record that belongs at"):
         compare.compare("imagenet", "random_init", folder)
     shutil.rmtree(place / "random_init_backup")
-    save(folder, "rotation", 0.2, seed=1, suite_settings=OTHER_RECIPE)
+    save(folder, "rotation", 0.2, seed=1, recipe=OTHER_RECIPE)
     with pytest.raises(UserError, match="differ in the recipe of rotation"):
         compare.compare("imagenet", "random_init", folder)
 
@@ -85,13 +86,13 @@ def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):
         a, b = (mean_average_precision(x["scores"][picked], x["truth"][picked]) for x in arrays)
         drawn.append(100 * (a - b))
     centerd = np.array(drawn) - np.mean(drawn) + one.value - other.value
-    assert found.above == pytest.approx(np.mean(centerd > 0), abs=1e-9)
-    assert 0.02 < found.above < 0.98, "neither is certain"
+    assert found.p_above == pytest.approx(np.mean(centerd > 0), abs=1e-9)
+    assert 0.02 < found.p_above < 0.98, "neither is certain"
 
 
 def test_a_row_and_itself_are_even(folder):
     (found,) = compare.compare("rotation", "rotation", folder)
-    assert (found.difference.low, found.difference.high, found.above) == (0, 0, 0.5)
+    assert (found.difference.low, found.difference.high, found.p_above) == (0, 0, 0.5)
     assert found.settings == ()
 
 
@@ -106,8 +107,9 @@ def test_other_images_are_not_paired(tmp_path):
     for name in ("one", "two"):
         value = leaderboard.load(tmp_path / name / "made").tables[0].rows[0].value
         widths.append(value.high - value.low)
-    assert not found[2]
-    assert found[0].high - found[0].low == pytest.approx(np.hypot(*widths), rel=0.15)
+    assert not found.paired
+    difference = found.difference
+    assert difference.high - difference.low == pytest.approx(np.hypot(*widths), rel=0.15)
 
 
 def test_other_files_of_the_same_list_and_truth_are_paired(tmp_path):
@@ -116,7 +118,7 @@ def test_other_files_of_the_same_list_and_truth_are_paired(tmp_path):
     found = compare.contrast(
         seeds(tmp_path / "one", "rotation"), seeds(tmp_path / "two", "rotation")
     )
-    assert found[2]
+    assert found.paired
 
 
 def test_several_seeds_are_averaged(folder):
@@ -124,54 +126,63 @@ def test_several_seeds_are_averaged(folder):
     (found,) = compare.compare("rotation", "random_init", folder)
     expected = np.mean([entry.value for _, entry in seeds(folder, "rotation")])
     assert found.values[0] == pytest.approx(expected)
-    assert ("seed", "0, 1", "0") in [(s.setting, s.one, s.other) for s in found.settings]
+    assert ("seed", "0, 1", "0") in [(s.setting, s.left, s.right) for s in found.settings]
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"metric": "AP50"}, "mAP is not AP50"),
+        ({"metric": "mAP_step"}, "mAP is not mAP_step"),
         ({"task_version": 2}, "scored by versions 1 and 2 of voc_cls"),
-        ({"scores": {"per_class": {"yak": 1.0}}}, "means over different classes: yak"),
+        ({"per_class": {"ape": 1.0, "bee": 1.0, "cat": 1.0, "yak": 1.0}}, "means over different classes: yak"),
     ],
 )
 def test_what_means_nothing_is_not_subtracted(tmp_path, bench, change, reason):
     save(tmp_path / "one", "rotation", 0.8)
-    save(tmp_path / "two", "rotation", 0.8, **change)
+    metric = registry.get(change.get("metric", "mAP"))
+    value = registry.value(metric, arrays_of("rotation", 0.8))
+    save(tmp_path / "two", "rotation", 0.8, value=value, **change)
     done = bench("compare", tmp_path / "one", tmp_path / "two")
     assert done.status == 0
     assert f"not comparable: {reason}" in done.out
 
 
+def test_predictions_of_another_metric_are_one_line(folder, bench):
+    forge(folder / "made/voc_cls/rotation/seed0.json", metric="AP50")
+    done = bench("compare", "rotation", "random_init", "--out", folder)
+    assert done.status == 2
+    assert "seed0.json: its predictions cannot be scored by 'AP50'" in done.error
+
+
 def test_folders_are_compared_method_by_method_with_all_that_differs(folder, tmp_path, bench):
     two = tmp_path / "two"
     facts = {"per_class": {"yak": 30.0, "gnu": 50.0}}
-    save(folder, "rotation", 0.8, scores=facts)
+    save(folder, "rotation", 0.8, provenance=Provenance(method_code="b" * 64), **facts)
     environment = {"torch": "9.9"}
-    other = {"per_class": {"yak": 40.0, "gnu": 45.0}}
+    other = {"yak": 40.0, "gnu": 45.0}
     save(
         two,
         "rotation",
         0.9,
-        suite_settings=OTHER_RECIPE,
-        method_code="9" * 64,
+        recipe=OTHER_RECIPE,
+        provenance=Provenance(method_code="9" * 64),
         environment=environment,
-        data={"voc_test": "d" * 64, "corpus": "8" * 64},
-        scores=other,
+        data={"voc_test": "d" * 64, "pretraining_train": "8" * 64},
+        per_class=other,
     )
     done = bench("compare", folder / "made", two)
     assert done.status == 0
     lines = done.out.splitlines()
     assert sum("voc_cls   rotation" in line for line in lines) == 1
     assert "imagenet" not in done.out, "two has no such row"
-    assert "most for gnu +5.0; least for yak -10.0" in done.out
+    assert "largest for gnu +5.0; smallest for yak -10.0" in done.out
 
     def row(setting):
         return next(line.split()[1:] for line in lines if line.strip().startswith(setting))
 
-    assert row("recipe.images") == ["-", "200"]
-    assert row("code.method") == ["b" * 12, "9" * 12]
-    assert row("data.corpus") == ["-", "8" * 12]
+    assert row("recipe.views") == [str(COMMON_RECIPE["views"]), str(OTHER_RECIPE["views"])]
+    assert row("code.method_code") == ["b" * 12, "9" * 12]
+    assert row("data.pretraining_train") == ["-", "8" * 12]
     assert row("environment.torch") == ["-", "9.9"]
 
 
@@ -190,7 +201,7 @@ def test_rows_are_named_in_every_way_that_help_says(folder, bench):
 def test_what_is_not_there_is_named(folder, bench, tmp_path_factory):
     for arguments, message in (
         (("rotatoin", "rotation"), "'rotatoin': did you mean rotation or"),
-        (("nowhere/rotation", "rotation"), "nowhere: holds no records; name METHOD"),
+        (("nowhere/rotation", "rotation"), "nowhere: has no records; name METHOD"),
     ):
         done = bench("compare", *arguments, "--out", folder)
         assert (done.status, message in done.error) == (2, True)
@@ -199,4 +210,4 @@ def test_what_is_not_there_is_named(folder, bench, tmp_path_factory):
     (many / "made").rename(many / "first")
     save(many, "rotation", 0.8)
     done = bench("compare", "rotation", "rotation", "--out", many)
-    assert (done.status, "holds several suites; name one of first, made" in done.error) == (2, True)
+    assert (done.status, "has several suites; name one of first, made" in done.error) == (2, True)

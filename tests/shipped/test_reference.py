@@ -8,7 +8,7 @@ from bench import plugins
 from bench.config import loader, schema
 from bench.reporting import leaderboard
 
-REFERENCE = Path(__file__).parents[1] / "results/reference"
+REFERENCE = Path(__file__).parents[2] / "results/reference"
 SUITES = ("mini", "tiny")
 METHODS = plugins.names("methods")
 PRETRAINED = [name for name in METHODS if not name.startswith("random_init")]

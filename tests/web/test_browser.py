@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from test_page import PAGE, QUALITIES, made
+from made_page import PAGE, QUALITIES, made
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from made_up import FAILED, encoder, save, text_of
 
+from bench.encoders.pretraining import Pretraining
 from bench.reporting import leaderboard
 from bench.results import storage
-from bench.encoders.pretraining import Pretraining
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
 

@@ -8,7 +8,7 @@ import pytest
 from bench.errors import UserError
 from bench.reporting import literature
 
-SHIPPED = Path(__file__).parents[1] / "results/literature"
+SHIPPED = Path(__file__).parents[3] / "results/literature"
 GOOD = {
     "method": "RotNet",
     "task": "VOC07 detection",

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 from made_up import OTHER_RECIPE, SUITE, TUNED, TUNING, save, text_of
-from support import BOARD, forge
+from support import FILES, forge
 
 from bench.config.schema import Synthetic
 from bench.reporting import leaderboard, plots, publish
@@ -14,7 +14,7 @@ from bench.results import storage
 def test_the_files_say_the_same_each_time_and_check_sees_a_stale_one(folder, bench):
     made = folder / "made"
     assert bench("leaderboard", "--out", folder).status == 0
-    names = (*BOARD, "stages_voc_cls.svg", "views_voc_cls.svg", "time_voc_cls.svg")
+    names = (*FILES, "stages_voc_cls.svg", "views_voc_cls.svg", "time_voc_cls.svg")
     before = [(made / name).read_bytes() for name in names]
     assert bench("leaderboard", "--out", folder).status == 0
     assert [(made / name).read_bytes() for name in names] == before
@@ -39,7 +39,7 @@ def test_the_text_says_what_was_measured_on_what(folder):
     assert "tested on 120 images of `VOC/val`" in text
     assert "official" not in text
     assert "rendered" not in text
-    assert "- `rotation`: Rotation: which of four right-angle turns" in text
+    assert "- `rotation`: Rotation: which of four right-angle rotations" in text
     counts = {"pretraining_train": 5000, "voc_train": 90, "voc_test": 120}
     data = {name: name[0] * 64 for name in counts}
     for path in storage.read_all(folder / "made"):
@@ -47,7 +47,7 @@ def test_the_text_says_what_was_measured_on_what(folder):
     text = text_of(folder)
     assert "Trained on 90 images of `VOC/train`, tested on 120 images of `VOC/val`" in text
     assert "5,000 images of `corpus`" in text
-    synthetic = Synthetic(seed=0, size=32, pretraining=40, train=50, test=120)
+    synthetic = Synthetic(seed=0, size=32, pretraining=40, validation=9, train=50, test=120)
     for path in storage.read_all(folder / "made"):
         suite = SUITE.model_copy(update={"synthetic": synthetic})
         forge(path, num_images={}, suite_settings=suite, data={"voc_test": "d" * 64})

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from bench.metrics import average_precision
+from bench.metrics.average_precision import mean_average_precision
 from bench.metrics.resampled import class_precisions, mean_of_present, resampling_weights
 from bench.statistics import intervals, resampling
 
@@ -43,7 +43,7 @@ def test_a_resample_scores_as_the_images_repeated(kind, difficult):
     counts = np.random.default_rng(0).integers(0, 3, size=(40, len(scores))).astype(np.uint16)
     values = resampled_map(scores, truth, counts, kind, difficult)
     expected = [
-        average_precision.mean_average_precision(
+        mean_average_precision(
             np.repeat(scores, copies, axis=0), np.repeat(truth, copies, axis=0), kind, difficult
         )
         for copies in counts
@@ -80,14 +80,14 @@ def test_pairing_narrows_the_interval_of_a_difference():
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     scores, labels = problem(seed=7, n=20_000, classes=1)
-    truth = average_precision.mean_average_precision(scores, labels)
+    truth = mean_average_precision(scores, labels)
     rng = np.random.default_rng(0)
     covered = 0
     for trial in range(100):
         rows = rng.integers(len(labels), size=300)
         counts = resampling.resamples(300, 200, seed=trial)
         samples = resampled_map(scores[rows], labels[rows], counts)
-        value = average_precision.mean_average_precision(scores[rows], labels[rows])
+        value = mean_average_precision(scores[rows], labels[rows])
         low, high = intervals.interval(samples, value)
         covered += low <= truth <= high
     assert 85 <= covered <= 100

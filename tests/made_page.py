@@ -1,0 +1,43 @@
+"""Made-up records of two tasks and their page, for the tests of the page."""
+
+import shutil
+from pathlib import Path
+
+from made_up import FAILED, TUNED, TUNING, encoder, save
+
+from bench.encoders.pretraining import Pretraining
+from bench.reporting import leaderboard, publish
+
+PAGE = "made/leaderboard.html"
+IMAGE = Path(__file__).parents[1] / "results/reference/mini/voc_cls/jigsaw/samples.png"
+EVIL = "<img src=x onerror=alert(1)>&\"' [click](evil.html)"
+QUALITIES = {"imagenet": 2.0, "rotation": 0.8, "jig_saw": 0.7, "random_init": 0.2}
+
+
+def made(folder):
+    """Two tasks, one with stages and samples, one fine-tuned with predictions shown; a failure."""
+    for place, (method, quality) in enumerate(QUALITIES.items()):
+        seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
+        network = encoder("rgb").model_copy(update={"parameters": 9 - place})
+        learned = Pretraining(views_seen=seen, seconds=seen * 2.0)
+        facts = {"pretraining": learned, "encoder": network}
+        each = {"cat": 40.0 + place, "sofa": 20.0 - place, "yak": 30.0}
+        stages = {"per_stage": [10.0 + place, 20.0, 15.0], "per_class": each}
+        image = {"samples": "samples.png"} if method == "rotation" else {}
+        save(folder, method, quality, **stages, **image, **facts)
+        save(
+            folder,
+            method,
+            quality / 2,
+            task="voc_det",
+            task_settings=TUNING,
+            predictions_image="predictions.png",
+            **TUNED | {"per_class": each},
+            **facts,
+        )
+        for task, name in (("voc_det", "predictions"), ("voc_cls", "samples")):
+            shutil.copy(IMAGE, folder / "made" / task / method / f"{name}.png")
+    save(folder, "broken", 0, error=f"RuntimeError: {EVIL}", **FAILED)
+    found = leaderboard.load(folder / "made")
+    publish.write(found, folder / "made")
+    return found
