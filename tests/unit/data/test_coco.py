@@ -79,8 +79,8 @@ def test_labels_and_boxes_are_those_of_the_same_images_in_vocs_format(root, spli
         assert split.labels.dtype == np.int8
         np.testing.assert_array_equal(split.labels, expected.labels)
         for objects, others in zip(split.objects, expected.objects, strict=True):
-            found = [(entry.name, entry.box, entry.difficult) for entry in objects]
-            assert found == [(entry.name, entry.box, entry.difficult) for entry in others]
+            boxes = [(entry.name, entry.box, entry.difficult) for entry in objects]
+            assert boxes == [(entry.name, entry.box, entry.difficult) for entry in others]
         assert split.images.root == root / IMAGES
         assert (split.images.root / split.images.files[0]).is_file()
 
