@@ -28,7 +28,7 @@ FIXED_BATCH = (2, 3, 64, 64)  # whose outputs are part of a model's identity
 
 def evaluate(
     model: nn.Module | type | str | Sequence[str],
-    tasks: str | Sequence[str] = "voc_cls",
+    tasks: str | Sequence[str],
     suite: str = "mini",
     *,
     name: str = "model",
@@ -63,7 +63,7 @@ def evaluate(
     Example:
         >>> import bench, timm  # doctest: +SKIP
         >>> model = timm.create_model("resnet18", pretrained=True)  # doctest: +SKIP
-        >>> bench.evaluate(model, name="resnet18").to_dataframe()  # doctest: +SKIP
+        >>> bench.evaluate(model, "all", name="resnet18").to_dataframe()  # doctest: +SKIP
     """
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
         methods = plugins.select("methods", _joined(model))

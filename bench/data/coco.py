@@ -79,13 +79,22 @@ def open_coco(
 
 def _read(path: Path) -> _File:
     try:
-        return TypeAdapter(_File).validate_python(json.loads(path.read_bytes()))
+        file = TypeAdapter(_File).validate_python(json.loads(path.read_bytes()))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); see --data-root") from None
     except ValidationError as error:
         raise from_validation(f"{path}: not a COCO annotation file", error) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+    for what, entries in (
+        ("an image id", [image.id for image in file.images]),
+        ("an image", [image.file_name for image in file.images]),
+        ("a category id", [category.id for category in file.categories]),
+        ("a category", [category.name for category in file.categories]),
+    ):
+        if len(set(entries)) != len(entries):
+            raise UserError(f"{path}: lists {what} twice")
+    return file
 
 
 def _open_split(
@@ -99,8 +108,6 @@ def _open_split(
     if not images:
         raise UserError(f"{path}: lists no image")
     objects: dict[int, list[ObjectAnnotation]] = {image.id: [] for image in images}
-    if len(objects) != len(images):
-        raise UserError(f"{path}: lists an image id twice")
     for annotation in file.annotations:
         if annotation.image_id not in objects or annotation.category_id not in categories:
             raise UserError(f"{path}: an annotation names an image or a category that is not there")

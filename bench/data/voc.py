@@ -88,8 +88,8 @@ def split_parts(folder: Path, name: str, key: str, splits: Sequence[str]) -> lis
     """
     parts = []
     for split in splits:
-        year, slash, own = split.partition("/")
-        if not slash or not own or "/" in own:
+        year, _, own = split.partition("/")
+        if not year or not own or "/" in own:
             raise UserError(f"datasets.{name}.{key}: '{split}' is not YEAR/SPLIT (VOC2007/test)")
         if not (folder / year).is_dir():
             where = f"the suite's datasets.{name}.{key}"
