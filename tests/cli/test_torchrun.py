@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from support import SMOKE
+from support import SHORT
 
 STATISTICS = """
 import copy, sys, torch
@@ -63,11 +63,12 @@ def test_statistics_are_those_of_all_processes(tmp_path):
 def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
     tasks = ["voc_seg", "voc_cls_finetune"]
     # Adam's first steps are of the rate's size whatever the gradient: they would magnify rounding.
-    settings = [*SMOKE, "pretraining.optimizer=sgd"]
+    settings = [*SHORT, "pretraining.optimizer=sgd"]
     settings += [
-        f"{task}.{k}" for task in tasks for k in ("optimizer=sgd", "learning_rates=[0.01]")
+        f"tasks.{task}.{k}" for task in tasks for k in ("optimizer=sgd", "learning_rates=[0.01]")
     ]
     what = ["run", "--methods", "random_init,supervised", "--tasks", ",".join(tasks)]
+    what += ["--suite", "smoke"]
     what += ["--device", "cpu", *(part for key in settings for part in ("--set", key))]
     one, two = tmp_path / "one", tmp_path / "two"
     done = bench(*what, "--out", one, "--cache", cache)
@@ -77,7 +78,7 @@ def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
     for task in tasks:
         for method in ("random_init", "supervised"):
             a, b = (
-                json.loads((out / "mini" / task / method / "seed0.json").read_text())
+                json.loads((out / "smoke" / task / method / "seed0.json").read_text())
                 for out in (one, two)
             )
             assert b["status"] == "ok"
