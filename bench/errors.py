@@ -34,16 +34,20 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {kind} '{name}': {hint}")
 
 
-def from_validation(where: object, error: ValidationError, hint: str = "") -> UserError:
+def from_validation(
+    where: object, error: ValidationError, hint: str = "", key: str | None = None
+) -> UserError:
     """The error for a file that breaks its schema: the first key that is wrong, and its value.
 
     Args:
         where: the file, and the part of it.
         error: what pydantic says.
         hint: what to do.
+        key: the dotted key, where it is not the location that pydantic names.
     """
     first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
+    if key is None:
+        key = ".".join(str(part) for part in first["loc"])
     value = first["input"]
     quoted = isinstance(value, str | int | float) and len(str(value)) <= SHOWN
     named = f"key '{key}'" + (f" ('{value}')" if quoted else "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench import plugins
-from bench.config.schema import Section, Suite, tuples
+from bench.config.schema import DATASET_KINDS, Section, Suite, tuples
 from bench.errors import UserError, from_validation, unknown
 
 DEEPEST = 8  # suites that extend one another
@@ -108,15 +108,15 @@ def _validate(data: dict[str, Any], where: str) -> Suite:
         suite = Suite.model_validate(tuples(data))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
+        location = [str(part) for part in first["loc"]]
+        key = _key(location)
         if first["type"] == "missing":
             raise UserError(f"{where}: key '{key}' is missing") from None
         if first["type"] == "extra_forbidden":
-            table, _, leaf = key.rpartition(".")
-            problem = str(unknown("key", leaf, _keys(table)))
-            problem = problem.replace(f"'{leaf}'", f"'{key}'", 1)
+            problem = str(unknown("key", location[-1], _keys(location[:-1])))
+            problem = problem.replace(f"'{location[-1]}'", f"'{key}'", 1)
             raise UserError(f"{where}: {problem}") from None
-        raise from_validation(where, error) from None
+        raise from_validation(where, error, key=key) from None
     _check_names(suite.recipes, "recipes", plugins.names("methods"), where)
     _check_names(suite.tasks, "tasks", plugins.names("tasks"), where)
     return suite
@@ -133,10 +133,18 @@ def _check_names(tables: Collection[str], section: str, known: list[str], where:
             raise UserError(f"{where}: [{section}.{name}]: did you mean [{section}.{near[0]}]?")
 
 
-def _keys(table: str) -> list[str]:
-    """The keys that a table of the schema may have."""
+def _key(location: Sequence[str]) -> str:
+    """The dotted key of an error's location, without the kind that pydantic adds to a data set."""
+    parts = [*location[:2], *location[3:]] if location[:1] == ["datasets"] else location
+    return ".".join(parts)
+
+
+def _keys(location: Sequence[str]) -> list[str]:
+    """The keys that the table at an error's location may have."""
+    if location[:1] == ["datasets"]:
+        return sorted(DATASET_KINDS[location[2]].model_fields)
     model: Any = Suite
-    for part in table.split(".") if table else []:
+    for part in location:
         annotation = model.model_fields[part].annotation if part in model.model_fields else None
         options = [annotation, *getattr(annotation, "__args__", ())]
         sections = [o for o in options if isinstance(o, type) and issubclass(o, Section)]
@@ -152,10 +160,15 @@ def to_toml(data: dict[str, Any], table: str = "") -> str:
         table: dotted name of the table that they are in.
     """
     values = {key: value for key, value in data.items() if not isinstance(value, dict)}
-    lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+    lines = [f"{_toml(key)} = {_toml(value)}" for key, value in values.items()]
     text = "".join(f"{line}\n" for line in lines)
     for key, value in data.items():
         if isinstance(value, dict):
-            name = f"{table}.{json.dumps(key)}" if table else json.dumps(key)
+            name = f"{table}.{_toml(key)}" if table else _toml(key)
             text += f"\n[{name}]\n{to_toml(value, name)}"
     return text
+
+
+def _toml(value: Any) -> str:
+    """A key, or a value that is no table, in JSON, which TOML reads alike."""
+    return json.dumps(value, ensure_ascii=False)

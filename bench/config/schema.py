@@ -113,6 +113,12 @@ class Coco(Section):
 
 
 Dataset = Annotated[ImageFolder | Voc | VocMasks | Coco, Field(discriminator="kind")]
+DATASET_KINDS: dict[str, type[Section]] = {
+    "image_folder": ImageFolder,
+    "voc": Voc,
+    "voc_masks": VocMasks,
+    "coco": Coco,
+}
 
 
 class Schedule(Section):

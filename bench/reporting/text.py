@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench import plugins
@@ -358,13 +359,22 @@ def provenance(leaderboard: Leaderboard) -> list[str]:
         " settings, versions, backbones or images are refused.",
         "- Each record names its settings, commit, packages, machine and fingerprints of images.",
     ]
-    if dirty := sum(bool(record.environment.get("dirty")) for record in records):
+    dirty = sum(bool(record.environment.get("dirty")) for record in records)
+    if dirty:
         lines[-1] += f" {dirty} of them ran with changes that were not committed."
+    lines.append(f"- {_code(records)}")
     lines.append(
         f"- {_audit(leaderboard)} Which images the {REFERENCE} weights have seen is unknown."
     )
     machines = sorted({_machine(record) for record in records if record.environment})
     return [*lines, *(f"- Run on {verbatim(machine)}." for machine in machines)]
+
+
+def _code(records: Sequence[Record]) -> str:
+    """Which commits the records were made with, most records first."""
+    commits = Counter((r.environment.get("commit") or "")[:8] or "no commit" for r in records)
+    named = [f"{commit} ({count} records)" for commit, count in commits.most_common()]
+    return f"Code of the records, by commit of ssl-gap: {', '.join(named)}."
 
 
 def _audit(leaderboard: Leaderboard) -> str:

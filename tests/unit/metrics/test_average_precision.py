@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import average_precision_score, confusion_matrix, jaccard_score
+from sklearn.metrics import average_precision_score, jaccard_score
+from sklearn.metrics import confusion_matrix as sklearn_confusion_matrix
 
-from bench.metrics import average_precision, detection, segmentation
+from bench.metrics import (
+    average_precision,
+    class_average_precisions,
+    class_ious,
+    confusion_matrix,
+    detection_average_precision,
+    mean_average_precision,
+    mean_iou,
+)
+from bench.metrics.average_precision import weighted_average_precision
 
 KINDS = ("area", "11-point", "step")
 # Few distinct scores, so that ties are the rule.
@@ -46,9 +56,7 @@ def naive(scores, positive, kind):
 def test_a_case_computed_by_hand(kind, expected):
     scores = [5, 4, 3, 2, 1]
     positive = [True, False, False, True, True]
-    assert average_precision.average_precision(scores, positive, kind) == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert average_precision(scores, positive, kind) == pytest.approx(expected, abs=1e-12)
 
 
 def test_the_eleven_recalls_are_compared_exactly():
@@ -56,26 +64,22 @@ def test_the_eleven_recalls_are_compared_exactly():
     scores = -np.arange(110.0)
     positive = np.zeros(110, dtype=bool)
     positive[:3] = positive[-7:] = True
-    value = average_precision.average_precision(scores, positive, "11-point")
+    value = average_precision(scores, positive, "11-point")
     assert value == pytest.approx((4 + 7 * 10 / 110) / 11)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_ends_of_the_scale(kind):
-    assert average_precision.average_precision([2, 1, 0], [1, 1, 0], kind) == 1
-    assert average_precision.average_precision([1, 1, 1, 1], [1, 0, 0, 0], kind) == pytest.approx(
-        0.25
-    )
-    assert np.isnan(average_precision.average_precision([2, 1], [0, 0], kind))
+    assert average_precision([2, 1, 0], [1, 1, 0], kind) == 1
+    assert average_precision([1, 1, 1, 1], [1, 0, 0, 0], kind) == pytest.approx(0.25)
+    assert np.isnan(average_precision([2, 1], [0, 0], kind))
 
 
 @given(rankings)
 def test_step_is_scikit_learns(images):
     scores, positive = map(np.array, zip(*images, strict=True))
     expected = average_precision_score(positive, scores)
-    assert average_precision.average_precision(scores, positive, "step") == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert average_precision(scores, positive, "step") == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["area", "11-point"])
@@ -83,9 +87,7 @@ def test_step_is_scikit_learns(images):
 def test_voc_kinds_agree_with_the_definition(kind, images):
     scores, positive = map(np.array, zip(*images, strict=True))
     expected = naive(scores, positive, kind)
-    assert average_precision.average_precision(scores, positive, kind) == pytest.approx(
-        expected, abs=1e-12
-    )
+    assert average_precision(scores, positive, kind) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,8 +95,8 @@ def test_voc_kinds_agree_with_the_definition(kind, images):
 def test_the_order_of_the_images_never_matters(kind, images, seed):
     scores, positive = map(np.array, zip(*images, strict=True))
     order = np.random.default_rng(seed).permutation(len(scores))
-    shuffled = average_precision.average_precision(scores[order], positive[order], kind)
-    assert shuffled == average_precision.average_precision(scores, positive, kind)
+    shuffled = average_precision(scores[order], positive[order], kind)
+    assert shuffled == average_precision(scores, positive, kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,11 +104,9 @@ def test_the_order_of_the_images_never_matters(kind, images, seed):
 def test_a_weight_is_a_number_of_copies(kind, images, seed):
     scores, positive = map(np.array, zip(*images, strict=True))
     weights = np.random.default_rng(seed).integers(0, 4, size=(5, len(scores))).astype(np.uint16)
-    values = average_precision.weighted_average_precision(scores, positive, weights, kind)
+    values = weighted_average_precision(scores, positive, weights, kind)
     for value, copies in zip(values, weights, strict=True):
-        expected = average_precision.average_precision(
-            np.repeat(scores, copies), np.repeat(positive, copies), kind
-        )
+        expected = average_precision(np.repeat(scores, copies), np.repeat(positive, copies), kind)
         assert value == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
@@ -115,7 +115,7 @@ def test_what_is_done_with_difficult_images():
     scores = np.array([[4.0], [3.0], [2.0], [1.0]])
 
     def value(difficult):
-        return average_precision.mean_average_precision(scores, truth, "step", difficult)
+        return mean_average_precision(scores, truth, "step", difficult)
 
     assert value("ignore") == pytest.approx((1 + 2 / 3) / 2)
     assert value("negative") == pytest.approx((1 + 2 / 4) / 2)
@@ -125,15 +125,11 @@ def test_what_is_done_with_difficult_images():
 def test_a_class_without_positives_is_left_out_of_the_mean():
     scores = np.array([[2.0, 1.0], [1.0, 2.0]])
     truth = np.array([[1, -1], [-1, -1]], dtype=np.int8)
-    np.testing.assert_equal(
-        average_precision.class_average_precisions(scores, truth), [1.0, np.nan]
-    )
+    np.testing.assert_equal(class_average_precisions(scores, truth), [1.0, np.nan])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert average_precision.mean_average_precision(scores, truth) == 1
-        assert np.isnan(
-            average_precision.mean_average_precision(scores, -np.ones((2, 2), dtype=np.int8))
-        )
+        assert mean_average_precision(scores, truth) == 1
+        assert np.isnan(mean_average_precision(scores, -np.ones((2, 2), dtype=np.int8)))
 
 
 @pytest.mark.parametrize(
@@ -149,19 +145,19 @@ def test_a_class_without_positives_is_left_out_of_the_mean():
 )
 def test_what_cannot_be_scored_is_refused(scores, truth, options, message):
     with pytest.raises(ValueError, match=message):
-        average_precision.mean_average_precision(scores, truth, **options)
+        mean_average_precision(scores, truth, **options)
 
 
 def test_weights_must_fit_the_images():
     with pytest.raises(ValueError, match=r"weights \(1, 3\)"):
-        average_precision.weighted_average_precision([1, 2], [1, 0], np.ones((1, 3), dtype=int))
+        weighted_average_precision([1, 2], [1, 0], np.ones((1, 3), dtype=int))
 
 
 def naive_detection(detections, objects, kind, overlap):
     """VOC's matching, one detection after another; objects: image -> [(box, difficult)]."""
     taken, ranked, total = set(), [], 0
-    for things in objects.values():
-        total += sum(not hard for _, hard in objects)
+    for annotated in objects.values():
+        total += sum(not difficult for _, difficult in annotated)
     for image, box, score in sorted(detections, key=lambda d: -d[2]):
         best, place = 0.0, None
         for k, (other, _) in enumerate(objects.get(image, [])):
@@ -210,8 +206,8 @@ def test_detections_score_as_a_naive_reading_of_the_devkit_says(kind):
                     box = boxes[rng.integers(len(boxes))] + rng.integers(-1, 2, 4)
                     box = (*np.minimum(box[:2], box[2:]), *np.maximum(box[:2], box[2:]))
                 detections.append((image, box, rng.integers(0, 5) / 4))
-        flat = [(p, b, h) for p, things in objects.items() for b, h in objects]
-        value = detection.detection_average_precision(
+        flat = [(p, b, h) for p, annotated in objects.items() for b, h in annotated]
+        value = detection_average_precision(
             np.array([d[1] for d in detections]).reshape(-1, 4),
             [d[2] for d in detections],
             [d[0] for d in detections],
@@ -227,12 +223,12 @@ def test_detections_score_as_a_naive_reading_of_the_devkit_says(kind):
 def test_precision_beyond_the_recall_reached_is_nought():
     # One of two objects is found: recall .5 at precision 1, six of eleven points.
     box, far = [1, 1, 10, 10], [50, 50, 60, 60]
-    value = detection.detection_average_precision([box], [0.5], [0], [box, far], [0, 0])
+    value = detection_average_precision([box], [0.5], [0], [box, far], [0, 0])
     assert value == pytest.approx(6 / 11)
-    area = detection.detection_average_precision([box], [0.5], [0], [box, far], [0, 0], kind="area")
+    area = detection_average_precision([box], [0.5], [0], [box, far], [0, 0], kind="area")
     assert area == pytest.approx(1 / 2)
-    assert detection.detection_average_precision([], [], [], [box], [0]) == 0
-    assert np.isnan(detection.detection_average_precision([box], [0.5], [0], [], []))
+    assert detection_average_precision([], [], [], [box], [0]) == 0
+    assert np.isnan(detection_average_precision([box], [0.5], [0], [], []))
 
 
 def test_the_confusion_matrix_is_that_of_scikit_learn():
@@ -240,18 +236,18 @@ def test_the_confusion_matrix_is_that_of_scikit_learn():
     truth, predicted = rng.integers(0, 5, (2, 30, 40))
     truth[rng.random(truth.shape) < 0.2] = 255
     counted = truth != 255
-    expected = confusion_matrix(truth[counted], predicted[counted], labels=range(5))
-    assert (segmentation.confusion_matrix(truth, predicted, 5) == expected).all()
+    expected = sklearn_confusion_matrix(truth[counted], predicted[counted], labels=range(5))
+    assert (confusion_matrix(truth, predicted, 5) == expected).all()
     scores = jaccard_score(truth[counted], predicted[counted], average=None)
-    assert segmentation.class_ious(expected) == pytest.approx(scores)
-    assert segmentation.mean_iou(expected) == pytest.approx(scores.mean())
+    assert class_ious(expected) == pytest.approx(scores)
+    assert mean_iou(expected) == pytest.approx(scores.mean())
 
 
 def test_mean_iou_is_over_the_whole_set_and_the_classes_present():
     # Class 2 is nowhere; class 0: 6 of 8, class 1: 2 of 4.
     confusion = np.array([[6, 1, 0], [1, 2, 0], [0, 0, 0]])
-    assert segmentation.mean_iou(confusion) == pytest.approx((6 / 8 + 2 / 4) / 2)
-    assert np.isnan(segmentation.mean_iou(np.zeros((3, 3))))
+    assert mean_iou(confusion) == pytest.approx((6 / 8 + 2 / 4) / 2)
+    assert np.isnan(mean_iou(np.zeros((3, 3))))
 
 
 @pytest.mark.parametrize(
@@ -264,4 +260,4 @@ def test_mean_iou_is_over_the_whole_set_and_the_classes_present():
 )
 def test_label_maps_that_do_not_fit_are_refused(truth, predicted, says):
     with pytest.raises(ValueError, match=says):
-        segmentation.confusion_matrix(truth, predicted, 3)
+        confusion_matrix(truth, predicted, 3)

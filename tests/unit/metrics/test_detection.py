@@ -11,45 +11,45 @@ def test_overlap_counts_inclusive_pixels():
     assert overlaps(np.array([1.0, 1, 2, 2]), np.array([3.0, 1, 4, 2])) == 0
 
 
-def verdicts(detections, objects, overlap=0.5):
+def outcomes(detections, objects, overlap=0.5):
     """Detections (box, score) and objects (box, difficult) of one image."""
     boxes, scores = [d[0] for d in detections], [d[1] for d in detections]
-    objects, hard = [o[0] for o in objects], [o[1] for o in objects]
-    zeros = np.zeros(len(detections)), np.zeros(len(objects))
-    return match(boxes, scores, zeros[0], objects, zeros[1], hard, overlap).tolist()
+    true_boxes, difficult = [o[0] for o in objects], [o[1] for o in objects]
+    images, true_images = np.zeros(len(detections)), np.zeros(len(objects))
+    return match(boxes, scores, images, true_boxes, true_images, difficult, overlap).tolist()
 
 
 A, B, C = (1, 1, 10, 10), (1, 4, 10, 13), (50, 50, 60, 60)
 
 
 def test_the_surest_detection_finds_an_object_and_the_next_is_a_duplicate():
-    assert verdicts([(A, 0.2), (A, 0.9)], [(A, False)]) == [FALSE, FOUND]
+    assert outcomes([(A, 0.2), (A, 0.9)], [(A, False)]) == [FALSE, FOUND]
 
 
 def test_a_duplicate_is_false_though_it_overlaps_a_free_object_enough():
     # (1, 2, 10, 11) overlaps A by 90 / 110 and B by 80 / 120: A is its object, and taken.
     between = (1, 2, 10, 11)
-    assert verdicts([(A, 0.9), (between, 0.8)], [(A, False), (B, False)]) == [FOUND, FALSE]
+    assert outcomes([(A, 0.9), (between, 0.8)], [(A, False), (B, False)]) == [FOUND, FALSE]
 
 
 def test_detections_of_a_difficult_object_count_neither_way_however_many():
-    assert verdicts([(A, 0.9), (A, 0.8), (C, 0.7)], [(A, True)]) == [IGNORED, IGNORED, FALSE]
+    assert outcomes([(A, 0.9), (A, 0.8), (C, 0.7)], [(A, True)]) == [IGNORED, IGNORED, FALSE]
 
 
 def test_an_overlap_of_just_the_threshold_is_too_little():
     half = (1, 1, 10, 5)
-    assert verdicts([(half, 0.9)], [(A, False)]) == [FALSE]
-    assert verdicts([(half, 0.9)], [(A, False)], overlap=0.4999) == [FOUND]
+    assert outcomes([(half, 0.9)], [(A, False)]) == [FALSE]
+    assert outcomes([(half, 0.9)], [(A, False)], overlap=0.4999) == [FOUND]
 
 
 def test_an_object_of_another_image_is_not_found():
-    found = match([A, A], [0.9, 0.8], [7, 3], [A], [3], [False], 0.5)
-    assert found.tolist() == [FALSE, FOUND]
+    matches = match([A, A], [0.9, 0.8], [7, 3], [A], [3], [False], 0.5)
+    assert matches.tolist() == [FALSE, FOUND]
 
 
 def test_nothing_detected_and_nothing_there():
-    assert verdicts([], [(A, False)]) == []
-    assert verdicts([(A, 0.5)], []) == [FALSE]
+    assert outcomes([], [(A, False)]) == []
+    assert outcomes([(A, 0.5)], []) == [FALSE]
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,13 @@
 import numpy as np
 import pytest
 
-from bench.metrics import average_precision, registry, resampled, segmentation
-from bench.metrics.detection import IGNORED, match
+from bench.metrics import (
+    detection_average_precision,
+    mean_average_precision,
+    mean_iou,
+    registry,
+    resampled,
+)
 from bench.statistics import resampling
 
 
@@ -19,11 +24,11 @@ def resampled_scores(predictions, counts, metric):
 
 
 def mean_ap(kind):
-    return registry.MeanAveragePrecision("made", kind)
+    return registry.MeanAveragePrecision("metric", kind)
 
 
 def detection_ap(kind="11-point"):
-    return registry.DetectionAveragePrecision("made", kind)
+    return registry.DetectionAveragePrecision("metric", kind)
 
 
 def classification(seed=0, n=60, classes=3):
@@ -61,94 +66,103 @@ def detection(seed=0, n=40, classes=4):
 
 @pytest.mark.parametrize("kind", ["area", "step", "11-point"])
 def test_images_score_as_if_they_were_repeated(kind):
-    found = classification()
+    predictions = classification()
     counts = counts_of(60)
     expected = [
         100
-        * average_precision.mean_average_precision(
-            np.repeat(found["scores"], copies, axis=0),
-            np.repeat(found["truth"], copies, axis=0),
+        * mean_average_precision(
+            np.repeat(predictions["scores"], copies, axis=0),
+            np.repeat(predictions["truth"], copies, axis=0),
             kind,
         )
         for copies in counts
     ]
-    values = resampled_scores(found, counts, mean_ap(kind))
+    values = resampled_scores(predictions, counts, mean_ap(kind))
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
-def weighted(found, label, kind, counts):
-    """Average precision of one class by the weighted metric, which knows of no columns."""
-    ours, true = found["label"] == label, found["true_class"] == label
-    images, difficult = found["true_image"][true], found["true_difficult"][true]
-    arrays = (found["box"][ours], found["score"][ours], found["image"][ours])
-    matches = match(*arrays, found["true_box"][true], images, difficult, resampled.OVERLAP)
-    counted = matches != IGNORED
-    objects = np.bincount(images[~difficult], minlength=counts.shape[1])
-    return average_precision.weighted_average_precision(
-        found["score"][ours][counted],
-        matches[counted] > 0,
-        counts[:, found["image"][ours][counted]],
+def copied(rows, images, copies):
+    """Rows as often as their image is copied, and the number of the copy that each is in."""
+    pairs = [
+        (row, 1000 * i + k) for row, i in zip(rows, images, strict=True) for k in range(copies[i])
+    ]
+    return np.array(pairs, dtype=int).reshape(-1, 2).T
+
+
+def class_average_precision(predictions, label, kind, copies):
+    """Average precision of one class after every image was copied."""
+    rows = np.flatnonzero(predictions["label"] == label)
+    true_rows = np.flatnonzero(predictions["true_class"] == label)
+    rows, images = copied(rows, predictions["image"][rows], copies)
+    true_rows, true_images = copied(true_rows, predictions["true_image"][true_rows], copies)
+    return detection_average_precision(
+        predictions["box"][rows],
+        predictions["score"][rows],
+        images,
+        predictions["true_box"][true_rows],
+        true_images,
+        predictions["true_difficult"][true_rows],
         kind,
-        counts.astype(np.int64) @ objects,
     )
 
 
 @pytest.mark.parametrize("kind", ["area", "11-point"])
 @pytest.mark.parametrize("seed", range(3))
-def test_detections_score_as_the_metric_says(kind, seed):
-    found = detection(seed)
-    counts = counts_of(40)
+def test_detections_score_as_if_their_images_were_repeated(kind, seed):
+    predictions = detection(seed)
+    counts = counts_of(40, resamples=30)
     counts[0] = 0
-    values = resampled_scores(found, counts, detection_ap(kind))
+    values = resampled_scores(predictions, counts, detection_ap(kind))
     assert np.isnan(values[0])
-    by_class = [weighted(found, label, kind, counts) for label in found["counted"]]
-    expected = 100 * resampled.mean_of_present(np.array(by_class))
-    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
+    for copies, value in zip(counts[1:], values[1:], strict=True):
+        labels = predictions["counted"]
+        by_class = [class_average_precision(predictions, c, kind, copies) for c in labels]
+        assert value == pytest.approx(100 * np.nanmean(by_class), abs=1e-9)
 
 
 def test_a_detector_that_finds_nothing_scores_nothing():
-    found = detection()
-    empty = found | {name: found[name][:0] for name in ("box", "label", "score", "image")}
+    predictions = detection()
+    empty = predictions | {
+        name: predictions[name][:0] for name in ("box", "label", "score", "image")
+    }
     assert (resampled_scores(empty, counts_of(40), detection_ap()) == 0).all()
-    nowhere = {name: found[name][:0] for name in found if name.startswith("true_")}
-    assert np.isnan(resampled_scores(found | nowhere, counts_of(40), detection_ap())).all()
+    nowhere = {name: predictions[name][:0] for name in predictions if name.startswith("true_")}
+    assert np.isnan(resampled_scores(predictions | nowhere, counts_of(40), detection_ap())).all()
 
 
 @pytest.mark.parametrize("place", [-1, 40])
 def test_a_detection_in_a_image_that_is_not_there_is_refused(place):
-    found = detection()
-    image = np.where(np.arange(len(found["image"])) == 3, place, found["image"])
+    predictions = detection()
+    image = np.where(np.arange(len(predictions["image"])) == 3, place, predictions["image"])
     with pytest.raises(ValueError, match=r"number is not in 0\.\.39"):
-        resampled_scores(found | {"image": image}, counts_of(40), detection_ap())
+        resampled_scores(predictions | {"image": image}, counts_of(40), detection_ap())
 
 
 def test_masks_score_as_the_metric_says():
     rng = np.random.default_rng(0)
     each = rng.integers(0, 50, size=(30, 5, 5))
     each[:, 3] = each[:, :, 3] = 0  # a class that is nowhere
-    found = {"ids": np.arange(30), "confusion": each, "counted": np.arange(5)}
+    predictions = {"ids": np.arange(30), "confusion": each, "counted": np.arange(5)}
     counts = counts_of(30)
-    expected = [
-        100 * segmentation.mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts
-    ]
-    values = resampled_scores(found, counts, registry.get("mIoU"))
+    expected = [100 * mean_iou((each * copies[:, None, None]).sum(axis=0)) for copies in counts]
+    values = resampled_scores(predictions, counts, registry.get("mIoU"))
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["area", "step", "11-point"])
 def test_every_image_once_is_the_main_score(kind):
     images = classification()
-    expected = average_precision.mean_average_precision(images["scores"], images["truth"], kind)
+    expected = mean_average_precision(images["scores"], images["truth"], kind)
     assert registry.value(mean_ap(kind), images) == pytest.approx(100 * expected, abs=1e-9)
     boxes = detection()
-    once = np.ones((1, 40), dtype=np.uint16)
-    expected = [weighted(boxes, label, kind, once)[0] for label in boxes["counted"]]
+    once = np.ones(40, dtype=int)
+    by_class = [class_average_precision(boxes, label, kind, once) for label in boxes["counted"]]
     value = registry.value(detection_ap(kind), boxes)
-    assert value == pytest.approx(100 * np.nanmean(expected), abs=1e-9)
+    assert value == pytest.approx(100 * np.nanmean(by_class), abs=1e-9)
 
 
 def test_the_eleven_recalls_are_compared_exactly():
-    # Three of ten positives are found at precision 1: recall .3 counts, though 3 * .1 > .3.
+    # Three of ten positives are predictions at precision 1: recall .3 counts, though 3 * .1 > .3.
     positive = np.zeros(110, dtype=bool)
     positive[:3] = positive[-7:] = True
     weights = np.ones((110, 2), dtype=np.float32)
@@ -160,8 +174,8 @@ def test_the_eleven_recalls_are_compared_exactly():
 
 def test_recalls_of_millions_are_compared_exactly():
     weights = np.array([[3_355_451], [3_728_279], [372_828]], dtype=np.float32)
-    found = np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), np.arange(3)
-    value = resampled.ranked_precisions(*found, weights, "11-point")
+    ranking = np.array([3.0, 2.0, 1.0]), np.array([True, False, True]), np.arange(3)
+    value = resampled.ranked_precisions(*ranking, weights, "11-point")
     assert value == pytest.approx((9 + 2 * 0.5) / 11)  # one more found would reach recall .9
 
 
