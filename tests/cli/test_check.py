@@ -72,7 +72,9 @@ def test_a_wrong_metric_is_caught_by_the_references_own_predictions(check, monke
     done = check()
     assert done.status == 1
     assert all("CHANGED" in line for line in verdicts(done).values())
-    assert messages(done).count("bench/metrics (mAP): metric: the reference's predictions give") == 2
+    assert (
+        messages(done).count("bench/metrics (mAP): metric: the reference's predictions give") == 2
+    )
 
 
 def test_a_wrong_metric_at_scoring_alone_is_caught_by_the_new_predictions(check, monkeypatch):

@@ -53,5 +53,7 @@ def test_a_run_killed_at_any_stage_ends_like_an_undisturbed_one(tmp_path):
     resumed = subprocess.run(command(out, cache), stderr=subprocess.PIPE, check=True)
     assert b"3 cells, 0 up to date" in resumed.stderr
     assert values(out / "smoke") == values(tmp_path / "whole/smoke")
-    assert leaderboard(out / "smoke", clock=False) == leaderboard(tmp_path / "whole/smoke", clock=False)
+    assert leaderboard(out / "smoke", clock=False) == leaderboard(
+        tmp_path / "whole/smoke", clock=False
+    )
     assert not list(cache.glob("checkpoints/*.pt"))

@@ -121,7 +121,10 @@ def test_a_recipe_of_one_method_leaves_the_others_recorded(bench_run):
     assert "2 up to date, 0 to run" in bench_run("random_init,rotation", sets=other).err
     done = bench_run("rotation", sets=[*SHORT, "recipes.rotation.learning_rate=0.5"])
     assert done.status == 2
-    assert "rotation/seed0.json: was trained by another recipe than suite smoke has for rotation" in done.error
+    assert (
+        "rotation/seed0.json: was trained by another recipe than suite smoke has for rotation"
+        in done.error
+    )
 
 
 def test_a_changed_method_or_task_version_runs_again(bench_run, tmp_path):
@@ -178,7 +181,10 @@ def test_other_images_or_versions_are_refused_before_anything_is_computed(bench_
     path = tmp_path / "out/smoke/voc_cls/random_init/seed0.json"
     entry = storage.read(path)
     for change, message in (
-        ({"data": {"voc_test": "0" * 64}}, "the images changed since this result was recorded (voc_test)"),
+        (
+            {"data": {"voc_test": "0" * 64}},
+            "the images changed since this result was recorded (voc_test)",
+        ),
         ({"task_version": 0}, "was scored by version 0 of voc_cls"),
         ({"task_digest": "0" * 64}, "was scored by other code of voc_cls, version 1"),
         ({"task_settings": {}}, "was scored with other settings or data than [tasks.voc_cls]"),

@@ -42,7 +42,10 @@ def test_an_interrupted_command_says_that_it_goes_on(bench, monkeypatch, folder)
 
     monkeypatch.setattr("bench.reporting.leaderboard.load", interrupted)
     done = bench("leaderboard", "--out", folder)
-    assert (done.status, done.error) == (130, "bench: interrupted; run the same command again to resume")
+    assert (done.status, done.error) == (
+        130,
+        "bench: interrupted; run the same command again to resume",
+    )
 
 
 def test_missing_and_empty_data_roots(bench, tmp_path):
@@ -72,7 +75,10 @@ def test_a_truncated_image_stops_before_training(bench, smoke, devkit, tmp_path,
     assert "rotation seed 0: pretraining:" in done.err
     entry = storage.read(tmp_path / "out/smoke/voc_cls/rotation/seed0.json")
     assert entry.warnings == ["1 damaged pretraining images skipped"]
-    assert "1 damaged pretraining images skipped" in (tmp_path / "out/smoke/LEADERBOARD.md").read_text()
+    assert (
+        "1 damaged pretraining images skipped"
+        in (tmp_path / "out/smoke/LEADERBOARD.md").read_text()
+    )
 
 
 def test_foreign_files_in_the_cache_are_named(bench_run, tmp_path):
