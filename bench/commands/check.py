@@ -232,24 +232,31 @@ def _compute(todo: Sequence[Cell], request: Request, processes: int, reporter: R
     file = request.cache / f"{request.suite.name}.toml"
     file.write_text(to_toml(request.suite.model_dump(mode="json", exclude_none=True)))
     for task, cells in itertools.groupby(sorted(todo, key=lambda c: c.task), lambda c: c.task):
+        of_task = list(cells)
         arguments = {
-            "--methods": ",".join(dict.fromkeys(cell.method for cell in cells)),
+            "--methods": ",".join(dict.fromkeys(cell.method for cell in of_task)),
             "--tasks": task,
+            "--seeds": str(1 + max(cell.seed for cell in of_task)),
             "--suite": str(file),
             "--out": str(request.out),
             "--cache": str(request.cache),
             "--device": request.device,
         }
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         flat = [part for pair in arguments.items() for part in pair]
         data = ["--data-root", str(request.data_root)] if request.data_root else []
-        command = [sys.executable, *launch, "-m", "bench", "run", *flat, *data]
+        command = [*_launcher(processes), "run", *flat, *data]
         done = subprocess.run(
             command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
         )
         if done.returncode not in (0, 1):
             last = (done.stderr.strip() or "no message").splitlines()[-1]
             raise UserError(f"{processes} processes could not be run: {last}")
+
+
+def _launcher(processes: int) -> list[str]:
+    """The command that starts `bench` on several processes."""
+    launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, "-m", *launch, "-m", "bench"]
 
 
 def judge(old: Found, new: Found) -> Verdict:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import multiprocessing
 import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +30,7 @@ from bench.data.synthetic_objects import (
     pick,
     relief,
 )
+from bench.runtime.pool import fresh_processes
 
 IGNORED = 255  # the mask's value for boundaries and for what is too hidden to name
 
@@ -313,8 +313,7 @@ def _spread(
     if workers <= 1:
         yield from (_images(root, seed, size, chunk) for chunk in chunks)
         return
-    spawn = multiprocessing.get_context("spawn")  # forking a process with torch's threads may hang
-    with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
+    with fresh_processes(workers) as pool:
         tasks = [pool.submit(_images, root, seed, size, chunk) for chunk in chunks]
         try:
             yield from (task.result() for task in as_completed(tasks))
