@@ -63,8 +63,8 @@ def broken(root, change):
     ("change", "says"),
     [
         ("size", r"000001\.png: is 48 x \d+ pixels, its image is 48 x \d+"),
-        ("index", r"000001\.png: holds index 77, but the data set's classes give 0 to 10"),
-        ("colors", r"000001\.png: holds colors \(RGB\), not class indices"),
+        ("index", r"000001\.png: has index 77, but the data set's classes give 0 to 10"),
+        ("colors", r"000001\.png: has colors \(RGB\), not class indices"),
         ("missing", r"000001\.png: cannot be read"),
         ("overlap", r"000001 is in both splits, VOC2007/trainval and VOC2007/test"),
     ],
