@@ -19,6 +19,7 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.module_encoder import ModuleEncoder
 from bench.errors import UserError
 from bench.reporting.leaderboard import Leaderboard
+from bench.results import storage
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -48,7 +49,8 @@ def evaluate(
         suite: a shipped suite, or a TOML file.
         name: of the row, where `model` is an object.
         data_root: folder with the suite's data sets, if it does not render its own.
-        out: folder for records and leaderboards.
+        out: folder for records and leaderboards. Rows of one table share a backbone, so a model of
+            another one needs a folder of its own.
         cache: folder for what can be computed again.
         device: a torch device's name, or `auto`.
         seeds: how many; 0 is as the suite says.
@@ -63,7 +65,10 @@ def evaluate(
     Example:
         >>> import bench, timm  # doctest: +SKIP
         >>> model = timm.create_model("resnet18", pretrained=True)  # doctest: +SKIP
-        >>> bench.evaluate(model, "all", name="resnet18").to_dataframe()  # doctest: +SKIP
+        >>> board = bench.evaluate(  # doctest: +SKIP
+        ...     model, "voc_cls", name="resnet18", out="results/resnet18"
+        ... )
+        >>> board.to_dataframe()  # doctest: +SKIP
     """
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
         methods = plugins.select("methods", _joined(model))
@@ -71,7 +76,8 @@ def evaluate(
         plugins.add_object("methods", name, model, _source_digest(model))
         methods = [name]
     else:
-        plugins.add_object("methods", name, *_given(model, name))
+        encoder = model if isinstance(model, Encoder) else ModuleEncoder(model, name)
+        plugins.add_object("methods", name, *_given(encoder))
         methods = [name]
     selected = plugins.select("tasks", _joined(tasks))
     settings = loader.load(suite, list(overrides))
@@ -86,7 +92,25 @@ def evaluate(
         device=device,
         command=("bench.evaluate",),
     )
+    if isinstance(model, nn.Module):
+        _check_backbone(request, name, encoder.backbone)
     return run(request, Reporter())
+
+
+def _check_backbone(request: Request, name: str, backbone: str) -> None:
+    """Refuse, before anything is computed, a folder with rows of another backbone.
+
+    Raises:
+        UserError: a record of the same tasks has another backbone.
+    """
+    records, _ = storage.read_valid(request.folder)
+    for path, record in records.items():
+        other = record.encoder.backbone if record.encoder else backbone
+        if record.task in request.tasks and record.method != name and other != backbone:
+            raise UserError(
+                f"{path}: is of backbone {other}, the model of {backbone}: never in one table; "
+                f"give it a folder of its own, out='results/{name}'"
+            )
 
 
 def _joined(names: str | Sequence[str]) -> str:
@@ -105,9 +129,8 @@ def _source_digest(method: type) -> str:
         ) from None
 
 
-def _given(model: nn.Module, name: str) -> tuple[type, str]:
+def _given(encoder: Encoder) -> tuple[type, str]:
     """A method that hands over an encoder as it is, and the encoder's identity."""
-    encoder = model if isinstance(model, Encoder) else ModuleEncoder(model, name)
     encoder = copy.deepcopy(encoder).cpu().eval()
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
