@@ -132,8 +132,8 @@ def check_tables(todo: Sequence[Cell], request: Request) -> None:
         backbone = request.suite.backbone.name
         if of_the_suite and record.encoder and record.encoder.backbone != backbone:
             raise UserError(
-                f"{path}: is of backbone {record.encoder.backbone}, the suite's is {backbone}: never "
-                "in one table; use another --out"
+                f"{path}: is of backbone {record.encoder.backbone}, the suite's is {backbone}: "
+                "never in one table; use another --out"
             )
         task = plugins.describe("tasks", record.task)
         if record.task_version != task.version:
