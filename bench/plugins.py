@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 from bench.errors import UserError, unknown
 from bench.metrics import registry
-from bench.runtime.fingerprint import code_digest, digest, harness_digest
+from bench.runtime.fingerprint import code_digest, digest, file_digest, harness_digest
 
 Kind = Literal["methods", "tasks"]
 Origin = Literal["shipped", "package", "path", "object"]
@@ -267,9 +267,14 @@ def load(kind: Kind, name: str) -> Any:
     return type(plugin.__name__, (plugin,), {"inputs": inputs}) if inputs else plugin
 
 
-@cache
 def _from_path(kind: str, path: Path) -> ModuleType:
-    """The module of a file that no package has."""
+    """The module of a file that no package has; a changed file is imported again."""
+    return _import_file(kind, path, file_digest(path))
+
+
+@cache
+def _import_file(kind: str, path: Path, content: str) -> ModuleType:
+    """The module of a file with a content, by its digest."""
     name = f"bench_plugins_{kind}_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None

@@ -49,8 +49,7 @@ def evaluate(
         suite: a shipped suite, or a TOML file.
         name: of the row, where `model` is an object.
         data_root: folder with the suite's data sets, if it does not render its own.
-        out: folder for records and leaderboards. Rows of one table share a backbone, so a model of
-            another one needs a folder of its own.
+        out: folder for records and leaderboards.
         cache: folder for what can be computed again.
         device: a torch device's name, or `auto`.
         seeds: how many; 0 is as the suite says.
@@ -70,14 +69,15 @@ def evaluate(
         ... )
         >>> board.to_dataframe()  # doctest: +SKIP
     """
+    encoder: Encoder | None = None
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
         methods = plugins.select("methods", _joined(model))
     elif isinstance(model, type):
         plugins.add_object("methods", name, model, _source_digest(model))
         methods = [name]
     else:
-        encoder = model if isinstance(model, Encoder) else ModuleEncoder(model, name)
-        plugins.add_object("methods", name, *_given(encoder))
+        encoder = _encoder(model, name)
+        plugins.add_object("methods", name, _method(encoder), _identity(encoder))
         methods = [name]
     selected = plugins.select("tasks", _joined(tasks))
     settings = loader.load(suite, list(overrides))
@@ -92,25 +92,9 @@ def evaluate(
         device=device,
         command=("bench.evaluate",),
     )
-    if isinstance(model, nn.Module):
-        _check_backbone(request, name, encoder.backbone)
+    if encoder is not None:
+        _check_backbone(encoder.backbone, name, request)
     return run(request, Reporter())
-
-
-def _check_backbone(request: Request, name: str, backbone: str) -> None:
-    """Refuse, before anything is computed, a folder with rows of another backbone.
-
-    Raises:
-        UserError: a record of the same tasks has another backbone.
-    """
-    records, _ = storage.read_valid(request.folder)
-    for path, record in records.items():
-        other = record.encoder.backbone if record.encoder else backbone
-        if record.task in request.tasks and record.method != name and other != backbone:
-            raise UserError(
-                f"{path}: is of backbone {other}, the model of {backbone}: never in one table; "
-                f"give it a folder of its own, out='results/{name}'"
-            )
 
 
 def _joined(names: str | Sequence[str]) -> str:
@@ -129,14 +113,23 @@ def _source_digest(method: type) -> str:
         ) from None
 
 
-def _given(encoder: Encoder) -> tuple[type, str]:
-    """A method that hands over an encoder as it is, and the encoder's identity."""
-    encoder = copy.deepcopy(encoder).cpu().eval()
+def _encoder(model: nn.Module, name: str) -> Encoder:
+    """A copy of a model as an encoder, on the CPU, in evaluation mode."""
+    own = copy.deepcopy(model).cpu().eval()
+    return own if isinstance(own, Encoder) else ModuleEncoder(own, name)
+
+
+def _identity(encoder: Encoder) -> str:
+    """What identifies an encoder: the digest of its weights and of its outputs on fixed images."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         maps = encoder(torch.rand(FIXED_BATCH, generator=generator))
     outputs = [[round(float(m.mean()), 4), round(float(m.std()), 4)] for m in maps]
-    kept = encoder
+    return digest([encoder.weights_sha256(), outputs])
+
+
+def _method(encoder: Encoder) -> type:
+    """A method that hands over an encoder as it is."""
 
     class Given:
         """A model from a Python program."""
@@ -144,9 +137,25 @@ def _given(encoder: Encoder) -> tuple[type, str]:
         reference: ClassVar[str] = ""
         version: ClassVar[int] = 1
         datasets: ClassVar[tuple[str, ...]] = ()
-        inputs: ClassVar[tuple[str, ...]] = tuple(kept.inputs)
+        inputs: ClassVar[tuple[str, ...]] = tuple(encoder.inputs)
 
         def pretrain(self, context: Context) -> Encoder:
-            return copy.deepcopy(kept)
+            return copy.deepcopy(encoder)
 
-    return Given, digest([encoder.weights_sha256(), outputs])
+    return Given
+
+
+def _check_backbone(backbone: str, name: str, request: Request) -> None:
+    """Refuse, before anything is computed, a model among rows of another backbone.
+
+    Raises:
+        UserError: a row that stays has another backbone.
+    """
+    records, _ = storage.read_valid(request.folder)
+    for path, record in records.items():
+        other = record.encoder.backbone if record.encoder else backbone
+        if other != backbone and record.method != name and record.task in request.tasks:
+            raise UserError(
+                f"{path}: is of backbone {other}, the model of {backbone}: they cannot share a "
+                "table; use another out"
+            )
