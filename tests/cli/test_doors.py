@@ -1,7 +1,7 @@
 """Methods, tasks, metrics and models that are not of this repository, and leave it untouched.
 
-`tests/outside/` has a task with a metric of its own, two methods and a suite. They come in as paths,
-as an installed package, and as Python objects.
+`tests/outside/` has a task with a metric of its own, two methods and a suite. They come in as
+paths, as an installed package, and as Python objects.
 """
 
 import csv
