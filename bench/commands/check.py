@@ -245,14 +245,19 @@ def _launch(
     }
     if request.data_root:
         arguments["--data-root"] = str(request.data_root)
-    launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     flat = [part for pair in arguments.items() for part in pair]
-    command = [sys.executable, *launch, "-m", "bench", "run", *flat]
+    command = [*_launcher(processes), "run", *flat]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise UserError(f"{processes} processes could not be run: {last}")
+
+
+def _launcher(processes: int) -> list[str]:
+    """The command that starts `bench` on several processes."""
+    launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [sys.executable, "-m", *launch, "-m", "bench"]
 
 
 def judge(old: Stored, new: Stored) -> Verdict:
@@ -296,7 +301,7 @@ def judge(old: Stored, new: Stored) -> Verdict:
         changes.append(Change(task, "scores", text))
     tolerance = _tolerance(difference)
     if abs(difference.value) > tolerance:
-        text = f"the score moved by {difference.value:+.2f}, beyond its tolerance {tolerance:.2f}"
+        text = f"the score changed by {difference.value:+.2f}, beyond its tolerance {tolerance:.2f}"
         changes.append(Change(f"{method} or {task}", "score", text))
     return replace(
         verdict,
@@ -441,8 +446,9 @@ def messages(verdicts: Sequence[Verdict]) -> Iterator[str]:
     for what in sorted(shared):
         example = next(change for change in rows_of if change.what == what)
         yield (
-            f"{what}: changed in {_counted(plugins_of[what])}, so it is the harness, not one of "
-            f"them ({example.plugin}: {example.text}): undo the change, or raise all their versions"
+            f"{what}: changed in all {len(plugins_of[what])} plug-ins, so it is the harness, not "
+            f"one of them ({example.plugin}: {example.text}): undo the change, or raise the version "
+            "of each"
         )
     for change, rows in rows_of.items():
         if change.what in shared:
@@ -466,9 +472,3 @@ def _concerns_all(what: str, changed: Set[str], trained: Set[str]) -> bool:
         if len(names) >= MIN_SHARED and names <= changed:
             return True
     return False
-
-
-def _counted(names: Set[str]) -> str:
-    """Plug-ins by kind: `12 methods and 3 tasks`."""
-    counts = {kind: sum(name.startswith(f"{kind}/") for name in names) for kind in KINDS}
-    return " and ".join(f"{count} {kind}" for kind, count in counts.items() if count)

@@ -19,6 +19,7 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.module_encoder import ModuleEncoder
 from bench.errors import UserError
 from bench.reporting.leaderboard import Leaderboard
+from bench.results import storage
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -28,7 +29,7 @@ FIXED_BATCH = (2, 3, 64, 64)  # whose outputs are part of a model's identity
 
 def evaluate(
     model: nn.Module | type | str | Sequence[str],
-    tasks: str | Sequence[str] = "voc_cls",
+    tasks: str | Sequence[str],
     suite: str = "mini",
     *,
     name: str = "model",
@@ -63,15 +64,20 @@ def evaluate(
     Example:
         >>> import bench, timm  # doctest: +SKIP
         >>> model = timm.create_model("resnet18", pretrained=True)  # doctest: +SKIP
-        >>> bench.evaluate(model, name="resnet18").to_dataframe()  # doctest: +SKIP
+        >>> board = bench.evaluate(  # doctest: +SKIP
+        ...     model, "voc_cls", name="resnet18", out="results/resnet18"
+        ... )
+        >>> board.to_dataframe()  # doctest: +SKIP
     """
+    encoder: Encoder | None = None
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
         methods = plugins.select("methods", _joined(model))
     elif isinstance(model, type):
         plugins.add_object("methods", name, model, _source_digest(model))
         methods = [name]
     else:
-        plugins.add_object("methods", name, *_given(model, name))
+        encoder = _encoder(model, name)
+        plugins.add_object("methods", name, _method(encoder), _identity(encoder))
         methods = [name]
     selected = plugins.select("tasks", _joined(tasks))
     settings = loader.load(suite, list(overrides))
@@ -86,6 +92,8 @@ def evaluate(
         device=device,
         command=("bench.evaluate",),
     )
+    if encoder is not None:
+        _check_backbone(encoder.backbone, name, request)
     return run(request, Reporter())
 
 
@@ -105,15 +113,23 @@ def _source_digest(method: type) -> str:
         ) from None
 
 
-def _given(model: nn.Module, name: str) -> tuple[type, str]:
-    """A method that hands over an encoder as it is, and the encoder's identity."""
-    encoder = model if isinstance(model, Encoder) else ModuleEncoder(model, name)
-    encoder = copy.deepcopy(encoder).cpu().eval()
+def _encoder(model: nn.Module, name: str) -> Encoder:
+    """A copy of a model as an encoder, on the CPU, in evaluation mode."""
+    own = copy.deepcopy(model).cpu().eval()
+    return own if isinstance(own, Encoder) else ModuleEncoder(own, name)
+
+
+def _identity(encoder: Encoder) -> str:
+    """What identifies an encoder: the digest of its weights and of its outputs on fixed images."""
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
         maps = encoder(torch.rand(FIXED_BATCH, generator=generator))
     outputs = [[round(float(m.mean()), 4), round(float(m.std()), 4)] for m in maps]
-    kept = encoder
+    return digest([encoder.weights_sha256(), outputs])
+
+
+def _method(encoder: Encoder) -> type:
+    """A method that hands over an encoder as it is."""
 
     class Given:
         """A model from a Python program."""
@@ -121,9 +137,25 @@ def _given(model: nn.Module, name: str) -> tuple[type, str]:
         reference: ClassVar[str] = ""
         version: ClassVar[int] = 1
         datasets: ClassVar[tuple[str, ...]] = ()
-        inputs: ClassVar[tuple[str, ...]] = tuple(kept.inputs)
+        inputs: ClassVar[tuple[str, ...]] = tuple(encoder.inputs)
 
         def pretrain(self, context: Context) -> Encoder:
-            return copy.deepcopy(kept)
+            return copy.deepcopy(encoder)
 
-    return Given, digest([encoder.weights_sha256(), outputs])
+    return Given
+
+
+def _check_backbone(backbone: str, name: str, request: Request) -> None:
+    """Refuse, before anything is computed, a model among rows of another backbone.
+
+    Raises:
+        UserError: a row that stays has another backbone.
+    """
+    records, _ = storage.read_valid(request.folder)
+    for path, record in records.items():
+        other = record.encoder.backbone if record.encoder else backbone
+        if other != backbone and record.method != name and record.task in request.tasks:
+            raise UserError(
+                f"{path}: is of backbone {other}, the model of {backbone}: they cannot share a "
+                "table; use another out"
+            )

@@ -86,6 +86,8 @@ def method_changes(before: Record, after: Record, method: str) -> Iterator[Chang
     assert old is not None and new is not None
     yield from _unequal(method, "inputs", old.inputs, new.inputs)
     yield from _unequal(method, "parameters", old.parameters, new.parameters)
+    seen = before.pretraining.views_seen, after.pretraining.views_seen
+    yield from _unequal(method, "views seen", *seen)
     if before.role == "reference" and not before.pretraining.trace:  # weights from a file
         yield from _unequal(method, "weights", old.weights_sha256, new.weights_sha256)
     yield from _traces(method, before.pretraining.trace, after.pretraining.trace)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import io
-import multiprocessing
 import os
 from collections.abc import Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +24,7 @@ from bench.results import storage
 from bench.results.record import Record
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import code_digest, digest, file_digest
+from bench.runtime.pool import fresh_processes
 from bench.statistics import resampling
 
 RESAMPLES = 1000  # of the test images; percentile ends move by about 3% of the width
@@ -96,10 +95,8 @@ def all_resampled_scores(
         elsewhere = {}
     outcomes = {p: _attempt(p, r, cache) for p, r in scored.items() if p not in elsewhere}
     if elsewhere:
-        # Fresh processes: a forked one inherits locks and threads, torch's among them. Of a thread
-        # each: numpy's own would wait for the other processes.
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(os.cpu_count() or 1, context, threadpool_limits, (1,)) as pool:
+        # Of a thread each: numpy's own would wait for the other processes.
+        with fresh_processes(os.cpu_count() or 1, threadpool_limits, (1,)) as pool:
             arguments = (elsewhere, elsewhere.values(), repeat(cache))
             computed = pool.map(_attempt, *arguments, chunksize=4)
             outcomes |= dict(zip(elsewhere, computed, strict=True))
@@ -211,7 +208,8 @@ def _load(kept: Path) -> Resampled | None:
     """What was kept; None if there is nothing, or nothing whole (zip has checksums)."""
     try:
         with np.load(kept, allow_pickle=False) as archive:
-            num_images, values = int(archive["images"]), archive["values"]
+            num_images = int(archive["images"])
+            values = archive["values"]
     except Exception:  # a damaged file of our own, in whatever way zip and npy readers fail on it
         return None
     return Resampled(num_images, values) if values.shape == (1 + RESAMPLES,) else None

@@ -49,7 +49,10 @@ def test_planted_duplicates_are_found_and_nothing_else(planted, smoke, bench, tm
         *("audit", "--suite", own, "--data-root", root, "--out", tmp_path, "--tasks", "voc_cls"),
     )
     assert done.status == 0, done.err
-    assert "voc_test: 4 of 80 test images have a near-duplicate among 44 pretraining images" in done.out
+    assert (
+        "voc_test: 4 of 80 test images have a near-duplicate among 44 pretraining images"
+        in done.out
+    )
     found = results.read(tmp_path / "smoke")
     disguises = ("again.jpg", "small.png", "mirrored.jpg", "brighter.jpg")
     assert [(d.test, d.pretraining, d.mirrored) for d in found.duplicates] == [

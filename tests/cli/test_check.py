@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,10 +10,11 @@ import torch
 from made_up import save
 from support import forge
 
-from bench.commands import check
+from bench.commands import check as command
+from bench.commands import execute
 from bench.encoders.encoder import Encoder
 from bench.evaluation import linear_svm
-from bench.metrics import average_precision
+from bench.metrics import registry, resampled
 from bench.results import storage
 
 
@@ -37,18 +39,23 @@ def copy(reference, tmp_path):
 
 
 def verdicts(done):
-    """What is said of each cell."""
+    """What the table says of each cell."""
     lines = done.out.splitlines()
     methods = ("imagenet", "random_init")
-    return {m: "\n".join(x for x in lines if f"small: {m} x" in x) for m in methods}
+    return {m: next(x for x in lines if x.strip().startswith(f"small: {m} x")) for m in methods}
+
+
+def messages(done):
+    """What is said below the table, one line."""
+    return " ".join(done.out.split())
 
 
 def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_path):
     done = check("--out", tmp_path / "out")
     assert done.status == 0, done.out
-    assert all("the same bytes" in line for line in verdicts(done).values())
+    assert all("same bytes" in line for line in verdicts(done).values())
     assert "imagenet less random_init: +" in done.out
-    assert "0 of 2 cells moved; 0 of 1 declared pairs in another order" in done.out
+    assert "0 of 2 cells changed; 0 of 1 declared pairs in another order" in done.out
     assert "small: 2 cells, 2 to run" in done.err
     again = check("--out", tmp_path / "out")
     assert (again.status, again.out) == (0, done.out)
@@ -56,51 +63,59 @@ def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_pa
 
 
 def test_a_wrong_metric_is_caught_by_the_references_own_predictions(check, monkeypatch):
-    true = average_precision.weighted_average_precision
+    true = resampled.ranked_precisions
 
-    def without_envelope(scores, positive, weights, kind="area", total=None):
-        return true(scores, positive, weights, "step", total)
+    def without_envelope(scores, positive, images, weights, kind, total=None):
+        return true(scores, positive, images, weights, "step", total)
 
-    monkeypatch.setattr(average_precision, "weighted_average_precision", without_envelope)
+    monkeypatch.setattr(resampled, "ranked_precisions", without_envelope)
     done = check()
     assert done.status == 1
-    for line in verdicts(done).values():
-        assert "MOVED: another metric: the reference's" in line
+    assert all("CHANGED" in line for line in verdicts(done).values())
+    assert (
+        messages(done).count("bench/metrics (mAP): metric: the reference's predictions give") == 2
+    )
 
 
-def test_a_wrong_metric_of_the_task_alone_is_caught_by_the_new_predictions(check, monkeypatch):
-    def eleven_points(scores, truth, kind="11-point", difficult="ignore"):
-        return average_precision.mean_average_precision(scores, truth, kind, difficult)
+def test_a_wrong_metric_at_scoring_alone_is_caught_by_the_new_predictions(check, monkeypatch):
+    def eleven_points(name):
+        return registry.MeanAveragePrecision(name, "11-point")
 
-    monkeypatch.setattr("bench.tasks.voc_cls.mean_average_precision", eleven_points)
+    other = SimpleNamespace(**vars(registry) | {"get": eleven_points})
+    monkeypatch.setattr(execute, "registry", other)
     done = check()
     assert done.status == 1
-    for line in verdicts(done).values():
-        assert "MOVED: another metric: the new" in line
+    assert all("CHANGED" in line for line in verdicts(done).values())
+    assert messages(done).count("bench/metrics (mAP): metric: the new predictions give") == 2
 
 
 def test_an_unnormalized_input_is_caught(check, monkeypatch):
-    monkeypatch.setattr(Encoder, "_see", lambda self, sight, rgb: rgb)
+    monkeypatch.setattr(Encoder, "_input", lambda self, name, rgb: rgb)
     done = check()
     assert done.status == 1
-    for line in verdicts(done).values():
-        assert "MOVED: the same weights give other scores: correlation 0." in line
+    assert all("CHANGED" in line for line in verdicts(done).values())
+    wrong = "tasks/voc_cls.py: scores: the same weights give other scores: correlation 0."
+    assert messages(done).count(wrong) == 2
 
 
 def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference):
-    voc, fit = reference[2].voc, linear_svm.fit
+    voc, fit = reference[2]["voc"], linear_svm.fit
 
-    def on_both_lists(train, labels, test, costs, folds, **rest):
-        enough = np.minimum((voc.train.truth == 1).sum(0), (voc.test.truth == 1).sum(0)) >= 5
-        leaked = np.concatenate([labels, voc.test.truth[:, enough]])
+    def on_both_splits(train, labels, test, costs, folds, **rest):
+        positives = [(split.labels == 1).sum(0) for split in (voc.train, voc.test)]
+        enough = np.minimum(*positives) >= 5
+        leaked = np.concatenate([labels, voc.test.labels[:, enough]])
         return fit(torch.cat([train, test]), leaked, test, costs, folds, **rest)
 
-    monkeypatch.setattr(linear_svm, "fit", on_both_lists)
+    monkeypatch.setattr(linear_svm, "fit", on_both_splits)
     done = check()
     assert done.status == 1
-    for line in verdicts(done).values():
-        assert "MOVED: beyond its tolerance" in line
-    assert "2 of 2 cells moved" in done.out
+    assert all("CHANGED" in line for line in verdicts(done).values())
+    for method in ("imagenet", "random_init"):
+        wrong = f"methods/{method}.py or tasks/voc_cls.py: score: the score moved by +"
+        assert wrong in messages(done)
+    assert "beyond its tolerance" in messages(done)
+    assert "2 of 2 cells changed" in done.out
 
 
 def test_a_cell_that_fails_has_moved(check, monkeypatch):
@@ -110,30 +125,34 @@ def test_a_cell_that_fails_has_moved(check, monkeypatch):
     monkeypatch.setattr("bench.methods.imagenet.ImageNet.pretrain", broken)
     done = check()
     assert done.status == 1
-    assert "MOVED: failed: RuntimeError: boom" in verdicts(done)["imagenet"]
-    assert "the same bytes" in verdicts(done)["random_init"]
+    assert "CHANGED" in verdicts(done)["imagenet"]
+    assert "methods/imagenet.py: failure: failed: RuntimeError: boom" in messages(done)
+    assert "same bytes" in verdicts(done)["random_init"]
     assert "imagenet less random_init: -, NOT as declared" in done.out
 
 
 def test_another_order_than_declared_is_caught(check, copy, reference):
-    (copy / check.ORDER).write_text('[small]\nvoc_cls = ["random_init", "imagenet"]\n')
+    (copy / command.ORDER).write_text('[small]\nvoc_cls = ["random_init", "imagenet"]\n')
     done = check("--out", reference[0], against=copy)
     assert done.status == 1
     assert "NOT as declared" in done.out
-    assert "0 of 2 cells moved; 1 of 1 declared pairs in another order" in done.out
+    assert "0 of 2 cells changed; 1 of 1 declared pairs in another order" in done.out
 
 
 def test_without_a_declared_order_none_is_asked_for(check, copy, reference):
-    (copy / check.ORDER).unlink()
+    (copy / command.ORDER).unlink()
     done = check("--out", reference[0], against=copy)
     assert (done.status, "declared" in done.out) == (0, False)
+    assert "no order.toml, so no order was checked" in done.out
 
 
 def test_a_raised_task_version_asks_for_a_new_reference(check, copy, reference):
     forge(copy / "small/voc_cls/imagenet/seed0.json", task_version=0)
     done = check("--out", reference[0], against=copy)
     assert done.status == 1
-    assert "version 0 to 1 of the task: make a new reference" in verdicts(done)["imagenet"]
+    assert "CHANGED" in verdicts(done)["imagenet"]
+    wrong = "tasks/voc_cls.py: version: version 0 to 1: make a new reference (small: imagenet"
+    assert wrong in messages(done)
 
 
 @pytest.mark.parametrize(
@@ -147,28 +166,28 @@ def test_a_raised_task_version_asks_for_a_new_reference(check, copy, reference):
     ],
 )
 def test_a_bad_order_is_one_line(check, copy, order, message):
-    (copy / check.ORDER).write_text(order)
+    (copy / command.ORDER).write_text(order)
     done = check(against=copy)
     assert (done.status, message in done.error) == (2, True)
 
 
 def test_a_reference_that_cannot_serve_is_refused(check, copy, tmp_path):
     done = check(against=tmp_path / "nothing")
-    assert (done.status, "nothing: holds no records" in done.error) == (2, True)
+    assert (done.status, "nothing: has no records" in done.error) == (2, True)
     done = check("--out", copy, against=copy)
     assert (done.status, "is the reference itself" in done.error) == (2, True)
     path = copy / "small/voc_cls/imagenet/seed0.json"
-    settings = json.loads(path.read_text())["suite_settings"]
+    content = json.loads(path.read_text())
     forge(path, status="failed", error="boom")
     done = check(against=copy)
-    assert (done.status, "a reference holds finished cells only" in done.error) == (2, True)
-    settings["voc"]["color"] = "red"
-    forge(path, status="ok", error=None, suite_settings=settings)
+    assert (done.status, "a reference has finished cells only" in done.error) == (2, True)
+    content["suite_settings"]["backbone"]["color"] = "red"
+    path.write_text(json.dumps(content))
     done = check(against=copy)
-    assert (done.status, "key 'voc.color'" in done.error) == (2, True)
+    assert (done.status, "key 'suite_settings.backbone.color'" in done.error) == (2, True)
 
 
-def adversarial_loss(tmp_path, change, quality=0.8, **changes):
+def verdict(tmp_path, change, quality=0.8, **changes):
     """The verdict on a made-up record whose scores were changed."""
     old = save(tmp_path / "old", "rotation", quality)
     new = save(tmp_path / "new", "rotation", quality, **changes)
@@ -177,9 +196,9 @@ def adversarial_loss(tmp_path, change, quality=0.8, **changes):
     ]
     arrays = storage.read_predictions(paths[1], new)
     arrays |= change(arrays)
-    value = 100 * average_precision.mean_average_precision(arrays["scores"], arrays["truth"])
+    value = registry.value(registry.get("mAP"), arrays)
     new = storage.save(new.model_copy(update={"value": value}), paths[1], arrays)
-    return check.judge((paths[0], old), (paths[1], new))
+    return command.judge((paths[0], old), (paths[1], new))
 
 
 def test_rounding_is_within_and_a_lasting_loss_is_not(tmp_path):
@@ -191,24 +210,25 @@ def test_rounding_is_within_and_a_lasting_loss_is_not(tmp_path):
     def worse(arrays):
         return {"scores": arrays["scores"] + noise.normal(0, 1.5, arrays["scores"].shape)}
 
-    found = adversarial_loss(tmp_path, rounded)
-    assert not found.moved
+    found = verdict(tmp_path, rounded)
+    assert not found.changes
     assert not found.same
     assert found.tolerance < 1, "what hardly changed may hardly move"
-    assert adversarial_loss(tmp_path, worse).moved == "beyond its tolerance"
+    assert any("beyond its tolerance" in c.text for c in verdict(tmp_path, worse).changes)
 
 
 def test_a_class_whose_scores_are_constant_hides_no_other(tmp_path):
     old, new = ({"scores": np.random.default_rng(1).normal(size=(50, 3))} for _ in range(2))
     old["scores"][:, 0] = new["scores"][:, 0] = 0
     entry = save(tmp_path, "rotation", 0.8)
-    assert check._likeness(entry, old, entry, new) == 1
+    assert command.likeness(entry, old, entry, new) == 1
     new["scores"][:, 1:] = np.random.default_rng(2).normal(size=(50, 2))
-    assert check._likeness(entry, old, entry, new) < check.ALIKE
+    assert command.likeness(entry, old, entry, new) < command.ALIKE
 
 
 def test_other_test_images_are_no_reference(tmp_path):
     def others(arrays):
         return {"ids": np.arange(500, 620).astype(str)}
 
-    assert adversarial_loss(tmp_path, others).moved == "other test images: make a new reference"
+    (change,) = verdict(tmp_path, others).changes
+    assert change.text == "other test images: make a new reference"

@@ -134,7 +134,10 @@ def test_several_seeds_are_averaged(folder):
     [
         ({"metric": "mAP_step"}, "mAP is not mAP_step"),
         ({"task_version": 2}, "scored by versions 1 and 2 of voc_cls"),
-        ({"per_class": {"ape": 1.0, "bee": 1.0, "cat": 1.0, "yak": 1.0}}, "means over different classes: yak"),
+        (
+            {"per_class": {"ape": 1.0, "bee": 1.0, "cat": 1.0, "yak": 1.0}},
+            "means over different classes: yak",
+        ),
     ],
 )
 def test_what_means_nothing_is_not_subtracted(tmp_path, bench, change, reason):

@@ -7,16 +7,17 @@ import subprocess
 import sys
 import time
 
-from support import SMOKE, board, values
+from support import SHORT, leaderboard, values
 
-SLOWER = [*SMOKE, "recipes.rotation.images=3000", "scenes.test=200", "probe.dimensions=512"]
-SLOWER += ["probe.costs=[0.01, 0.1, 1.0, 10.0, 100.0]"]
+SLOWER = [*SHORT, "recipes.rotation.views=3000", "synthetic.test=200"]
+SLOWER += ["tasks.voc_cls.dimensions=512", "tasks.voc_cls.costs=[0.01, 0.1, 1.0, 10.0, 100.0]"]
 
 
 def command(out, cache):
     sets = [part for key in SLOWER for part in ("--set", key)]
     places = ["--out", str(out), "--cache", str(cache), "--device", "cpu"]
     what = ["run", "--methods", "rotation,random_init,imagenet", "--tasks", "voc_cls"]
+    what += ["--suite", "smoke"]
     return [sys.executable, "-m", "bench", *what, *places, *sets]
 
 
@@ -47,10 +48,12 @@ def test_a_run_killed_at_any_stage_ends_like_an_undisturbed_one(tmp_path):
     kill_when(some("checkpoints/*.pt"), out, cache)
     assert not list(out.rglob("seed*.json"))
     kill_when(some("features/partial-*"), out, cache)
-    kill_when(some("features/*/stages.json", 2), out, cache)  # both lists done: probing
+    kill_when(some("features/*/stages.json", 2), out, cache)  # both splits done: probing
     assert not list(out.rglob("seed*.json"))
     resumed = subprocess.run(command(out, cache), stderr=subprocess.PIPE, check=True)
-    assert b"3 cells, 0 recorded already" in resumed.stderr
-    assert values(out / "mini") == values(tmp_path / "whole/mini")
-    assert board(out / "mini", clock=False) == board(tmp_path / "whole/mini", clock=False)
+    assert b"3 cells, 0 up to date" in resumed.stderr
+    assert values(out / "smoke") == values(tmp_path / "whole/smoke")
+    assert leaderboard(out / "smoke", clock=False) == leaderboard(
+        tmp_path / "whole/smoke", clock=False
+    )
     assert not list(cache.glob("checkpoints/*.pt"))

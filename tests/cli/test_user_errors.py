@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import SMOKE
+from support import SHORT, without_rendering
 
-from bench.results import record, storage
+from bench.results import storage
+from bench.runtime import files
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from bench.results import record, storage
         (["run", "--methods", "all", "--tasks", "all", "--suite", "huge"], "unknown suite 'huge'"),
         (["run", "--methods", "all", "--tasks", "all", "--set", "a.b=1"], "unknown key 'a'"),
         (["run", "--methods", "all", "--tasks", "all", "--suite", "tiny"], "--data-root DIR"),
-        (["board", "--out", "/nonexistent"], "holds no records of suites; make some"),
+        (["leaderboard", "--out", "/nonexistent"], "has no records of suites; make some"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp_path):
@@ -31,7 +32,7 @@ def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp
 
 
 def test_the_folder_of_a_suite_is_not_that_of_the_records(bench, folder):
-    done = bench("board", "--out", folder / "made")
+    done = bench("leaderboard", "--out", folder / "made")
     assert (done.status, f"name the folder above, {folder}" in done.error) == (2, True)
 
 
@@ -40,8 +41,11 @@ def test_an_interrupted_command_says_that_it_goes_on(bench, monkeypatch, folder)
         raise KeyboardInterrupt
 
     monkeypatch.setattr("bench.reporting.leaderboard.load", interrupted)
-    done = bench("board", "--out", folder)
-    assert (done.status, done.error) == (130, "bench: stopped; the same command goes on from here")
+    done = bench("leaderboard", "--out", folder)
+    assert (done.status, done.error) == (
+        130,
+        "bench: interrupted; run the same command again to resume",
+    )
 
 
 def test_missing_and_empty_data_roots(bench, tmp_path):
@@ -54,28 +58,27 @@ def test_missing_and_empty_data_roots(bench, tmp_path):
     assert (done.status, "empty: the folder is empty" in done.error) == (2, True)
 
 
-def test_a_truncated_image_stops_before_training(bench, devkit, tmp_path, cache):
+def test_a_truncated_image_stops_before_training(bench, smoke, devkit, tmp_path, cache):
     root = tmp_path / "data"
     shutil.copytree(devkit, root)
-    suite = Path(__file__).parents[1] / "bench/suites/mini.toml"
-    text = suite.read_text()
-    start, end = text.index("[scenes]"), text.index("[corpus]")
-    (tmp_path / "own.toml").write_text(text[:start] + text[end:])
-    bad = sorted((root / "corpus").glob("*/*.jpg"))[7]
+    own = without_rendering(smoke, tmp_path / "own.toml")
+    bad = sorted((root / "pretraining").glob("*/*.jpg"))[7]
     bad.write_bytes(bad.read_bytes()[:200])
-    what = ["run", "--methods", "rotation", "--tasks", "voc_cls", "--suite", tmp_path / "own.toml"]
+    what = ["run", "--methods", "rotation", "--tasks", "voc_cls", "--suite", own]
     what += ["--data-root", root, "--out", tmp_path / "out", "--cache", cache]
-    for key in SMOKE:
-        what += ["--set", key] if not key.startswith("scenes") else []
     done = bench(*what)
     assert done.status == 2
     assert f"{bad.name}: is truncated" in done.error
-    assert "pretraining:" not in done.err
-    done = bench(*what, "--set", "corpus.damaged='skip'")
+    assert "rotation seed 0: pretraining:" not in done.err
+    done = bench(*what, "--set", "datasets.pretraining.damaged='skip'")
     assert done.status == 0
-    entry = storage.read(tmp_path / "out/mini/voc_cls/rotation/seed0.json")
-    assert entry.flags == ["1 damaged corpus images skipped"]
-    assert "1 damaged corpus images skipped" in (tmp_path / "out/mini/LEADERBOARD.md").read_text()
+    assert "rotation seed 0: pretraining:" in done.err
+    entry = storage.read(tmp_path / "out/smoke/voc_cls/rotation/seed0.json")
+    assert entry.warnings == ["1 damaged pretraining images skipped"]
+    assert (
+        "1 damaged pretraining images skipped"
+        in (tmp_path / "out/smoke/LEADERBOARD.md").read_text()
+    )
 
 
 def test_foreign_files_in_the_cache_are_named(bench_run, tmp_path):
@@ -109,14 +112,14 @@ def test_no_network_for_hub_weights_fails_that_cell_with_one_line(bench_run, mon
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    hub = [*SMOKE, "backbone.imagenet='timm'"]
+    hub = [*SHORT, "backbone.imagenet='timm'"]
     done = bench_run("imagenet,random_init", sets=hub)
     assert done.status == 1
     message = "are not in the Hugging Face cache and cannot be downloaded"
-    entry = storage.read(tmp_path / "out/mini/voc_cls/imagenet/seed0.json")
+    entry = storage.read(tmp_path / "out/smoke/voc_cls/imagenet/seed0.json")
     assert message in entry.error
     assert "\n" not in entry.error
-    assert storage.read(tmp_path / "out/mini/voc_cls/random_init/seed0.json").status == "ok"
+    assert storage.read(tmp_path / "out/smoke/voc_cls/random_init/seed0.json").status == "ok"
 
 
 def test_an_output_folder_that_cannot_be_written(bench_run, tmp_path):
@@ -131,7 +134,7 @@ def test_a_full_disk_is_one_line(bench_run, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(record.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     done = bench_run("random_init")
     assert done.status == 2
     assert "seed0.json: cannot be written (No space left on device); see --out" in done.error

@@ -93,7 +93,7 @@ FAULTS = {
 @pytest.mark.parametrize(("changes", "what", "text"), FAULTS.values(), ids=FAULTS)
 def test_a_fault_in_training_names_plugin_and_number(before, changes, what, text):
     trace = replace(TRACE, **changes)
-    trained = before.model_copy(update={"pretraining": Pretraining(trace=trace)})
+    trained = before.model_copy(update={"pretraining": Pretraining(views_seen=192, trace=trace)})
     assert list(method_changes(before, trained, METHOD)) == [Change(METHOD, what, text)]
     assert not list(task_changes(before, trained, TASK))
     tuned = before.model_copy(update={"training": trace})
@@ -108,7 +108,11 @@ def test_rounding_is_no_change(before):
         losses={"loss": [1.3861, 1.3809, 1.3701], "other": [1e-6, 0.10005, 0.2001]},
     )
     after = before.model_copy(
-        update={"pretraining": Pretraining(trace=trace), "training": trace, "created": "later"}
+        update={
+            "pretraining": Pretraining(views_seen=192, trace=trace),
+            "training": trace,
+            "created": "later",
+        }
     )
     assert not list(method_changes(before, after, METHOD))
     assert not list(task_changes(before, after, TASK))
@@ -116,7 +120,9 @@ def test_rounding_is_no_change(before):
 
 
 def test_what_is_trained_no_longer_or_newly_is_a_change(before):
-    frozen = before.model_copy(update={"pretraining": Pretraining(), "training": None})
+    frozen = before.model_copy(
+        update={"pretraining": Pretraining(views_seen=192), "training": None}
+    )
     (change,) = method_changes(before, frozen, METHOD)
     assert change == Change(METHOD, "training", "is no longer trained")
     (change,) = task_changes(frozen, before, TASK)
@@ -201,8 +207,9 @@ def test_a_change_of_every_method_is_the_harness():
     text = "changed from 192 to 96"
     rows = [verdict(name, Change(f"methods/{name}.py", "views", text)) for name in names]
     assert list(check.messages(rows)) == [
-        "views: changed in 3 methods, so it is the harness, not one of them (methods/rotation.py: "
-        "changed from 192 to 96): undo the change, or raise all their versions"
+        "views: changed in all 3 plug-ins, so it is the harness, not one of them "
+        "(methods/rotation.py: changed from 192 to 96): undo the change, or raise the version of "
+        "each"
     ]
     untouched = [*rows, verdict("autoencoder")]
     assert len(list(check.messages(untouched))) == 3, "one is not trained so: each is named"
@@ -217,7 +224,7 @@ def test_a_change_of_every_task_that_trains_is_the_harness():
         change = Change(task, "views", "half")
         rows.append(verdict("rotation", change, task=name, trained=(METHOD, task)))
     (message,) = check.messages(rows)
-    assert message.startswith("views: changed in 3 tasks, so it is the harness")
+    assert message.startswith("views: changed in all 3 plug-ins, so it is the harness")
 
 
 def test_scores_that_change_everywhere_are_named_one_by_one():
