@@ -447,8 +447,8 @@ def messages(verdicts: Sequence[Verdict]) -> Iterator[str]:
         example = next(change for change in rows_of if change.what == what)
         yield (
             f"{what}: changed in all {len(plugins_of[what])} plug-ins, so it is the harness, not "
-            f"one of them ({example.plugin}: {example.text}): undo the change, or raise the version "
-            "of each"
+            f"one of them ({example.plugin}: {example.text}): undo the change, or raise the "
+            "version of each"
         )
     for change, rows in rows_of.items():
         if change.what in shared:
