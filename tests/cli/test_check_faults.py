@@ -5,6 +5,7 @@ probe, and one fine-tuned task, whole and with the encoder frozen. What a fault 
 out of its run.
 """
 
+import copy
 import functools
 import json
 import re
@@ -12,6 +13,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,8 +31,9 @@ from bench.commands.request import Cell, Locations, Request
 from bench.config import loader, schema
 from bench.data import stream, transforms
 from bench.encoders.encoder import Encoder
-from bench.evaluation import linear_svm
+from bench.evaluation import features, finetuned_task, linear_svm
 from bench.metrics import registry
+from bench.results import storage
 from bench.runtime.progress import Reporter
 from bench.training import finetuning, trainer
 from bench.training.pretext import PretextTask
@@ -338,6 +341,117 @@ def test_a_frozen_encoder_that_trains(check, monkeypatch, how):
     assert "tasks/voc_cls_finetune.py: losses: loss of step" in outcome.text
 
 
+def test_another_initialization(check, monkeypatch):
+    true = torch.manual_seed
+    monkeypatch.setattr("bench.runtime.device.torch.manual_seed", lambda seed: true(seed + 1))
+    outcome = check(PROBED[: len(TRAINED)])
+    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert harness(outcome, "losses")
+
+
+def test_batch_norm_in_evaluation_mode(check, monkeypatch):
+    true = trainer.TrainableModule.train
+    monkeypatch.setattr(trainer.TrainableModule, "train", lambda self, mode=True: true(self, False))
+    outcome = check(PROBED)
+    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert harness(outcome, "losses")
+
+
+def test_labels_of_the_neighbor_in_fine_tuning(check, monkeypatch):
+    true = stream.Stream.__init__
+
+    def rolled(self, images, labels, *rest):
+        true(self, images, np.roll(labels, 1), *rest)
+
+    monkeypatch.setattr(stream.Stream, "__init__", rolled)
+    outcome = check(TUNED)
+    assert outcome.moved == {*TUNED}
+    assert "tasks/voc_cls_finetune.py: losses: loss of step 0 changed" in outcome.text
+
+
+def test_fine_tuning_of_an_encoder_that_forgot_its_weights(check, monkeypatch):
+    def forget(encoder):
+        copied = copy.deepcopy(encoder)
+        for parameter in copied.parameters():
+            torch.nn.init.trunc_normal_(parameter.data, std=0.02)
+        return copied
+
+    monkeypatch.setattr(finetuned_task, "copy", SimpleNamespace(deepcopy=forget))
+    outcome = check(TUNED)
+    assert outcome.moved == {*TUNED}
+    assert "tasks/voc_cls_finetune.py: losses: loss of step 0 changed" in outcome.text
+
+
+def test_one_more_learning_rate_that_is_tried(check, monkeypatch):
+    true = finetuned_task.tune
+
+    def tune(task, make, score, images, settings, *rest):
+        rates = (*settings.learning_rates, 2 * settings.learning_rates[-1])
+        more = settings.model_copy(update={"learning_rates": rates})
+        return true(task, make, score, images, more, *rest)
+
+    monkeypatch.setattr(finetuned_task, "tune", tune)
+    outcome = check(TUNED)
+    assert outcome.moved == {*TUNED}
+    assert "tasks/voc_cls_finetune.py: settings tried: changed from 1 to 2" in outcome.text
+
+
+@pytest.mark.parametrize("how", ["training mode", "twice the size"])
+def test_a_probe_of_other_features(check, monkeypatch, how):
+    if how == "training mode":
+        true = features.pool_features
+
+        def in_training(encoder, *rest):
+            return true(encoder.train(), *rest)
+
+        monkeypatch.setattr(features, "pool_features", in_training)
+    else:
+        load = features.loader
+        monkeypatch.setattr(features, "loader", lambda images, size: load(images, 2 * size))
+    outcome = check(PROBED[-1:])
+    assert outcome.moved == {*PROBED[-1:]}
+    assert "tasks/voc_cls.py: scores: the same weights give other scores" in outcome.text
+
+
+def test_the_cache_hides_a_fault_from_a_run_and_not_from_check(
+    reference, check, monkeypatch, tmp_path
+):
+    true = trainer.Trainer.__init__
+
+    def half(self, module, job):
+        recipe = job.recipe.model_copy(update={"views": job.recipe.views // 2})
+        true(self, module, replace(job, recipe=recipe))
+
+    monkeypatch.setattr(trainer.Trainer, "__init__", half)
+    cell = Cell("rotation", "voc_cls", 0)
+    suite = loader.load("smoke", SETTINGS)
+    request = Request(
+        suite, ("rotation",), ("voc_cls",), (0,), None, tmp_path / "run", reference.cache, "cpu"
+    )
+    compute([cell], request, Reporter())
+    assert storage.read(cell.path(request)).pretraining.views_seen == 64, "the cached encoder"
+    outcome = check(PROBED[:1])
+    assert "methods/rotation.py: views: changed from 64 to 32" in outcome.text
+
+
+@pytest.mark.xfail(strict=True, reason="a trace has no updates of weights")
+@pytest.mark.parametrize("fault", ["no step", "decay of biases and norms"])
+def test_an_optimizer_that_updates_otherwise(check, monkeypatch, fault):
+    """At rates at which rounding does not grow, ten losses do not show what a step did."""
+    true = trainer.make_optimizer
+
+    def other(parameters, recipe):
+        optimizer = true(parameters, recipe)
+        if fault == "no step":
+            optimizer.step = lambda *_, **__: None
+        for group in optimizer.param_groups:
+            group["weight_decay"] = recipe.weight_decay
+        return optimizer
+
+    monkeypatch.setattr(trainer, "make_optimizer", other)
+    assert check(TUNED).failed
+
+
 def test_a_renamed_variable_moves_nothing(check, monkeypatch, tmp_path):
     text = plugins.source("methods", "rotation").path.read_text()
     changed = tmp_path / "rotation.py"
@@ -361,6 +475,16 @@ trainer.synchronize = lambda network: None
 from bench.runtime import distributed
 average = distributed.average
 distributed.average = lambda value: average(value) * distributed.world_size()
+""",
+    "the same half of each batch": """
+import torch
+from bench.training import trainer
+step = trainer.Trainer._take_step
+def shared(self, batch):
+    batch = batch.clone()
+    torch.distributed.broadcast(batch, 0)
+    return step(self, batch)
+trainer.Trainer._take_step = shared
 """,
     "each process its own seed": """
 import os
@@ -403,6 +527,6 @@ def test_two_processes(two_processes, monkeypatch, tmp_path, fault):
         return
     assert outcome.failed
     assert outcome.moved == {PROBED[0]}
-    what = "pixels" if "seed" in fault else "losses"
+    what = "pixels" if "seed" in fault or "half" in fault else "losses"
     assert f"methods/rotation.py: {what}:" in outcome.text
     assert "2 processes" in outcome.text
