@@ -30,7 +30,7 @@ FILES = (
 
 
 def leaderboard(folder, clock=True):
-    """The leaderboard's bytes; without `clock`, less the page and the column that hold measured time."""
+    """The leaderboard's bytes; without `clock`, less the page and the column of measured time."""
     found = {name: (folder / name).read_bytes() for name in FILES}
     if not clock:
         lines = [line.split(",") for line in found["leaderboard.csv"].decode().splitlines()]
