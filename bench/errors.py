@@ -13,7 +13,7 @@ SHOWN = 40  # characters up to which a wrong value is quoted
 
 
 class UserError(Exception):
-    """A mistake in the request, the data or the machine's set-up, that the user can mend.
+    """A mistake in the request, the data or the machine's set-up, that the user can fix.
 
     Its message is one line: what is wrong, where (file, key or image), and what to do. The
     command line prints it without a traceback and exits with status 2; inside a cell it becomes

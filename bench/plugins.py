@@ -139,23 +139,20 @@ def add_metric(path: Path) -> None:
 
 def add_object(kind: Kind, name: str, value: Any, own: str = "") -> None:
     """Make a class known as a plug-in; `own` is the digest of what decides its numbers."""
-    _added[kind].pop(name, None)
     _add(kind, Source(name, "object", None, value=value, own=own))
 
 
 def _add(kind: Kind, source: Source) -> None:
     known = _sources(kind).get(source.name)
-    if known is not None and known.path != source.path:
+    if known is None or known.origin == source.origin == "object":
+        _added[kind][source.name] = source
+    elif known.path is None or known.path.resolve() != source.path:
         raise UserError(f"{kind[:-1]} '{source.name}' exists twice: {known} and {source}")
-    _added[kind][source.name] = source
 
 
 def _sources(kind: Kind) -> dict[str, Source]:
     """Every plug-in of a kind by name."""
-    found = dict(_installed(kind))
-    for name, source in _added[kind].items():
-        found[name] = source
-    return found
+    return _installed(kind) | _added[kind]
 
 
 @cache
@@ -176,7 +173,10 @@ def _installed(kind: Kind) -> dict[str, Source]:
         if not name.startswith("_")
     }
     for entry in entry_points(group=f"ssl_gap.{kind}"):
-        spec = importlib.util.find_spec(entry.module)
+        try:
+            spec = importlib.util.find_spec(entry.module)
+        except ImportError:  # of the package that it is in
+            spec = None
         if spec is None or not spec.origin:
             raise UserError(f"entry point {entry.name} of ssl_gap.{kind}: no module {entry.module}")
         source = Source(entry.name, "package", Path(spec.origin), entry.module)

@@ -5,7 +5,7 @@
     python benchmarks/coverage.py --draws bootstrap     # with replacement, for comparison
 
 A simulated experiment draws test images with their classes and the scores of two methods: Gauss
-noise, moved up by `strength` where the class is shown. The noise is in part the same for both
+noise, shifted up by `strength` where the class is shown. The noise is in part the same for both
 methods, as some images are hard for all. Then it computes value, gap and intervals by the
 functions of the leaderboard. With several seeds, each seed of a method has a strength of its own.
 
@@ -84,7 +84,7 @@ def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Genera
     shown = rng.random(shape) < scenario.classes
     truth = np.where(shown, 1, -1).astype(np.int8)
     shared = np.sqrt(SHARED) * rng.normal(size=shape)
-    found = []
+    scores_of = []
     for strength in STRENGTHS:
         of_method = shared + np.sqrt(OWN) * rng.normal(size=shape)
         for _ in range(scenario.seeds):
@@ -92,8 +92,8 @@ def values(scenario: Scenario, counts: NDArray[np.uint16], rng: np.random.Genera
             noise = of_method + np.sqrt(1 - SHARED - OWN) * rng.normal(size=shape)
             scores = (own * shown + noise).astype(np.float32)
             predictions = {"scores": scores, "truth": truth}
-            found.append(registry.resampled_values(METRIC, predictions, weights))
-    return np.reshape(found, (len(STRENGTHS), scenario.seeds, -1))
+            scores_of.append(registry.resampled_values(METRIC, predictions, weights))
+    return np.reshape(scores_of, (len(STRENGTHS), scenario.seeds, -1))
 
 
 def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
@@ -101,11 +101,11 @@ def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
     rng = np.random.default_rng([scenario.images, scenario.seeds, number])
     once = np.ones((1, scenario.images), dtype=np.uint16)
     counts = np.concatenate([once, draws(scenario.images, scenario.resamples, number)])
-    found = values(scenario, counts, rng)
-    means = found[..., 0].mean(axis=1)
+    scores = values(scenario, counts, rng)
+    means = scores[..., 0].mean(axis=1)
     one, two = (
         intervals.combine_seeds(each[:, 0], each[:, 1:], [number, place])
-        for place, each in enumerate(found)
+        for place, each in enumerate(scores)
     )
     return np.array(
         [
@@ -126,16 +126,16 @@ def fresh(scenario: Scenario, number: int) -> Floats:
 def endless(scenario: Scenario) -> Floats:
     """The mAP of both methods on an endless split, mean over seeds, in points: (2,)."""
     t = np.linspace(-8, 12, 20_001)
-    places, weights = np.polynomial.hermite_e.hermegauss(9)
-    found = []
+    nodes, weights = np.polynomial.hermite_e.hermegauss(9)
+    means = []
     for strength in STRENGTHS:
         by_seed = []
-        for own in strength + scenario.spread * places:
+        for own in strength + scenario.spread * nodes:
             recall, false = norm.sf(t - own), norm.sf(t)
             precision = [f * recall / (f * recall + (1 - f) * false) for f in scenario.classes]
             by_seed.append((np.mean(precision, axis=0) * norm.pdf(t - own)).sum() * (t[1] - t[0]))
-        found.append(100 * np.average(by_seed, weights=weights))
-    return np.array(found)
+        means.append(100 * np.average(by_seed, weights=weights))
+    return np.array(means)
 
 
 def with_gap(both: Floats) -> Floats:
@@ -174,18 +174,18 @@ def main() -> int:
                 list(pool.map(partial(experiment, scenario, draws), range(count), chunksize=5))
             )
             lots = list(pool.map(partial(fresh, scenario), range(splits), chunksize=20))
-            found = coverage(intervals, with_gap(np.mean(lots, axis=0)))
+            contained = coverage(intervals, with_gap(np.mean(lots, axis=0)))
             beside = coverage(intervals, with_gap(endless(scenario)))
             width = np.median(np.ptp(intervals[:, 2], axis=1))
             mark = " *" if scenario.claimed else ""
-            shares = [f"{100 * share:.1f}%" for share in (*found, *beside)]
+            shares = [f"{100 * share:.1f}%" for share in (*contained, *beside)]
             cells = [f"{scenario.images:,}{mark}", len(scenario.classes), scenario.seeds]
             print(
                 line([*cells, f"{scenario.spread:g}", count, *shares, f"{width:.1f}"]), flush=True
             )
             print(f"{time.monotonic() - start:.0f} s", file=sys.stderr, flush=True)
             if scenario.claimed:
-                held &= bool(((found >= LOWEST) & (found <= HIGHEST)).all())
+                held &= bool(((contained >= LOWEST) & (contained <= HIGHEST)).all())
     return int(not held)
 
 

@@ -2,9 +2,9 @@
 
     python benchmarks/features.py
 
-Three rates in one run, in turns, medians of five: the bare backbone's forward pass on resident
+Three rates in one run, in turn, medians of five: the bare backbone's forward pass on resident
 float tensors; extraction (forward, pooling, writing to disk) from pre-decoded images, which must
-reach 85 % of it; and extraction from JPEG files, which must reach 85 % of what decoding and forward
+reach 85% of it; and extraction from JPEG files, which must reach 85% of what decoding and forward
 allow on the same cores, one after the other: it is bound by decoding, not by the harness. Exit
 status 1 if either falls short.
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from bench.config.loader import load
+from bench.config.settings import task_settings
 from bench.data import synthetic_scenes
 from bench.data.image_files import verify
 from bench.encoders.encoder import Encoder
@@ -28,23 +29,27 @@ IMAGES, ROUNDS, LEAST = 512, 5, 0.85
 
 
 def rate(work) -> float:
-    """ImageFiles a second."""
+    """Images a second."""
     started = time.perf_counter()
     work()
     return IMAGES / (time.perf_counter() - started)
 
 
 def main() -> int:
-    """Measure, print, judge."""
+    """Measure and print; 1 if a claim fails."""
     settings = load("tiny")
-    size, dimensions = settings.voc.size, settings.probe.dimensions
+    probe = task_settings(settings, "voc_cls")
+    size = probe.size
+    dimensions = probe.dimensions
     encoder = Encoder(settings.backbone.name).eval()
     quiet = Reporter()
     quiet.console.quiet = True
     with tempfile.TemporaryDirectory() as name, quiet.stage("", IMAGES) as bar:
         root = Path(name)
-        synthetic_scenes.render(root, seed=0, size=192, corpus=IMAGES, train=1, test=1)
-        files = sorted(p.relative_to(root).as_posix() for p in root.glob("corpus/*/*.jpg"))
+        synthetic_scenes.render(
+            root, seed=0, size=192, pretraining=IMAGES, validation=1, train=1, test=1
+        )
+        files = sorted(p.relative_to(root).as_posix() for p in root.glob("pretraining/*/*.jpg"))
         images = verify(root, files, "stop", lambda _: None)
         decoded = list(loader(images, size))
         resident = [batch.float() / 255 for batch in decoded]
@@ -71,9 +76,9 @@ def main() -> int:
     for name, values in rates.items():
         print(f"{name:26} {statistics.median(values):7.0f} img/s")
     pairs = list(zip(*rates.values(), strict=True))
-    kept = statistics.median(mine / forward for forward, mine, _, _ in pairs)
+    kept = statistics.median(extraction / forward for forward, extraction, _, _ in pairs)
     bound = statistics.median(
-        mine / (1 / (1 / forward + 1 / decode)) for forward, _, decode, mine in pairs
+        extraction * (1 / forward + 1 / decode) for forward, _, decode, extraction in pairs
     )
     print(f"pre-decoded / bare forward: {kept:.2f} (at least {LEAST}), batch {BATCH}")
     print(f"from files / (decoding, then forward): {bound:.2f} (at least {LEAST})")

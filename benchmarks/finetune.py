@@ -14,65 +14,71 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.utils.data import default_collate
 
 from bench.config import loader
-from bench.data.datasets import open_data
+from bench.config.settings import task_settings
+from bench.data.datasets import open_datasets
 from bench.data.image_files import read
-from bench.data.image_folder import LabeledImages
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import Detector
 from bench.runtime.device import seed_everything, select_device
 from bench.runtime.progress import Reporter
-from bench.training.finetuning import Job
 from bench.training.optimizer import make_optimizer
-from bench.training.trainer import Trainer
+from bench.training.trainer import Trainer, TrainingJob
 
 STEPS, WARM, CLAIM = 100, 5, 0.9
+SCENES = [
+    "synthetic.pretraining=10",
+    "synthetic.validation=10",
+    "synthetic.train=400",
+    "synthetic.test=1",
+]
 
 
 def main() -> int:
     """Time both, three times in turn, and compare the best."""
-    settings = loader.load("mini", ["scenes.corpus=1", "scenes.test=1", "scenes.train=400"])
-    tuning = settings.voc_det
-    assert tuning is not None
+    settings = loader.load("mini", SCENES)
+    tuning = task_settings(settings, "voc_det")
     quiet = Reporter()
     quiet.console.quiet = True
     with tempfile.TemporaryDirectory() as folder:
         cache = Path(folder)
-        data = open_data(settings, None, {"voc"}, cache, quiet)
-        assert data.voc is not None
-        train = data.voc.train
+        voc = open_datasets(settings, {"voc"}, None, cache, quiet)["voc"]
+        train = voc.train
         device = select_device("auto")
-        share = STEPS * tuning.batch / tuning.images
-        images = LabeledImages(train.images, torch.arange(len(train.ids)).numpy(), ())
+        recipe = tuning.recipe(1e-3, STEPS * tuning.batch / tuning.views)
         seed_everything(0)
-        first = Detector(
-            Encoder(settings.backbone.name), tuning, train.objects, settings.voc.classes
-        )
+        first = Detector(Encoder(settings.backbone.name), tuning, train.objects, voc.classes)
 
         def harness(number: int) -> float:
-            job = Job(
-                settings, "random_init", 0, device, data, cache, quiet,
-                tuning.recipe(1e-3, share), images, {"run": number},
-            )  # fmt: skip
-            network = copy.deepcopy(first)
-            network.recipe = job.recipe
-            training = Trainer(network, job)
+            job = TrainingJob(
+                name="benchmark",
+                recipe=recipe,
+                images=train.images,
+                labels=np.arange(len(train.ids)),
+                seed=0,
+                device=device,
+                checkpoint=cache / "checkpoints" / f"{number}.pt",
+                key=str(number),
+                remedy="",
+            )
+            trainer = Trainer(copy.deepcopy(first), job)
             with quiet.stage("", 1) as bar:
-                training.run(bar)
-            return training.seconds / STEPS
+                trainer.run(bar)
+            return trainer.seconds / STEPS
 
         def bare(number: int) -> float:
             network = copy.deepcopy(first).to(device, memory_format=torch.channels_last).train()
-            optimizer = make_optimizer(list(network.parameters()), tuning.recipe(1e-3, share))
+            optimizer = make_optimizer(list(network.parameters()), recipe)
             batches = [[_example(network, train, i * 8 + k) for k in range(8)] for i in range(8)]
             collated = [[part.to(device) for part in default_collate(b)] for b in batches]
             for step in range(STEPS + WARM):
                 if step == WARM:
                     started = time.perf_counter()
-                loss = network.loss(collated[step % 8], "encoder")
+                loss = network.loss(collated[step % 8])
                 optimizer.zero_grad()
                 loss.backward()
                 optimizer.step()
@@ -85,8 +91,8 @@ def main() -> int:
     return int(theirs / ours < CLAIM)
 
 
-def _example(network: Detector, train, place: int):
-    return network.example(read(train.images.root / train.images.files[place]), place)
+def _example(network: Detector, train, index: int):
+    return network.transform(read(train.images.root / train.images.files[index]), index)
 
 
 if __name__ == "__main__":

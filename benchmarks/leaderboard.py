@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.config.schema import Backbone, ImageFolder, Recipe, Suite, Voc
+from bench.encoders.pretraining import Pretraining
 from bench.metrics import registry
 from bench.results import storage
-from bench.encoders.pretraining import Pretraining
 from bench.results.record import EncoderFacts, Record, Role
 
 METHODS = ("imagenet", "random_init", "supervised", "rotation", "colorization", "split_brain",

@@ -20,7 +20,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
 from bench.evaluation import linear_svm
-from bench.metrics import average_precision
+from bench.metrics import average_precision, class_average_precisions
 
 COSTS = (0.01, 0.1, 1, 2, 5, 10, 15, 20, 50, 100, 1000)  # VISSL's VOC07 linear SVM configuration
 FOLDS = 3
@@ -73,7 +73,7 @@ def ours(data: Data, device: str) -> NDArray[np.float64]:
     result = linear_svm.fit(train, data.train_labels, test, COSTS, FOLDS, advance=advance)
     note(f"ours: {result.unconverged} of {result.problems} not converged")
     scores = [result.scores[c, k] for c, k in enumerate(result.selected)]
-    return average_precision.class_average_precisions(np.array(scores).T, data.test_labels)
+    return class_average_precisions(np.array(scores).T, data.test_labels)
 
 
 def peer(data: Data, classes: int) -> NDArray[np.float64]:
@@ -84,10 +84,10 @@ def peer(data: Data, classes: int) -> NDArray[np.float64]:
         for k, cost in enumerate(COSTS):
             for rows, held in StratifiedKFold(FOLDS).split(y, y):
                 scores = svc(cost, data.train[rows], y[rows]).decision_function(data.train[held])
-                cv[k] += average_precision.average_precision(scores, y[held] == 1) / FOLDS
+                cv[k] += average_precision(scores, y[held] == 1) / FOLDS
             note(f"peer: class {c + 1} of {classes}, cost {cost}, validation AP {cv[k]:.4f}")
         finals = [svc(cost, data.train, y).decision_function(data.test) for cost in COSTS]
-        test = average_precision.average_precision(finals[int(cv.argmax())], data.test_labels[:, c] == 1)
+        test = average_precision(finals[int(cv.argmax())], data.test_labels[:, c] == 1)
         values.append(test)
     return np.array(values)
 

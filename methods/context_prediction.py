@@ -1,7 +1,7 @@
 """Context prediction: where is this patch, relative to that one?
 
 What was kept of the paper and its released code: 3 x 3 patches with gaps of half a patch, each
-moved by up to 7 / 96 of its side. Every two neighbors make two questions with eight answers. A
+shifted by up to 7 / 96 of its side. Every two neighbors make two questions with eight answers. A
 third of the patches is scaled down, to as little as 10 / 96 of the side, and up again (section 3,
 released train.py).
 

@@ -6,12 +6,13 @@ import torch
 from made_up import save
 from support import SHORT
 
-from bench import cli
+from bench import cli, plugins
 from bench.commands import check
 from bench.commands.execute import compute, open_for
 from bench.commands.request import Cell, Request
 from bench.config import loader
 from bench.data.datasets import open_datasets
+from bench.metrics import registry
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 
@@ -44,6 +45,14 @@ def context(smoke, smoke_data, cache):
         return Context(at, method, seed, cpu, smoke_data, where, Reporter(), task=task)
 
     return make
+
+
+@pytest.fixture
+def own_plugins(monkeypatch):
+    """Methods, tasks and metrics that a test makes known are forgotten after it."""
+    added = {kind: dict(sources) for kind, sources in plugins._added.items()}
+    monkeypatch.setattr(plugins, "_added", added)
+    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
 
 @dataclass

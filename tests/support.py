@@ -95,3 +95,19 @@ class Says(nn.Module):
     def __init__(self, function):
         super().__init__()
         self.forward = function
+
+
+def another_year(devkit, year, prefix, source="VOC2007"):
+    """Copy a year of a VOCdevkit to another one; its identifiers begin with a prefix."""
+    for path in sorted((devkit / source).rglob("*")):
+        if path.is_dir():
+            continue
+        below = path.relative_to(devkit / source)
+        name = path.name if below.parts[0] == "ImageSets" else prefix + path.name
+        target = devkit / year / below.parent / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if below.parts[0] == "ImageSets":
+            lines = path.read_text().splitlines()
+            target.write_text("".join(f"{prefix}{line}\n" for line in lines))
+        else:
+            target.write_bytes(path.read_bytes())

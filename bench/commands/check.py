@@ -287,7 +287,7 @@ def judge(old: Found, new: Found) -> Verdict:
         changes.append(Change(task, "scores", text))
     tolerance = _tolerance(difference)
     if abs(difference.value) > tolerance:
-        text = f"the score moved by {difference.value:+.2f}, beyond its tolerance {tolerance:.2f}"
+        text = f"the score changed by {difference.value:+.2f}, beyond its tolerance {tolerance:.2f}"
         changes.append(Change(f"{method} or {task}", "score", text))
     return replace(
         verdict,

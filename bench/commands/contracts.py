@@ -23,6 +23,7 @@ from bench.config.schema import Suite
 from bench.data.datasets import Datasets
 from bench.data.stream import Stream
 from bench.encoders.encoder import Encoder
+from bench.errors import UserError
 from bench.evaluation.task import TaskResult
 from bench.metrics import registry
 from bench.plugins import Kind
@@ -86,6 +87,17 @@ class Bench:
         labeled = self.context("methods").images
         stream = Stream(labeled.images, labeled.labels, 0, pretext.transform, images)
         return default_collate([stream[i] for i in range(images)])
+
+
+def first_task(suite: Suite) -> str:
+    """The task on which methods are checked: the first that the suite has a section of.
+
+    Raises:
+        UserError: it has none.
+    """
+    if not suite.tasks:
+        raise UserError(f"suite {suite.name}: has no task to check a method on")
+    return next(iter(suite.tasks))
 
 
 def require(condition: bool, message: str) -> None:
@@ -236,7 +248,7 @@ def visualizes_images(bench: Bench, kind: Kind) -> None:
 def becomes_a_row(bench: Bench, kind: Kind) -> None:
     """A run of the suite records a score."""
     method = bench.name if kind == "methods" else plugins.UNTRAINED
-    task = bench.name if kind == "tasks" else "voc_cls"
+    task = bench.name if kind == "tasks" else first_task(bench.suite)
     with tempfile.TemporaryDirectory() as folder:
         request = Request(
             suite=bench.suite,
@@ -257,7 +269,8 @@ def becomes_a_row(bench: Bench, kind: Kind) -> None:
 
 def same_predictions(bench: Bench, kind: Kind) -> None:
     """Two evaluations with one seed predict the same."""
-    first, second = _predict(bench), _predict(bench)
+    first = _predict(bench)
+    second = _predict(bench)
     for name, array in first.predictions.items():
         same = np.array_equal(array, second.predictions[name])
         require(same, f"two evaluations with the same seed gave different `{name}`")

@@ -29,7 +29,7 @@ FIXED_BATCH = (2, 3, 64, 64)  # whose outputs are part of a model's identity
 
 def evaluate(
     model: nn.Module | type | str | Sequence[str],
-    tasks: str | Sequence[str] = "voc_cls",
+    tasks: str | Sequence[str],
     suite: str = "mini",
     *,
     name: str = "model",
@@ -64,7 +64,10 @@ def evaluate(
     Example:
         >>> import bench, timm  # doctest: +SKIP
         >>> model = timm.create_model("resnet18", pretrained=True)  # doctest: +SKIP
-        >>> bench.evaluate(model, name="resnet18").to_dataframe()  # doctest: +SKIP
+        >>> board = bench.evaluate(  # doctest: +SKIP
+        ...     model, "voc_cls", name="resnet18", out="results/resnet18"
+        ... )
+        >>> board.to_dataframe()  # doctest: +SKIP
     """
     encoder: Encoder | None = None
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):

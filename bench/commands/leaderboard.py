@@ -35,6 +35,8 @@ def leaderboards(out: Path, cache: Path, check: bool) -> Iterator[str]:
         if not check:
             publish.write(loaded, folder)
             yield str(folder / "LEADERBOARD.md")
-        elif files := publish.stale(loaded, folder):
+            continue
+        files = publish.stale(loaded, folder)
+        if files:
             names = ", ".join(files)
             raise UserError(f"{folder}: stale: {names}; run bench leaderboard --out {out}")

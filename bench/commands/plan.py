@@ -44,7 +44,7 @@ def is_up_to_date(cell: Cell, request: Request) -> bool:
     """Whether a cell has a record of the suite, settings, versions and files in force.
 
     Raises:
-        UserError: the place is taken by another experiment's record.
+        UserError: another experiment's record is there.
     """
     path = cell.path(request)
     if not path.exists():
@@ -123,11 +123,18 @@ def check_tables(todo: Sequence[Cell], request: Request) -> None:
     """
     tasks = {cell.task for cell in todo}
     methods = {cell.method for cell in todo}
+    of_the_suite = any(plugins.describe("methods", m).origin != "object" for m in methods)
     hint = "run it again in the same command, or move it out of this folder"
     for path, record in _staying(todo, request).items():
         _check_settings(path, record, request)
         if record.task not in tasks:
             continue
+        backbone = request.suite.backbone.name
+        if of_the_suite and record.encoder and record.encoder.backbone != backbone:
+            raise UserError(
+                f"{path}: is of backbone {record.encoder.backbone}, the suite's is {backbone}: "
+                "never in one table; use another --out"
+            )
         task = plugins.describe("tasks", record.task)
         if record.task_version != task.version:
             raise UserError(

@@ -187,7 +187,7 @@ def _text(value: Any) -> str:
 
 
 def verdict(reproduction: Reproduction, new: Found) -> Verdict:
-    """How far the value moved, judged as `bench check` does.
+    """How far the value changed, by the tolerance of `bench check`.
 
     Raises:
         UserError: predictions are missing or were changed.

@@ -12,12 +12,14 @@ from rich.table import Table
 
 from bench import plugins
 from bench.commands import execute
-from bench.commands.contracts import Bench, Check, ContractError, checks
+from bench.commands.contracts import Bench, Check, ContractError, checks, first_task
 from bench.commands.request import Cell, Request
 from bench.config import loader
 from bench.errors import UserError
 from bench.plugins import Kind
 from bench.runtime.progress import Reporter
+
+PLURALS: dict[str, Kind] = {"method": "methods", "task": "tasks"}
 
 
 def test(
@@ -37,14 +39,14 @@ def test(
     Raises:
         UserError: the file is neither a method nor a task, or the suite cannot be used.
     """
-    plural: Kind = _kind(path) if kind is None else ("methods" if kind == "method" else "tasks")
+    plural: Kind = PLURALS[kind] if kind is not None else _kind(path)
     name = plugins.add_path(plural, path)
     settings = loader.load(suite, list(overrides))
     if settings.synthetic is None:
         raise UserError(f"suite {settings.name}: bench test needs a suite that renders its images")
     method = name if plural == "methods" else plugins.UNTRAINED
-    task = name if plural == "tasks" else "voc_cls"
-    cells = [Cell("rotation", task, 0), Cell(method, task, 0)]
+    task = name if plural == "tasks" else first_task(settings)
+    cells = [Cell(method, task, 0)]
     request = Request(settings, (method,), (task,), (0,), None, cache, cache, "cpu")
     bench = Bench(name, settings, execute.open_for(cells, request, reporter), cache, reporter)
     table = Table(title=f"{plural[:-1]} {name}", box=box.SIMPLE, title_justify="left")

@@ -1,7 +1,7 @@
 """The settings of one method or task, as its own model resolves them.
 
 Resolving imports the plug-in, and torch with it. So that a plan needs neither, what an unchanged
-file made of an unchanged section is kept in the cache.
+file made of an unchanged section is cached.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from bench import plugins
-from bench.config import schema
 from bench.config.schema import Recipe, Suite, TaskSettings, tuples
 from bench.errors import UserError, from_validation, unknown
 from bench.runtime.files import atomic_write
-from bench.runtime.fingerprint import code_digest, digest
+from bench.runtime.fingerprint import code_digest, digest, harness_digest
 
 
 def recipe(suite: Suite, method: str) -> Recipe:
@@ -73,8 +72,9 @@ def _recipe_model(method: str) -> type[BaseModel]:
 def _kept(kind: plugins.Kind, name: str, section: dict[str, Any], cache: Path) -> Path:
     """Where the resolved settings of a plug-in's file are kept."""
     file = plugins.source(kind, name).path
-    files = [Path(schema.__file__), *([file] if file else [])]
-    key = digest([kind, name, code_digest(files), json.loads(json.dumps(section))])
+    # The model may be of the harness, as those of fine-tuned tasks are.
+    code = [harness_digest(), code_digest([file] if file else [])]
+    key = digest([kind, name, code, json.loads(json.dumps(section))])
     return cache / "settings" / f"{key[:32]}.json"
 
 

@@ -58,7 +58,8 @@ def open_coco(
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
     """
-    train, test = _read(root / section.train), _read(root / section.test)
+    train = _read(root / section.train)
+    test = _read(root / section.test)
     classes = section.classes or tuple(c.name for c in sorted(train.categories, key=lambda c: c.id))
     shared = {image.file_name for image in train.images} & {i.file_name for i in test.images}
     if shared and section.train_images == section.test_images:
@@ -78,13 +79,22 @@ def open_coco(
 
 def _read(path: Path) -> _File:
     try:
-        return TypeAdapter(_File).validate_python(json.loads(path.read_bytes()))
+        file = TypeAdapter(_File).validate_python(json.loads(path.read_bytes()))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); see --data-root") from None
     except ValidationError as error:
         raise from_validation(f"{path}: not a COCO annotation file", error) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+    for what, entries in (
+        ("an image id", [image.id for image in file.images]),
+        ("an image", [image.file_name for image in file.images]),
+        ("a category id", [category.id for category in file.categories]),
+        ("a category", [category.name for category in file.categories]),
+    ):
+        if len(set(entries)) != len(entries):
+            raise UserError(f"{path}: lists {what} twice")
+    return file
 
 
 def _open_split(
@@ -98,21 +108,19 @@ def _open_split(
     if not images:
         raise UserError(f"{path}: lists no image")
     objects: dict[int, list[ObjectAnnotation]] = {image.id: [] for image in images}
-    if len(objects) != len(images):
-        raise UserError(f"{path}: lists an image id twice")
     for annotation in file.annotations:
         if annotation.image_id not in objects or annotation.category_id not in categories:
             raise UserError(f"{path}: an annotation names an image or a category that is not there")
         label = categories[annotation.category_id]
         if label in classes:
             objects[annotation.image_id].append(_object(path, label, annotation))
-    listed = [tuple(objects[image.id]) for image in images]
-    labels = np.array([[_label(found, label) for label in classes] for found in listed], np.int8)
+    by_image = [tuple(objects[image.id]) for image in images]
+    labels = np.array([[_label(own, label) for label in classes] for own in by_image], np.int8)
     with reporter.stage(f"checking {name}", len(images)) as bar:
         files = verify(folder, [image.file_name for image in images], "stop", bar.advance)
     ids = tuple(image.file_name for image in images)
     fingerprint = digest([ids, files.fingerprint, list(classes), file_digest(path)])
-    return BoxSplit(ids, files, labels, tuple(listed), fingerprint)
+    return BoxSplit(ids, files, labels, tuple(by_image), fingerprint)
 
 
 def _object(path: Path, label: str, annotation: _Annotation) -> ObjectAnnotation:
@@ -126,7 +134,7 @@ def _object(path: Path, label: str, annotation: _Annotation) -> ObjectAnnotation
 
 def _label(objects: tuple[ObjectAnnotation, ...], label: str) -> int:
     """1 if an image has an object of a class, 0 if only groups, else -1."""
-    found = [entry.difficult for entry in objects if entry.name == label]
-    if not found:
+    groups = [entry.difficult for entry in objects if entry.name == label]
+    if not groups:
         return -1
-    return 0 if all(found) else 1
+    return 0 if all(groups) else 1

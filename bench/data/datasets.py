@@ -68,8 +68,10 @@ class Dataset:
     @property
     def splits(self) -> dict[str, Split]:
         """The splits by the name that records give them, NAME_train and NAME_test."""
-        found = {f"{self.name}_train": self.train}
-        return found if self.test is None else found | {f"{self.name}_test": self.test}
+        splits = {f"{self.name}_train": self.train}
+        if self.test is not None:
+            splits[f"{self.name}_test"] = self.test
+        return splits
 
 
 Datasets = Mapping[str, Dataset]

@@ -18,7 +18,7 @@ from torchvision.transforms.v2 import functional as transforms
 from bench.errors import UserError
 from bench.runtime.fingerprint import digest
 
-# (first bytes, what must stand near the end): JPEG (ISO 10918-1 annex B), PNG (section 5)
+# (first bytes, what must be near the end): JPEG (ISO 10918-1 annex B), PNG (section 5)
 FORMATS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
 TAIL = 512  # cameras append a few bytes after the end marker
 THREADS = 8
@@ -58,24 +58,25 @@ def verify(
     Raises:
         UserError: an image is damaged and `damaged` is `stop`; or none is left.
     """
-    kept, contents, skipped = [], [], []
+    kept: list[str] = []
+    contents: list[str] = []
+    skipped: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for name, (content, fault) in zip(
-            files, pool.map(lambda name: _inspect(root / name), files), strict=True
-        ):
+        inspected = pool.map(lambda name: _inspect(root / name), files)
+        for name, (content, problem) in zip(files, inspected, strict=True):
             advance(1)
-            if not fault:
+            if not problem:
                 kept.append(name)
                 contents.append(content)
             elif damaged == "skip":
                 skipped.append(name)
             else:
                 raise UserError(
-                    f"{root / name}: {fault}; replace the image (an image folder may "
+                    f"{root / name}: {problem}; replace the image (an image folder may "
                     "leave it out with damaged = 'skip' in its data set)"
                 )
     if not kept:
-        raise UserError(f"{root}: holds no readable image")
+        raise UserError(f"{root}: has no readable image")
     return ImageFiles(root, tuple(kept), digest([kept, contents]), tuple(skipped))
 
 
@@ -105,7 +106,7 @@ def read(path: Path) -> Tensor:
 def resize_exact(image: Tensor, size: int) -> Tensor:
     """Resize uint8 (3, H, W) to (3, size, size), antialiased bilinear, the aspect not kept.
 
-    Goyal et al. 2019 scale the short side to 256 and then squash to 224 x 224; the second step
+    Goyal et al. 2019 scale the short side to 256 and then stretch it to 224 x 224; the second step
     alone gives the same image but for one interpolation.
     """
     small: Tensor = transforms.resize(image, [size, size], antialias=True)

@@ -1,11 +1,11 @@
 """Near-duplicates between two sets of images: a perceptual hash first, then the pixels.
 
-A image's hash is imagehash's `phash`: 64 signs of the low frequencies of its 32 x 32 gray copy
+An image's hash is imagehash's `phash`: 64 signs of the low frequencies of its 32 x 32 gray copy
 (Zauner 2010, "Implementation and benchmarking of perceptual image hash functions"). Resizing to
 another aspect, compressing again and small changes of color turn a few bits; two different
 images differ in 32 of 64 on average. Pairs within `DISTANCE` bits are then compared pixel by
 pixel at `SIDE` x `SIDE`. One set is also searched mirrored, as a crop's flip is common in training.
-What was cropped by more than a few percent, or turned, is not found.
+An image that was cropped by more than a few percent, or rotated, is not detected.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bench.errors import UserError
 
 BITS = 64
 DISTANCE = 10  # bits of 64; of random hashes one pair in 44 million is as near
-SIDE = 32  # pixels, for the comparison of candidates
+SIDE = 32  # pixels, for the comparison of pairs
 DECODED = 128  # pixels at least, that a larger JPEG is decoded to
 DIFFERENCE = 0.3  # of the spread; what was measured is in docs/design.md, Contamination
 CHUNK = 4096  # hashes compared with all others at a time: 4096 x 10,000 floats are 160 MB
@@ -75,8 +75,8 @@ def near(
 ) -> Iterator[tuple[int, int, int]]:
     """Every pair of hashes within `DISTANCE` bits: (row of one, row of other, bits).
 
-    Signs agree in 64 - d places and differ in d, so their product is 64 - 2 d: all distances of a
-    chunk are one matrix product.
+    Signs agree in 64 - d positions and differ in d, so their product is 64 - 2 d. All distances of
+    a chunk are one matrix product.
 
     Args:
         one: (N, 64) of 1 and -1.

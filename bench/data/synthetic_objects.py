@@ -1,4 +1,4 @@
-"""The things in the rendered scenes: their classes, parts, surfaces and colors."""
+"""The objects in the rendered scenes: their classes, parts, surfaces and colors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """How the things of one class are drawn.
+    """How the objects of one class are drawn.
 
     Attributes:
         aspect: width / height, the middle of its range.
@@ -32,7 +32,7 @@ class Kind:
             separated by ";", and "|" separates alternatives, "-" being none. A part is a tone, a
             shape and its numbers in hundredths of the unit box, y down: `b` box (x0 y0 x1 y1), `o`
             oval (center x and y, radii), `p` polygon.
-        aloft: the share of instances that do not stand on the ground.
+        aloft: the share of instances that are not on the ground.
     """
 
     aspect: float
@@ -145,16 +145,16 @@ def _parts(form: str) -> list[list[tuple[str, Array]]]:
 
 
 def draw(rng: Generator, forms: Sequence[str]) -> list[tuple[str, Array]]:
-    """Draw one instance: one of its forms, alternatives chosen, proportions and places varied."""
-    chosen = [pick(rng, slot) for slot in _parts(pick(rng, forms))]
+    """Draw one instance: one of its forms, its alternatives, proportions and positions varied."""
+    picked = [pick(rng, slot) for slot in _parts(pick(rng, forms))]
     stretch = np.exp(rng.normal(0, 0.1, 2))
-    shifts = rng.normal(0, 0.012, (len(chosen), 2))
-    parts = zip(chosen, shifts, strict=True)
+    shifts = rng.normal(0, 0.012, (len(picked), 2))
+    parts = zip(picked, shifts, strict=True)
     return [(t, np.maximum(xy, 0) ** stretch + shift) for (t, xy), shift in parts if len(xy)]
 
 
 def jumble(rng: Generator) -> list[tuple[str, Array]]:
-    """Put parts of three things of random classes together in no order."""
+    """Put parts of three objects of random classes together in no order."""
     kinds = [KINDS[pick(rng, CLASSES)] for _ in range(3)]
     parts = [part for kind in kinds for part in draw(rng, kind.forms)[:: pick(rng, (2, 3, 4))]]
     return [(tone, xy - xy.mean(0) + rng.uniform(0.25, 0.75, 2)) for tone, xy in parts]
@@ -205,7 +205,7 @@ def color(hue: float, saturation: float, value: float) -> Array:
 
 
 def palette(rng: Generator, kind: Kind) -> dict[str, tuple[Array, str, float]]:
-    """Draw a thing's color, texture and depth of relief for each tone, wide around the usual."""
+    """Draw an object's color, texture and depth of relief for each tone, wide around the usual."""
     surfaces = {}
     for tone, hues in zip(("main", "second"), kind.hues, strict=True):
         hue = rng.random() if rng.random() < 0.15 else rng.normal(pick(rng, hues), 0.05)

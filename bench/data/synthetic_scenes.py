@@ -35,8 +35,8 @@ from bench.runtime.pool import fresh_processes
 IGNORED = 255  # the mask's value for boundaries and for what is too hidden to name
 
 
-class ObjectAnnotation(NamedTuple):
-    """A thing and its place: `name` is its class, or "" for a distractor.
+class SceneObject(NamedTuple):
+    """An object and its position: `name` is its class, or "" for a distractor.
 
     Its unit box, in canvas pixels, is `width` (negative if mirrored) by `height`, with the middle
     of its lower edge at (`x`, `y`). What is `aloft` throws no shadow there.
@@ -51,7 +51,7 @@ class ObjectAnnotation(NamedTuple):
 
 
 class Canvas:
-    """A image in the making, twice as fine as the finished one.
+    """An unfinished image, twice as fine as the finished one.
 
     Attributes:
         frame: where the image is; the margin around it catches what its border cuts off.
@@ -67,23 +67,28 @@ class Canvas:
         self.owners = np.zeros(self.rgb.shape[:2], np.uint8)
         self.objects: list[tuple[str, int]] = []
 
-    def stand(self, rng: Generator, thing: ObjectAnnotation) -> None:
-        """Paint `thing` over what is there, lit from above, with its shadow on the ground."""
-        name, *foot, width, height, aloft = thing
+    def paint(self, rng: Generator, item: SceneObject) -> None:
+        """Paint an object over what is there, lit from above, with its shadow on the ground."""
+        name, *foot, width, height, aloft = item
         kind = KINDS[name or pick(rng, CLASSES)]
         jumbled = not name and rng.random() < 0.25
         parts = jumble(rng) if jumbled else draw(rng, kind.forms if name else SOLIDS)
-        sine, cosine = math.sin(angle := math.radians(rng.uniform(-8, 8))), math.cos(angle)
-        turn, place = np.array([[cosine, sine], [-sine, cosine]]), np.array(foot) + self.margin
-        outlines = [(xy - (0.5, 1)) * (width, height) @ turn + place for _, xy in parts]
+        angle = math.radians(rng.uniform(-8, 8))
+        sine = math.sin(angle)
+        cosine = math.cos(angle)
+        rotation = np.array([[cosine, sine], [-sine, cosine]])
+        origin = np.array(foot) + self.margin
+        outlines = [(xy - (0.5, 1)) * (width, height) @ rotation + origin for _, xy in parts]
         if not aloft:
-            rows, columns, *_ = ink([CIRCLE * (0.55 * width, 0.06 * height + 1) + place])
+            rows, columns, *_ = ink([CIRCLE * (0.55 * width, 0.06 * height + 1) + origin])
             self.rgb[rows, columns] *= np.float32(0.6)
         rows, columns, part, contour = ink(outlines)
-        tops, bottoms = (np.array([side(xy[:, 1]) for xy in outlines]) for side in (min, max))
+        tops = np.array([min(xy[:, 1]) for xy in outlines])
+        bottoms = np.array([max(xy[:, 1]) for xy in outlines])
         light = 1.2 - 0.4 * ((rows - tops[part]) / (bottoms - tops)[part])
         light[contour] *= 0.75
-        tones, period = palette(rng, kind), max(3, round(height * rng.uniform(0.08, 0.14)))
+        tones = palette(rng, kind)
+        period = max(3, round(height * rng.uniform(0.08, 0.14)))
         colors, textures, depths = zip(*(tones[tone] for tone, _ in parts), strict=True)
         for texture in dict.fromkeys(textures):
             same = np.array([other == texture for other in textures])[part]
@@ -96,9 +101,10 @@ class Canvas:
 
 
 def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
-    """Paint the sky, what stands at the horizon, and textured ground on `view` (h, w, 3)."""
+    """Paint the sky, something at the horizon, and textured ground on `view` (h, w, 3)."""
     shape = height, width = view.shape[:2]
-    rows, columns = np.arange(height)[:, None], np.arange(width)[None]
+    rows = np.arange(height)[:, None]
+    columns = np.arange(width)[None]
     dimming = np.linspace(1.1, 0.8, height, dtype=np.float32)[:, None]
 
     def fill(top: Array, bottom: float, tint: Array, texture: str, period: int = 8) -> None:
@@ -111,16 +117,19 @@ def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
         return color(rng.random(), rng.uniform(0.1, 0.5), rng.uniform(0.45, 0.8))
 
     hue = rng.normal(*pick(rng, ((0.57, 0.03), (0.57, 0.03), (0.07, 0.03))))
-    zenith, haze = color(hue, rng.uniform(0.2, 0.6), 0.9), color(hue, 0.1, 0.95)
+    zenith = color(hue, rng.uniform(0.2, 0.6), 0.9)
+    haze = color(hue, 0.1, 0.95)
     view[:] = zenith + (haze - zenith) * np.linspace(0, 1, height, dtype=np.float32)[:, None, None]
     view += np.float32(rng.uniform(0, 0.06)) * relief(rng, "clouds", rows, columns)[..., None]
-    between, edge = pick(rng, ("plain", "hills", "wall", "water")), np.array(horizon)
+    between = pick(rng, ("plain", "hills", "wall", "water"))
+    edge = np.array(horizon)
     if between == "hills":
         for rise in rng.uniform((0.3, 0.1), (0.5, 0.3)):
             waves = 1 + np.sin(columns / width * rng.uniform(3, 9) + rng.uniform(0, 6))
             fill(horizon - rise * horizon * waves, horizon, paint(), "foliage")
     elif between == "wall":
-        pattern, period = pick(rng, ("bricks", "planks")), int(rng.integers(8, 18))
+        pattern = pick(rng, ("bricks", "planks"))
+        period = int(rng.integers(8, 18))
         fill(edge * rng.uniform(-0.5, 0.7), horizon, paint(), pattern, period)
     earth = rng.normal(pick(rng, (0.3, 0.1, 0.13, 0.6, 0.05)), 0.03)
     soil = color(earth, rng.uniform(0.1, 0.5), rng.uniform(0.4, 0.7))
@@ -132,9 +141,9 @@ def _backdrop(rng: Generator, view: Array, horizon: int) -> None:
 
 
 def _place(
-    rng: Generator, name: str, scale: float, shape: Sequence[int], objects: list[ObjectAnnotation]
-) -> ObjectAnnotation:
-    """Stand a thing, its mean side `scale` of the longer side, where the others leave room."""
+    rng: Generator, name: str, scale: float, shape: Sequence[int], objects: list[SceneObject]
+) -> SceneObject:
+    """Place an object, its mean side `scale` of the longer side, where the others leave room."""
     height, width, horizon = shape
     aspect = (KINDS[name].aspect if name else rng.uniform(0.4, 1.9)) * rng.uniform(0.85, 1.18)
     aloft = rng.random() < (KINDS[name].aloft if name else 0.12)
@@ -149,7 +158,7 @@ def _place(
         return sum(max(0.0, overlap) for overlap in room)
 
     x = min((rng.uniform(0.12, 0.88, 3) * width).tolist(), key=crowding)
-    return ObjectAnnotation(name, x, y, pick(rng, (-1, 1)) * side * root, side / root, aloft)
+    return SceneObject(name, x, y, pick(rng, (-1, 1)) * side * root, side / root, aloft)
 
 
 def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
@@ -165,13 +174,14 @@ def _compose(rng: Generator, lead: str, size: int, portrait: bool) -> Canvas:
     scales = [low * (high / low) ** float(share) for share in rng.random(len(cast) + 1)]
     first = _place(rng, lead, rng.uniform(0.55, 0.8) if portrait else scales[0], shape, [])
     if portrait:
-        x, y = width * rng.normal(0.5, 0.06), height * rng.normal(0.5, 0.04) + first.height / 2
+        x = width * rng.normal(0.5, 0.06)
+        y = height * rng.normal(0.5, 0.04) + first.height / 2
         first = first._replace(x=x, y=y)
     objects = [first]
     for name, scale in zip(cast, scales[1:], strict=True):
         objects.append(_place(rng, name, scale, shape, objects))
-    for thing in sorted(objects, key=lambda thing: (not thing.aloft, thing.y)):
-        canvas.stand(rng, thing)
+    for item in sorted(objects, key=lambda item: (not item.aloft, item.y)):
+        canvas.paint(rng, item)
     return canvas
 
 
@@ -202,23 +212,27 @@ def _annotate(canvas: Canvas) -> tuple[list[Instance], Array]:
     """Return the objects one can see, and the segmentation mask (h, w)."""
     fine = canvas.owners[canvas.frame]
     owners = fine[::2, ::2]
-    values, instances = np.zeros(256, np.uint8), []
+    values = np.zeros(256, np.uint8)
+    instances = []
     for owner, (name, area) in enumerate(canvas.objects, 1):
         ys, xs = np.nonzero(owners == owner)
-        shown = np.count_nonzero(fine == owner)
-        if shown < 0.1 * area or not len(ys):
+        visible = np.count_nonzero(fine == owner)
+        if visible < 0.1 * area or not len(ys):
             values[owner] = IGNORED
             continue
         values[owner] = 1 + CLASSES.index(name)
-        truncated = np.count_nonzero(canvas.owners == owner) - shown > 0.02 * area
+        truncated = np.count_nonzero(canvas.owners == owner) - visible > 0.02 * area
         x0, y0, x1, y1 = (int(side) for side in (xs.min(), ys.min(), xs.max(), ys.max()))
-        difficult = shown < 0.35 * area or min(x1 - x0, y1 - y0) < 7
+        difficult = visible < 0.35 * area or min(x1 - x0, y1 - y0) < 7
         box = (x0 + 1, y0 + 1, x1 + 1, y1 + 1)
         instances.append(Instance(name, int(truncated), int(difficult), *box))
     mask = values[owners]
-    across, down = owners[:, 1:] != owners[:, :-1], owners[1:] != owners[:-1]
-    mask[:, 1:][across] = mask[:, :-1][across] = IGNORED
-    mask[1:][down] = mask[:-1][down] = IGNORED
+    across = owners[:, 1:] != owners[:, :-1]
+    down = owners[1:] != owners[:-1]
+    mask[:, 1:][across] = IGNORED
+    mask[:, :-1][across] = IGNORED
+    mask[1:][down] = IGNORED
+    mask[:-1][down] = IGNORED
     return instances, mask
 
 
@@ -308,12 +322,12 @@ def _spread(
             raise
 
 
-def _write_lists(voc: Path, split: str, labels: dict[str, dict[str, int]]) -> None:
+def _write_splits(voc: Path, split: str, labels: dict[str, dict[str, int]]) -> None:
     sets = voc / "ImageSets"
     for folder in (sets / "Main", sets / "Segmentation"):
         (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in labels))
     for label in CLASSES:
-        lines = [f"{name} {found.get(label, -1):2d}\n" for name, found in labels.items()]
+        lines = [f"{name} {own.get(label, -1):2d}\n" for name, own in labels.items()]
         (sets / "Main" / f"{label}_{split}.txt").write_text("".join(lines))
 
 
@@ -357,10 +371,10 @@ def render(
     jobs += [Job("validation", i, i + 1) for i in range(validation)]
     chunks = [jobs[start : start + 32] for start in range(0, len(jobs), 32)]
     labels: Labels = {}
-    for done in _spread(root, seed, size, chunks, workers or os.cpu_count() or 1):
-        labels.update(done)
+    for rendered in _spread(root, seed, size, chunks, workers or os.cpu_count() or 1):
+        labels.update(rendered)
         if advance:
-            advance(len(done))
+            advance(len(rendered))
     for split in ("trainval", "test"):
         ordered = {f"{job.number:06d}": labels[job] for job in jobs if job.split == split}
-        _write_lists(voc, split, ordered)
+        _write_splits(voc, split, ordered)

@@ -1,8 +1,8 @@
-"""A year of a VOCdevkit: images, image-level labels and boxes of its lists, all checked.
+"""A year of a VOCdevkit: images, image-level labels and boxes of its splits, all checked.
 
 Layout and meaning as in the devkit's documentation (Everingham et al. 2012, devkit_doc, sections
 2 and 3): ImageSets/Main/LIST.txt names the images, ImageSets/Main/CLASS_LIST.txt labels them
-(1 present, -1 absent, 0 only `difficult` objects), Annotations/ID.xml holds the boxes.
+(1 present, -1 absent, 0 only `difficult` objects), Annotations/ID.xml has the boxes.
 """
 
 from __future__ import annotations
@@ -66,16 +66,16 @@ def open_voc(
             ("test", "test", section.test),
         )
     }
-    ids = {split: [identifiers(*part) for part in found] for split, found in parts.items()}
+    ids = {split: [identifiers(*part) for part in years] for split, years in parts.items()}
     check_disjoint(folder, (section.train, section.test), list(ids.values()))
-    count = sum(len(part) for found in ids.values() for part in found)
+    count = sum(len(part) for years in ids.values() for part in years)
     with reporter.stage(f"checking {name}", count) as bar:
         opened = {
             split: [
                 _open_part(*part, own, section.classes, bar.advance)
-                for part, own in zip(found, ids[split], strict=True)
+                for part, own in zip(years, ids[split], strict=True)
             ]
-            for split, found in parts.items()
+            for split, years in parts.items()
         }
     return _joined(folder, opened["train"]), _joined(folder, opened["test"])
 
@@ -88,8 +88,8 @@ def split_parts(folder: Path, name: str, key: str, splits: Sequence[str]) -> lis
     """
     parts = []
     for split in splits:
-        year, slash, own = split.partition("/")
-        if not slash or not own or "/" in own:
+        year, _, own = split.partition("/")
+        if not year or not own or "/" in own:
             raise UserError(f"datasets.{name}.{key}: '{split}' is not YEAR/SPLIT (VOC2007/test)")
         if not (folder / year).is_dir():
             where = f"the suite's datasets.{name}.{key}"
@@ -115,9 +115,9 @@ def check_disjoint(
     """
     train, test = ({identifier for part in split for identifier in part} for split in ids)
     if train & test:
-        listed = " and ".join(", ".join(split) for split in names)
+        both = " and ".join(", ".join(split) for split in names)
         raise UserError(
-            f"{folder}: {min(train & test)} is in both splits, {listed}: "
+            f"{folder}: {min(train & test)} is in both splits, {both}: "
             "the test images must not be trained on"
         )
 
@@ -137,7 +137,7 @@ def _joined(folder: Path, parts: Sequence[BoxSplit]) -> BoxSplit:
         ids=tuple(identifier for part in parts for identifier in part.ids),
         images=joined_files(folder, [part.images for part in parts]),
         labels=np.concatenate([part.labels for part in parts]),
-        objects=tuple(found for part in parts for found in part.objects),
+        objects=tuple(entry for part in parts for entry in part.objects),
         fingerprint=digest([part.fingerprint for part in parts]),
     )
 
@@ -205,7 +205,7 @@ def _labels(devkit: Path, name: str, ids: tuple[str, ...]) -> list[int]:
 
 
 def _objects(path: Path, classes: tuple[str, ...]) -> tuple[ObjectAnnotation, ...]:
-    """The objects of one annotation file, in the suite's classes; boxes lie inside the image."""
+    """The objects of one annotation file, in the suite's classes; boxes are inside the image."""
     try:
         tree = ElementTree.parse(path).getroot()
         size = tree.find("size")
@@ -217,16 +217,16 @@ def _objects(path: Path, classes: tuple[str, ...]) -> tuple[ObjectAnnotation, ..
         raise UserError(f"{path}: not readable as XML ({error})") from None
     except ValueError as error:
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
-    for thing in objects:
-        if thing.name not in classes:
-            raise UserError(f"{path}: object '{thing.name}' is not among the data set's classes")
-        xmin, ymin, xmax, ymax = thing.box
-        box = f"box ({', '.join(f'{value:g}' for value in thing.box)}) of '{thing.name}'"
-        if not (xmin <= xmax and ymin <= ymax):  # of equal corners it holds one pixel
+    for entry in objects:
+        if entry.name not in classes:
+            raise UserError(f"{path}: object '{entry.name}' is not among the data set's classes")
+        xmin, ymin, xmax, ymax = entry.box
+        box = f"box ({', '.join(f'{value:g}' for value in entry.box)}) of '{entry.name}'"
+        if not (xmin <= xmax and ymin <= ymax):  # of equal corners it has one pixel
             raise UserError(f"{path}: {box} has no area: xmax or ymax is below xmin or ymin")
-        # VOC 2011 and 2012 hold fractional boxes that begin at half a pixel.
+        # VOC 2011 and 2012 have fractional boxes that begin at half a pixel.
         if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
-            raise UserError(f"{path}: {box} lies outside the image ({width:g} x {height:g})")
+            raise UserError(f"{path}: {box} is outside the image ({width:g} x {height:g})")
     return objects
 
 

@@ -1,9 +1,9 @@
-"""The segmentation lists of a VOCdevkit: images and masks of class indices, all checked.
+"""The segmentation splits of a VOCdevkit: images and masks of class indices, all checked.
 
 Layout and meaning as in the devkit's documentation (Everingham et al. 2012, devkit_doc, section
-2.3): ImageSets/Segmentation/LIST.txt names the images, SegmentationClass/ID.png holds a class
+2.3): ImageSets/Segmentation/SPLIT.txt names the images, SegmentationClass/ID.png has a class
 index for every pixel, 0 for background, 255 for a pixel that does not count. Masks of the SBD
-(Hariharan et al. 2011) lie in a folder of their own, beside those or instead of them.
+(Hariharan et al. 2011) are in a folder of their own, beside those or instead of them.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _check_mask(image: Path, mask: Path, labels: int) -> None:
     odd = np.setdiff1d(values, [*range(labels), VOID])
     if odd.size:
         raise UserError(
-            f"{mask}: holds index {odd[0]}, but the data set's classes give 0 to {labels - 1}"
+            f"{mask}: has index {odd[0]}, but the data set's classes give 0 to {labels - 1}"
         )
 
 
@@ -128,7 +128,7 @@ def read_mask(path: Path) -> np.ndarray:
     try:
         with Image.open(path) as image:
             if image.mode not in ("P", "L"):
-                raise UserError(f"{path}: holds colors ({image.mode}), not class indices")
+                raise UserError(f"{path}: has colors ({image.mode}), not class indices")
             return np.array(image)
     except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
         raise UserError(f"{path}: cannot be decoded; replace the mask") from None

@@ -81,7 +81,7 @@ def _narrow(body: Any, share: int) -> None:
             for name in ("weight", "running_mean", "running_var"):
                 _shrink(module, name, slice(module.num_features))
         elif next(module.parameters(recurse=False), None) is not None:
-            raise ValueError(f"it holds a {type(module).__name__}")
+            raise ValueError(f"it has a {type(module).__name__}")
         if getattr(module, "bias", None) is not None:
             _shrink(module, "bias", slice(divide(len(module.bias))))
     for stage in body.feature_info.info:

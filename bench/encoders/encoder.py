@@ -155,7 +155,7 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not an encoder's file; {hint}") from None
     if metadata["backbone"] != backbone:
-        raise UserError(f"{path}: holds a {metadata['backbone']}, not a {backbone}; {hint}")
+        raise UserError(f"{path}: has a {metadata['backbone']}, not a {backbone}; {hint}")
     encoder = Encoder(backbone, inputs)
     encoder.samples = state.pop("samples", None)
     try:

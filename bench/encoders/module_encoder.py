@@ -24,7 +24,7 @@ class ModuleEncoder(Encoder):
 
     Args:
         module: the network; it is used in evaluation mode.
-        name: what records call its backbone.
+        name: what records call its backbone; a timm model has its own name.
 
     Raises:
         UserError: what it returns is neither maps nor vectors.
@@ -36,7 +36,7 @@ class ModuleEncoder(Encoder):
         self.is_timm = hasattr(module, "forward_intermediates")
         config: Any = getattr(module, "pretrained_cfg", None) if self.is_timm else None
         mean, std = (config["mean"], config["std"]) if config else UNIT
-        self.backbone = name
+        self.backbone = str(config["architecture"]) if config else name
         self.inputs = ("rgb",)
         self.branches = nn.ModuleList()
         self.pretraining = Pretraining()

@@ -1,1 +1,1 @@
-"""What tasks are made of."""
+"""Parts of tasks: features, linear probe, networks to fine-tune."""

@@ -140,7 +140,8 @@ class _Squashed(Dataset[Tensor]):
     """Decoded images at one size."""
 
     def __init__(self, images: ImageFiles, size: int) -> None:
-        self._images, self._size = images, size
+        self._images = images
+        self._size = size
 
     def __len__(self) -> int:
         return len(self._images.files)

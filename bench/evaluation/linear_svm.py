@@ -213,7 +213,7 @@ def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor, decisions: 
         span: the training features.
         sign: (N, P) of 1, -1.
         weight: (N, P) >= 0.
-        theta: (r, P) the starting point; holds the solution on return.
+        theta: (r, P) the starting point; the solution on return.
         decisions: (N, P) z @ theta, before and after.
 
     Returns:

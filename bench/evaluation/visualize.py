@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 from torchvision.utils import draw_bounding_boxes, draw_segmentation_masks, make_grid
 
-NUM_IMAGES = 16  # test images, the first of the list
+NUM_IMAGES = 16  # the first test images
 SIDE = 128  # pixels of the longest side of each
 COLUMNS = 8  # panels in a row: prediction, ground truth, prediction, ground truth ...
 MIN_SCORE = 0.5  # least score of a detection that is drawn

@@ -38,8 +38,8 @@ def weighted_average_precision(
         positive: (N,) true where the image shows the class.
         weights: (B, N) integers >= 0. Fortran order is the fast one.
         kind: how the curve becomes a number.
-        total: (B,) weight of all positives where some were not ranked at all, as objects that no
-            detection found; by default what `positive` holds.
+        total: (B,) weight of all positives where some were not ranked at all, as objects without
+            a detection; by default the weight of all of `positive`.
 
     Returns:
         (B,) values in 0..1; nan where the total is 0.
@@ -57,13 +57,13 @@ def weighted_average_precision(
         nothing = np.zeros(len(weights)) if total is None else np.asarray(total)
         return np.where(nothing > 0, 0.0, np.nan)
     precision, hits = _curve(scores, positive, weights)
-    found = hits.cumsum(axis=0)
-    total = found[-1] if total is None else np.asarray(total)
+    recalled = hits.cumsum(axis=0)
+    total = recalled[-1] if total is None else np.asarray(total)
     if kind != "step":
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     if kind == "11-point":
         # The first threshold of at least that recall; past the last one precision counts as 0.
-        reached = [(10 * found < step * total).sum(axis=0) for step in range(11)]
+        reached = [(10 * recalled < step * total).sum(axis=0) for step in range(11)]
         padded = np.vstack([precision, np.zeros_like(precision[:1])])
         value: Floats = np.take_along_axis(padded, np.array(reached), axis=0).mean(axis=0)
     else:

@@ -37,7 +37,7 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float | None
 
 
 def load(predictions: Mapping[str, np.ndarray]) -> tuple[COCO, COCO]:
-    """Objects and detections as pycocotools holds them; it prints while it does so."""
+    """Objects and detections as pycocotools has them; it prints while it does so."""
     truth = COCO()
     truth.dataset = _dataset(predictions)
     truth.createIndex()
@@ -46,14 +46,14 @@ def load(predictions: Mapping[str, np.ndarray]) -> tuple[COCO, COCO]:
 
 
 def _dataset(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    hard = predictions["true_difficult"]
+    difficult = predictions["true_difficult"]
     annotations = [
         {
             "id": k + 1,
             "image_id": int(predictions["true_image"][k]),
             "category_id": int(predictions["true_class"][k]),
             "bbox": box,
-            "area": BEYOND if hard[k] else box[2] * box[3],
+            "area": BEYOND if difficult[k] else box[2] * box[3],
             "iscrowd": 0,
         }
         for k, box in enumerate(_continuous(predictions["true_box"]))

@@ -1,6 +1,6 @@
-"""Boxes: overlap, and which detection found which object by the rules of PASCAL VOC.
+"""Boxes: overlap, and which detection matches which object by the rules of PASCAL VOC.
 
-Boxes are (xmin, ymin, xmax, ymax) in inclusive pixels, so that one of equal corners holds one pixel
+Boxes are (xmin, ymin, xmax, ymax) in inclusive pixels, so that one of equal corners has one pixel
 (VOC devkit, VOCevaldet.m: widths are xmax - xmin + 1). Needs numpy only.
 """
 
@@ -11,7 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from bench.metrics.average_precision import Kind, check_scores, weighted_average_precision
 
-FOUND, FALSE, IGNORED = 1, 0, -1  # what a detection can turn out to be
+# Outcomes of a detection.
+TRUE_POSITIVE = 1
+FALSE_POSITIVE = 0
+IGNORED = -1
 
 
 def areas(boxes: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -37,7 +40,7 @@ def match(
     difficult: ArrayLike,
     overlap: float,
 ) -> NDArray[np.int8]:
-    """What each detection of one class is: `FOUND`, `FALSE` or `IGNORED`.
+    """What each detection of one class is: `TRUE_POSITIVE`, `FALSE_POSITIVE` or `IGNORED`.
 
     A detection, from the highest score down, belongs to the object of its image that it overlaps
     most, difficult or not. Up to `overlap` it is false; on a difficult object it is ignored; the
@@ -62,21 +65,22 @@ def match(
     """
     boxes, true_boxes = (np.asarray(b, dtype=float).reshape(-1, 4) for b in (boxes, true_boxes))
     scores, images, true_images = (np.asarray(a).reshape(-1) for a in (scores, images, true_images))
-    hard = np.asarray(difficult, dtype=bool).reshape(-1)
-    counts = [len(boxes), len(scores), len(images)], [len(true_boxes), len(true_images), len(hard)]
-    if any(len(set(group)) > 1 for group in counts):
-        raise ValueError(f"detections {counts[0]} and objects {counts[1]} must be as many each")
-    for name, found in (("a detection", boxes), ("an object", true_boxes)):
-        if not (found[:, 2:] >= found[:, :2]).all():
+    difficult = np.asarray(difficult, dtype=bool).reshape(-1)
+    detections = [len(boxes), len(scores), len(images)]
+    objects = [len(true_boxes), len(true_images), len(difficult)]
+    if len({*detections}) > 1 or len({*objects}) > 1:
+        raise ValueError(f"detections {detections} and objects {objects} must be as many each")
+    for name, corners in (("a detection", boxes), ("an object", true_boxes)):
+        if not (corners[:, 2:] >= corners[:, :2]).all():
             raise ValueError(f"{name}: corners that are not in order, or not numbers")
     best, iou = _best(boxes, images, true_boxes, true_images)
-    verdicts = np.full(len(boxes), FALSE, dtype=np.int8)
+    outcomes = np.full(len(boxes), FALSE_POSITIVE, dtype=np.int8)
     hit = np.flatnonzero(iou > overlap)
     order = hit[np.argsort(-scores[hit], kind="stable")]
-    verdicts[order[hard[best[order]]]] = IGNORED
-    free = order[~hard[best[order]]]
-    verdicts[free[np.unique(best[free], return_index=True)[1]]] = FOUND
-    return verdicts
+    outcomes[order[difficult[best[order]]]] = IGNORED
+    free = order[~difficult[best[order]]]
+    outcomes[free[np.unique(best[free], return_index=True)[1]]] = TRUE_POSITIVE
+    return outcomes
 
 
 def _best(
@@ -116,12 +120,12 @@ def detection_average_precision(
     kind: Kind = "11-point",
     overlap: float = 0.5,
 ) -> float:
-    """Average precision of the detections of one class, matched as PASCAL VOC does (`boxes.match`).
+    """Average precision of the detections of one class, matched as PASCAL VOC does (`match`).
 
     Detections of equal score share a threshold, so their order never matters; where scores are
     distinct the curve is the devkit's. Recalls of 11-point are compared exactly: where one falls on
-    a tenth, released Python evaluators can lose that point to rounding (3 of 10 found: 4 / 11 here,
-    3 / 11 there).
+    a tenth, released Python evaluators can lose that point to rounding (3 of 10 detected: 4 / 11
+    here, 3 / 11 there).
 
     Args:
         boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin.
@@ -139,12 +143,13 @@ def detection_average_precision(
     Raises:
         ValueError: shapes that do not fit, or a score that is not finite.
     """
-    scores, missing = np.asarray(scores, dtype=float), np.zeros(len(np.atleast_1d(true_images)))
+    scores = np.asarray(scores, dtype=float)
     check_scores(scores)
-    hard = np.asarray(missing if difficult is None else difficult, dtype=bool)
-    verdicts = match(boxes, scores, images, true_boxes, true_images, hard, overlap)
-    counted = verdicts >= 0
-    once = np.ones((1, int(counted.sum())), dtype=np.uint8)
-    total = np.array([(~hard).sum()])
-    found = verdicts[counted] > 0
-    return float(weighted_average_precision(scores[counted], found, once, kind, total)[0])
+    missing = np.zeros(len(np.atleast_1d(true_images)))
+    ignored = np.asarray(missing if difficult is None else difficult, dtype=bool)
+    outcomes = match(boxes, scores, images, true_boxes, true_images, ignored, overlap)
+    evaluated = outcomes != IGNORED
+    once = np.ones((1, int(evaluated.sum())), dtype=np.uint8)
+    total = np.array([(~ignored).sum()])
+    positive = outcomes[evaluated] == TRUE_POSITIVE
+    return float(weighted_average_precision(scores[evaluated], positive, once, kind, total)[0])

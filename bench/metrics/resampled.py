@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from bench.metrics.average_precision import Difficult, Floats, Kind, checked
-from bench.metrics.detection import IGNORED, match
+from bench.metrics.detection import IGNORED, TRUE_POSITIVE, match
 
 Predictions = Mapping[str, NDArray[Any]]
 Weights = NDArray[np.float32]
@@ -87,20 +87,25 @@ def ranked_precisions(
         nothing = np.zeros(weights.shape[1]) if total is None else total
         return np.where(nothing > 0, 0.0, np.nan)
     order = np.argsort(-scores, kind="stable")
-    falling, positive, images = -scores[order], positive[order], images[order]
+    falling = -scores[order]
+    positive = positive[order]
+    images = images[order]
     hit = np.flatnonzero(positive)
     # Thresholds that gain no positive lower precision and add no recall: no kind sees them.
     ends = np.unique(np.searchsorted(falling, falling[hit], side="right"))
     hits = _sums(images[hit], np.searchsorted(hit, ends), weights)
-    seen, found = _sums(images[: ends[-1]], ends, weights), hits.copy()
+    seen = _sums(images[: ends[-1]], ends, weights)
+    recalled = hits.copy()
     _accumulate(np.add, seen)
-    _accumulate(np.add, found)
-    every = found[-1] if total is None else total
-    precision = np.divide(found, np.maximum(seen, 1, out=seen), dtype=np.float64)
+    _accumulate(np.add, recalled)
+    every = recalled[-1] if total is None else total
+    precision = np.divide(recalled, np.maximum(seen, 1, out=seen), dtype=np.float64)
     if kind != "step":
         _accumulate(np.maximum, precision[::-1])
-    gained, of = (_recalls_reached(found, every), 11) if kind == "11-point" else (hits, every)
-    value = np.einsum("tb,tb->b", precision, gained) / np.maximum(of, 1)
+    if kind == "11-point":
+        value = np.einsum("tb,tb->b", precision, _recalls_reached(recalled, every)) / 11
+    else:
+        value = np.einsum("tb,tb->b", precision, hits) / np.maximum(every, 1)
     return np.where(every > 0, value, np.nan)
 
 
@@ -119,9 +124,9 @@ def _accumulate(operation: np.ufunc, rows: NDArray[np.floating]) -> None:
         operation(above, row, out=row)
 
 
-def _recalls_reached(found: Weights, total: Floats) -> NDArray[np.int8]:
+def _recalls_reached(recalled: Weights, total: Floats) -> NDArray[np.int8]:
     """How many of the recalls 0, .1, ... 1 each threshold is the first to reach, (T, B)."""
-    tenths = np.multiply(found, 10, dtype=np.float64)
+    tenths = np.multiply(recalled, 10, dtype=np.float64)
     tenths /= np.maximum(total, 1)
     reached: NDArray[np.int8] = tenths.astype(np.int8)
     reached[1:] -= reached[:-1].copy()
@@ -142,27 +147,38 @@ def detection_precisions(
         kind: see `metrics.weighted_average_precision`.
     """
     values = []
-    mine, true = (_by_label(predictions[name]) for name in ("label", "true_class"))
+    detections_of = _by_label(predictions["label"])
+    objects_of = _by_label(predictions["true_class"])
     for label in predictions["counted"]:
-        found, objects = mine.get(label, NONE), true.get(label, NONE)
-        scores, images = predictions["score"][found], predictions["image"][found]
-        places = predictions["true_image"][objects]
-        hard = predictions["true_difficult"][objects]
-        boxes = predictions["box"][found], predictions["true_box"][objects]
-        verdicts = match(boxes[0], scores, images, boxes[1], places, hard, OVERLAP)
-        kept = verdicts != IGNORED
-        counted = places[~hard]
-        total = _sums(counted, np.array([len(counted)]), weights)[0]
-        ranked = scores[kept], verdicts[kept] > 0, images[kept]
-        values.append(ranked_precisions(*ranked, weights, kind, total))
+        detections = detections_of.get(label, NONE)
+        objects = objects_of.get(label, NONE)
+        scores = predictions["score"][detections]
+        images = predictions["image"][detections]
+        true_images = predictions["true_image"][objects]
+        difficult = predictions["true_difficult"][objects]
+        outcomes = match(
+            predictions["box"][detections],
+            scores,
+            images,
+            predictions["true_box"][objects],
+            true_images,
+            difficult,
+            OVERLAP,
+        )
+        kept = outcomes != IGNORED
+        evaluated = true_images[~difficult]
+        total = _sums(evaluated, np.array([len(evaluated)]), weights)[0]
+        positive = outcomes[kept] == TRUE_POSITIVE
+        precisions = ranked_precisions(scores[kept], positive, images[kept], weights, kind, total)
+        values.append(precisions)
     return np.array(values)
 
 
 def _by_label(labels: NDArray[np.integer]) -> dict[int, NDArray[np.int64]]:
-    """Where each label stands, in order."""
+    """The indices of each label, in order."""
     order = np.argsort(labels, kind="stable")
-    found, starts = np.unique(labels[order], return_index=True)
-    return dict(zip(found.tolist(), np.split(order, starts)[1:], strict=True))
+    present, starts = np.unique(labels[order], return_index=True)
+    return dict(zip(present.tolist(), np.split(order, starts)[1:], strict=True))
 
 
 def intersections_over_union(confusion: NDArray[np.integer], weights: Weights) -> Floats:

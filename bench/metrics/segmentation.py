@@ -1,4 +1,4 @@
-"""TODO."""
+"""Intersection over union of label maps."""
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray

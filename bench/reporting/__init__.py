@@ -1,1 +1,1 @@
-"""What a reader sees: tables, text, figures and pages."""
+"""Tables, text, figures and pages for a reader."""

@@ -63,7 +63,7 @@ class Column:
         return self.heading.format(metric=table.metric)
 
     def text(self, table: Table, row: Row) -> str:
-        """What a reader sees of a row."""
+        """The value of a row, as text."""
         value = self.value(table, row)
         if value in (None, "") or self.trivial(table, row):
             return formats.MISSING

@@ -124,8 +124,8 @@ def load(folder: Path, cache: Path | None = None) -> Leaderboard:
 
 def _with_images(path: Path, record: Record) -> Record:
     """The record, less the images that are not beside it: their terms may forbid copies."""
-    kinds = ("samples", "predictions_image")
-    absent = [k for k in kinds if (n := getattr(record, k)) and not path.with_name(n).exists()]
+    files = {"samples": record.samples, "predictions_image": record.predictions_image}
+    absent = [key for key, name in files.items() if name and not path.with_name(name).exists()]
     return record.model_copy(update=dict.fromkeys(absent)) if absent else record
 
 
@@ -272,7 +272,9 @@ def _fill(
     row: Row, table: Table, scores: _Scores, following: str | None, audited: Audit | None
 ) -> Row:
     """A scored row with everything that is computed from the other rows."""
-    method, reference, baseline = row.method, table.reference, table.baseline
+    method = row.method
+    reference = table.reference
+    baseline = table.baseline
     matched = _baseline(table.rows, row.inputs, method)
     gain = scores.difference(method, baseline)
     matched_gain = scores.difference(method, matched)
@@ -302,8 +304,10 @@ def _gap_closed(
 ) -> Estimate | None:
     if not scores.samples or reference is None or baseline is None:
         return None
-    samples, values = scores.samples, scores.values
-    part, whole = samples[method] - samples[baseline], samples[reference] - samples[baseline]
+    samples = scores.samples
+    values = scores.values
+    part = samples[method] - samples[baseline]
+    whole = samples[reference] - samples[baseline]
     interval = intervals.ratio_interval(part, whole)
     distance = values[reference] - values[baseline]
     if interval is None or not distance:

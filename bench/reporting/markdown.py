@@ -109,8 +109,8 @@ def _links(table: Table) -> list[str]:
         links = [
             f"[{row.method}]({table.task}/{row.method}/{file})"
             for row in table.rows
-            for record in row.scored
-            if (file := read(record))
+            for file in map(read, row.scored)
+            if file
         ]
         parts += [f"{title}: {', '.join(links)}."] if links else []
     return parts

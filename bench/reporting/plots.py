@@ -103,7 +103,8 @@ def _stages_caption(table: Table) -> str:
 
 def _ends(table: Table) -> str:
     """The scores of the rows that were trained elsewhere or not at all."""
-    baseline, reference = table.row(table.baseline), table.row(table.reference)
+    baseline = table.row(table.baseline)
+    reference = table.row(table.reference)
     text = ""
     if baseline and baseline.value:
         text += f"; dashed: {BASELINE}, {points(baseline.value.value)}"
@@ -152,7 +153,8 @@ def gap(table: Table) -> dict[str, bytes]:
         figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
         for index, row in enumerate(rows):
             assert row.gap is not None
-            gap, value = row.gap, row.gap.value
+            gap = row.gap
+            value = gap.value
             color = ORANGE if _not_trained(row) else BLUE
             tips[f"tip-{index}"] = f"{row.method}: gap {estimate(gap)}"
             axes.axhline(index, color=RULE, lw=0.6, zorder=0)
@@ -271,7 +273,8 @@ def _against(
             axes.annotate(BASELINE, (0.01, floor.value), va="bottom", **ON_EDGE)
         tips = {}
         for index, row in enumerate(rows):
-            value, cost = row.value, read(row)
+            value = row.value
+            cost = read(row)
             assert value and cost
             if value.interval:
                 axes.plot([cost, cost], value.interval, color=BLUE, lw=1.2, alpha=0.5)

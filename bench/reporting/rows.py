@@ -80,7 +80,9 @@ class Row:
     def status(self) -> str:
         """`ok`, `failed`, or `partial` if only some seeds failed."""
         count = len(self.scored)
-        return "failed" if not count else "ok" if count == len(self.records) else "partial"
+        if not count:
+            return "failed"
+        return "ok" if count == len(self.records) else "partial"
 
     @property
     def role(self) -> Role:
@@ -113,7 +115,7 @@ class Row:
 
     def mean(self, read: Callable[[Record], Any]) -> float | None:
         """Mean over the scored seeds of what `read` takes from a record; None where it is None."""
-        values = [value for r in self.scored if (value := read(r)) is not None]
+        values = [value for value in map(read, self.scored) if value is not None]
         return float(np.mean(values)) if values else None
 
 
@@ -125,7 +127,7 @@ class Table:
         task: its name.
         rows: best first, failed ones last.
         reference: the method that gaps are measured from; None if no such row has a score.
-        baseline: the untrained method that sees whole images; None if no such row has a score.
+        baseline: the untrained method with RGB input; None if no such row has a score.
         num_images: how many it was tested on; 0 if every row failed.
         pairs: (method, other) -> the one less the other, for any two scored rows.
     """

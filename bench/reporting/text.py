@@ -96,7 +96,8 @@ def one_seed(leaderboard: Leaderboard) -> bool:
 
 def lead(table: Table) -> str:
     """The table in a sentence."""
-    reference, baseline = table.row(table.reference), table.row(table.baseline)
+    reference = table.row(table.reference)
+    baseline = table.row(table.baseline)
     if reference is None or reference.value is None:
         return f"{table.metric} of {len(table.rows)} methods; no row has the {REFERENCE} weights."
     parts = [f"`{reference.method}` reaches {estimate(reference.value)} {table.metric}"]
@@ -118,7 +119,8 @@ def caveats(leaderboard: Leaderboard, table: Table) -> list[str]:
     scored = [row for row in table.rows if row.scored]
     single = [row.method for row in scored if len(row.scored) == 1]
     paragraphs = _benefit(table)
-    if subset := _subset(table):
+    subset = _subset(table)
+    if subset:
         paragraphs.append(subset)
     if single and len(single) == len(scored) and not one_seed(leaderboard):
         paragraphs.append(ONE_SEED)
@@ -277,7 +279,8 @@ def _subset(table: Table) -> str:
         return ""
     texts = []
     for part in ("train", "test"):
-        names, count = _splits(table, part), _num_images(table, part)
+        names = _splits(table, part)
+        count = _num_images(table, part)
         official = sum(OFFICIAL.get((section.kind, name), 0) for name in names)
         known = all((section.kind, name) in OFFICIAL for name in names)
         if known and count and count != official:
@@ -343,7 +346,8 @@ def _method(name: str, row: Row, base: Mapping[str, Any]) -> str:
     elif row.role == "untrained" and row.inputs:
         parts = [f"`{name}`: untrained, inputs {', '.join(row.inputs)}."]
     recipe = row.records[0].recipe
-    if recipe and (own := recipe_text(recipe, base)):
+    own = recipe_text(recipe, base) if recipe else ""
+    if own:
         parts.append(f"Own recipe: {own}.")
     return f"- {' '.join(parts)}"
 

@@ -151,6 +151,7 @@ def _row(
     scores = reference.per_class if reference else {}
     value = row.value
     ends = (value.low, value.value, value.high) if value else (None,)
+    files = [(title, read(record)) for record in row.scored for title, read in markdown.LINKS]
     return {
         "method": row.method,
         "not_trained": row.role != "pretrained",
@@ -169,12 +170,7 @@ def _row(
         "logged": _settings(first.pretraining.logged),
         "hyperparameters": _settings(first.hyperparameters.model_dump(exclude={"tried"})),
         "seeds": [_seed(record, folder) for record in row.records],
-        "images": [
-            (title, f"{folder}/{quote(file)}")
-            for record in row.scored
-            for title, read in markdown.LINKS
-            if (file := read(record))
-        ],
+        "images": [(title, f"{folder}/{quote(file)}") for title, file in files if file],
     }
 
 

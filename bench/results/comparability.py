@@ -117,7 +117,8 @@ def _fingerprint(record: Record, name: str) -> str | None:
 def _check_same(records: Records, what: str, read: Callable[[Record], Any]) -> None:
     values: dict[Any, Path] = {}
     for path, record in records.items():
-        if (value := read(record)) is not None:
+        value = read(record)
+        if value is not None:
             values.setdefault(value, path)
     if len(values) > 1:
         path, other, *_ = values.values()

@@ -53,7 +53,7 @@ def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None =
     """Write predictions, then the record that names their digest; each appears whole or not at all.
 
     Raises:
-        UserError: the place cannot be written.
+        UserError: the folder cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -58,7 +58,7 @@ def seed_everything(seed: int) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory held so far in MiB: on the GPU, or by this process on a processor."""
+    """The most memory used so far in MiB: on the GPU, or by this process on a processor."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -40,14 +40,14 @@ def init() -> None:
 
 
 def all_processes(condition: bool) -> bool:
-    """Whether a condition holds in every process; none goes on before all have come here."""
+    """Whether a condition is true in every process; none goes on before all have come here."""
     if world_size() == 1:
         return condition
     from torch import distributed
 
-    found = [False] * world_size()
-    distributed.all_gather_object(found, condition)
-    return all(found)
+    conditions = [False] * world_size()
+    distributed.all_gather_object(conditions, condition)
+    return all(conditions)
 
 
 def broadcast(value: float) -> float:
@@ -56,9 +56,9 @@ def broadcast(value: float) -> float:
         return value
     from torch import distributed
 
-    found = [value]
-    distributed.broadcast_object_list(found)
-    return found[0]
+    values = [value]
+    distributed.broadcast_object_list(values)
+    return values[0]
 
 
 def average(value: Tensor) -> Tensor:

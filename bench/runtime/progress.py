@@ -16,7 +16,10 @@ class Bar:
     """The progress of one stage; `advance` counts what is done, `note` shows a figure beside it."""
 
     def __init__(self, name: str, total: int, unit: str, console: Console) -> None:
-        self._name, self._total, self._unit, self._console = name, total, unit, console
+        self._name = name
+        self._total = total
+        self._unit = unit
+        self._console = console
         self._done = self._first = 0
         self._started = self._printed = time.monotonic()
         self._note = ""

@@ -208,7 +208,8 @@ def _load(kept: Path) -> Resampled | None:
     """What was kept; None if there is nothing, or nothing whole (zip has checksums)."""
     try:
         with np.load(kept, allow_pickle=False) as archive:
-            num_images, values = int(archive["images"]), archive["values"]
+            num_images = int(archive["images"])
+            values = archive["values"]
     except Exception:  # a damaged file of our own, in whatever way zip and npy readers fail on it
         return None
     return Resampled(num_images, values) if values.shape == (1 + RESAMPLES,) else None

@@ -55,7 +55,7 @@ def estimate(value: float, samples: ArrayLike) -> Estimate:
 
 
 def center_on(value: float, samples: ArrayLike) -> Floats:
-    """Samples of a statistic (B,), moved until their mean is its value; nan is left out.
+    """Samples of a statistic (B,), shifted until their mean is its value; nan is left out.
 
     Half as many images score higher than all (by 0.2 to 2 points of mAP in docs/design.md), which
     is no uncertainty: an interval is about the expected value of a split of as many images.
@@ -102,7 +102,7 @@ def combine_seeds(values: ArrayLike, resampled: ArrayLike, seed: int | list[int]
 
 
 def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> ConfidenceInterval:
-    """The middle `level` of samples, moved until their mean is the value: see `center_on`.
+    """The middle `level` of samples, shifted until their mean is the value: see `center_on`.
 
     Args:
         samples: (B,) values of a statistic, one per resample; nan is left out.
@@ -135,7 +135,8 @@ def ratio_interval(
         whole: (B,) samples of the denominator, on the same resamples.
         level: coverage aimed at, between 0 and 1.
     """
-    part, whole = np.asarray(part, dtype=float), np.asarray(whole, dtype=float)
+    part = np.asarray(part, dtype=float)
+    whole = np.asarray(whole, dtype=float)
     finite = np.isfinite(part) & np.isfinite(whole)
     tails = _tails(level)
     if np.quantile(whole[finite], tails[0]) <= 0:

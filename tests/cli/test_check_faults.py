@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from bench.methods.rotation import Rotation
 from support import SHORT
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -29,7 +30,6 @@ from bench.config import loader, schema
 from bench.data import stream, transforms
 from bench.encoders.encoder import Encoder
 from bench.evaluation import linear_svm
-from bench.methods.rotation import Rotation
 from bench.metrics import registry
 from bench.runtime.progress import Reporter
 from bench.training import finetuning, trainer

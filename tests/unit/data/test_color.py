@@ -35,9 +35,9 @@ def test_the_bins_are_those_of_the_table():
 
 def test_soft_codes_against_numpy():
     ab = np.random.default_rng(1).uniform(-80, 80, (40, 2)).astype(np.float32)
-    found, shares = color_bins.soft_encode(torch.from_numpy(ab))
+    bins, shares = color_bins.soft_encode(torch.from_numpy(ab))
     centers = color_bins.ab_centers().numpy()
-    for point, ours, weights in zip(ab, found.numpy(), shares.numpy(), strict=True):
+    for point, ours, weights in zip(ab, bins.numpy(), shares.numpy(), strict=True):
         squared = ((centers - point) ** 2).sum(1)
         nearest = np.argsort(squared)[:5]
         expected = np.exp(-squared[nearest] / 50)
@@ -66,9 +66,9 @@ def test_the_loss_of_colors_against_numpy():
     total = norm = 0.0
     for y in range(3):
         for x in range(3):
-            found, shares = color_bins.soft_encode(ab[0, :, y, x].float())
-            entropy = -(log[0, found, y, x] * shares).sum()
-            total, norm = total + weights[found[0]] * entropy, norm + weights[found[0]]
+            bins, shares = color_bins.soft_encode(ab[0, :, y, x].float())
+            entropy = -(log[0, bins, y, x] * shares).sum()
+            total, norm = total + weights[bins[0]] * entropy, norm + weights[bins[0]]
     assert color_bins.color_loss(logits, ab.float(), weights).item() == pytest.approx(
         (total / norm).item(), rel=1e-5
     )

@@ -1,7 +1,11 @@
+import shutil
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from bench.config import schema
 from bench.data.image_files import read
 from bench.data.image_folder import open_image_folder
 from bench.data.stream import Stream
@@ -10,52 +14,93 @@ from bench.runtime.progress import Reporter
 
 
 @pytest.fixture
-def folder(devkit, tmp_path):
-    import shutil
+def root(devkit, tmp_path):
+    """A data root with a copy of the rendered pretraining images."""
+    shutil.copytree(devkit / "pretraining", tmp_path / "images")
+    return tmp_path
 
-    shutil.copytree(devkit / "corpus", tmp_path / "corpus")
-    return tmp_path / "corpus"
+
+def opened(root, split="train", folder="images", **keys):
+    section = schema.ImageFolder(kind="image_folder", **{"train": folder, "test": folder} | keys)
+    return open_image_folder(root, "pretraining", section, split, Reporter())
 
 
-def test_classes_are_folders_at_any_depth(folder):
-    corpus = open_image_folder(folder, "stop", Reporter())
-    assert len(corpus.labels) == 40
-    assert corpus.classes == tuple(sorted(p.name for p in folder.iterdir()))
-    nested = folder / corpus.classes[0] / "images"  # Tiny-ImageNet's own layout
+def test_classes_are_folders_at_any_depth(root):
+    images = opened(root)
+    assert len(images.labels) == 40
+    folders = sorted(p.name for p in (root / "images").iterdir())
+    assert images.classes == tuple(folders)
+    for file, label in zip(images.ids, images.labels, strict=True):
+        assert file.split("/")[0] == images.classes[label]
+    nested = root / "images" / images.classes[0] / "images"  # Tiny-ImageNet's own layout
     nested.mkdir()
     for path in list(nested.parent.glob("*.jpg")):
         path.rename(nested / path.name)
-    again = open_image_folder(folder, "stop", Reporter())
-    assert sorted(again.labels) == sorted(corpus.labels)
+    again = opened(root)
+    assert sorted(again.labels) == sorted(images.labels)
+    assert again.classes == images.classes
 
 
-def test_a_truncated_image_stops_the_run_or_is_skipped_and_named(folder):
-    bad = next(folder.glob("*/*.jpg"))
-    bad.write_bytes(bad.read_bytes()[:-40])
-    with pytest.raises(UserError, match=rf"{bad.name}: is truncated"):
-        open_image_folder(folder, "stop", Reporter())
-    corpus = open_image_folder(folder, "skip", Reporter())
-    assert corpus.images.skipped == (bad.relative_to(folder).as_posix(),)
-    assert len(corpus.labels) == len(corpus.images.files) == 39
+def test_a_flat_folder_has_no_classes(root):
+    (root / "flat").mkdir()
+    for path in (root / "images").glob("*/*.jpg"):
+        shutil.copy(path, root / "flat" / f"{path.parent.name}-{path.name}")
+    images = opened(root, folder="flat")
+    assert images.classes == ()
+    assert images.labels.tolist() == [0] * 40
+    assert images.labels.dtype == np.int64
+    assert len(images.images.files) == 40
+    assert images.fingerprint != opened(root).fingerprint
 
 
-def test_a_image_damaged_inside_is_named_when_it_is_decoded(tmp_path):
+def test_images_beside_class_folders_are_refused(root):
+    path = next((root / "images").glob("*/*.jpg"))
+    shutil.copy(path, root / "images" / "stray.jpg")
+    with pytest.raises(UserError, match=r"images: has 1 images beside the class folders; move"):
+        opened(root)
+
+
+def test_a_truncated_image_stops_the_run_or_is_skipped_and_named(root):
+    damaged = next((root / "images").glob("*/*.jpg"))
+    damaged.write_bytes(damaged.read_bytes()[:-40])
+    with pytest.raises(UserError, match=rf"{damaged.name}: is truncated"):
+        opened(root)
+    images = opened(root, damaged="skip")
+    assert images.images.skipped == (damaged.relative_to(root / "images").as_posix(),)
+    assert len(images.labels) == len(images.images.files) == 39
+
+
+def test_an_image_damaged_inside_is_named_when_it_is_decoded(tmp_path):
     path = tmp_path / "x.jpg"
     path.write_bytes(b"\xff\xd8\xff" + b"\x00" * 200 + b"\xff\xd9")
     with pytest.raises(UserError, match=r"x\.jpg: cannot be decoded"):
         read(path)
 
 
-def test_an_empty_or_missing_folder_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no such folder"):
-        open_image_folder(tmp_path / "absent", "stop", Reporter())
-    with pytest.raises(UserError, match="holds no images in class folders"):
-        open_image_folder(tmp_path, "stop", Reporter())
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_empty_or_missing_folder_is_refused(tmp_path, split):
+    message = rf"absent: no such folder \(the suite's datasets\.pretraining\.{split}\); see --data-"
+    with pytest.raises(UserError, match=message):
+        opened(tmp_path, split, folder="absent")
+    with pytest.raises(UserError, match=r"has no images \(CLASS/\*\.jpg or \*\.jpg\)"):
+        opened(tmp_path, split, folder=".")
+
+
+def test_a_changed_or_moved_image_changes_the_fingerprint(root):
+    before = opened(root).fingerprint
+    assert opened(root).fingerprint == before
+    first, second = sorted((root / "images").glob("*/*.jpg"))[:2]
+    content = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    assert opened(root).fingerprint != before
+    first.write_bytes(content)
+    assert opened(root).fingerprint == before
+    other = next(p for p in (root / "images").iterdir() if p != first.parent)
+    first.rename(other / first.name.replace(".jpg", "-moved.jpg"))
+    assert opened(root).fingerprint != before
 
 
 def test_a_gray_image_has_three_equal_channels(tmp_path):
-    from PIL import Image
-
     path = tmp_path / "gray.jpg"
     Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).save(path)
     image = read(path)
@@ -64,18 +109,18 @@ def test_a_gray_image_has_three_equal_channels(tmp_path):
 
 
 def test_the_stream_is_a_shuffled_pass_and_depends_on_the_position_alone(smoke_data):
-    corpus = smoke_data.corpus
-    count = len(corpus.labels)
+    source = smoke_data["pretraining"].train
+    count = len(source.labels)
 
-    def drawn(seed=0):
+    def stream(seed=0):
         transform = lambda image, label: (label, torch.rand(()).item())  # noqa: E731
-        return Stream(corpus.images, corpus.labels, seed, transform, 3 * count)
+        return Stream(source.images, source.labels, seed, transform, 3 * count)
 
-    stream = drawn()
-    first = [stream[p] for p in range(count)]
-    second = [stream[p] for p in range(count, 2 * count)]
-    assert sorted(label for label, _ in first) == sorted(corpus.labels)
+    items = stream()
+    first = [items[p] for p in range(count)]
+    second = [items[p] for p in range(count, 2 * count)]
+    assert sorted(label for label, _ in first) == sorted(source.labels)
     assert [label for label, _ in first] != [label for label, _ in second]
-    assert drawn()[count + 3] == second[3]
-    assert drawn(seed=1)[0] != first[0]
+    assert stream()[count + 3] == second[3]
+    assert stream(seed=1)[0] != first[0]
     assert len({noise for _, noise in first + second}) == 2 * count

@@ -11,14 +11,21 @@ from PIL import Image
 
 from bench.data import synthetic_scenes
 
-TRAIN, TEST, CORPUS, SIZE = 120, 120, 40, 64
+TRAIN, TEST, PRETRAINING, VALIDATION, SIZE = 120, 120, 40, 30, 64
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("scenes")
     synthetic_scenes.render(
-        root, seed=0, size=SIZE, corpus=CORPUS, train=TRAIN, test=TEST, workers=1
+        root,
+        seed=0,
+        size=SIZE,
+        pretraining=PRETRAINING,
+        validation=VALIDATION,
+        train=TRAIN,
+        test=TEST,
+        workers=1,
     )
     return root
 
@@ -60,33 +67,37 @@ def everything(voc: Path) -> list[str]:
 
 
 def test_bytes_depend_on_the_seed_and_not_on_the_workers(tmp_path: Path) -> None:
-    counts = {"size": 48, "corpus": 20, "train": 30, "test": 20}
-    for name, seed, workers in (("one", 3, 1), ("two", 3, 2), ("other", 4, 1)):
+    counts = {"size": 48, "pretraining": 20, "validation": 10, "train": 30, "test": 20}
+    for name, seed, workers in (("first", 3, 1), ("second", 3, 2), ("other", 4, 1)):
         finished: list[int] = []
         folder = tmp_path / name
         synthetic_scenes.render(
             folder, seed=seed, workers=workers, advance=finished.append, **counts
         )
-        assert sum(finished) == 70
-    one, two, other = (contents(tmp_path / name) for name in ("one", "two", "other"))
-    assert one == two
-    images = [name for name in one if name.endswith((".jpg", ".png"))]
+        assert sum(finished) == 80
+    first, second, other = (contents(tmp_path / name) for name in ("first", "second", "other"))
+    assert first == second
+    images = [name for name in first if name.endswith((".jpg", ".png"))]
     assert set(images) == {name for name in other if name.endswith((".jpg", ".png"))}
-    assert all(one[name] != other[name] for name in images if name.endswith(".jpg"))
+    assert all(first[name] != other[name] for name in images if name.endswith(".jpg"))
 
 
-def test_a_image_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
-    synthetic_scenes.render(tmp_path, seed=0, size=SIZE, corpus=12, train=3, test=2, workers=1)
+def test_an_image_does_not_depend_on_how_many_there_are(root: Path, tmp_path: Path) -> None:
+    counts = {"pretraining": 12, "validation": 11, "train": 3, "test": 2}
+    synthetic_scenes.render(tmp_path, seed=0, size=SIZE, workers=1, **counts)
     few, many = contents(tmp_path), contents(root)
     first = "VOCdevkit/VOC2007/JPEGImages"
     assert few[f"{first}/000003.jpg"] == many[f"{first}/000003.jpg"]
     assert few[f"{first}/000005.jpg"] == many[f"{first}/{TRAIN + 2:06d}.jpg"]
-    assert all(few[name] == many[name] for name in few if name.startswith("corpus"))
+    for folder, count in (("pretraining", 12), ("validation", 11)):
+        names = [name for name in few if name.startswith(folder)]
+        assert len(names) == count
+        assert all(few[name] == many[name] for name in names)
 
 
 def test_no_image_comes_twice(root: Path) -> None:
     images = [value for name, value in contents(root).items() if name.endswith(".jpg")]
-    assert len(images) == len(set(images)) == TRAIN + TEST + CORPUS
+    assert len(images) == len(set(images)) == TRAIN + TEST + PRETRAINING + VALIDATION
 
 
 def test_every_listed_image_has_its_files(voc: Path) -> None:
@@ -99,7 +110,7 @@ def test_every_listed_image_has_its_files(voc: Path) -> None:
         assert {path.stem for path in (voc / folder).iterdir()} == set(everything(voc))
 
 
-def test_boxes_lie_inside_images_of_the_stated_size(voc: Path) -> None:
+def test_boxes_are_inside_images_of_the_stated_size(voc: Path) -> None:
     shapes = set()
     for name in everything(voc):
         width, height = Image.open(voc / "JPEGImages" / f"{name}.jpg").size
@@ -151,7 +162,7 @@ def test_masks_use_the_palette_of_voc_and_known_classes_only(voc: Path) -> None:
         assert all(tuple(palette[index]) == color for index, color in first.items())
 
 
-def test_mask_pixels_of_a_class_lie_in_its_boxes(voc: Path) -> None:
+def test_mask_pixels_of_a_class_are_in_its_boxes(voc: Path) -> None:
     for name in everything(voc):
         mask = read(voc / "SegmentationClass" / f"{name}.png")
         boxed = np.zeros((len(synthetic_scenes.CLASSES), *mask.shape), bool)
@@ -170,9 +181,9 @@ def test_objects_fill_their_boxes_and_are_bounded(voc: Path) -> None:
     masks = [read(voc / "SegmentationClass" / f"{name}.png") for name in everything(voc)]
     share = np.mean([((mask > 0) & (mask < 255)).mean() for mask in masks])
     assert 0.05 < share < 0.5
-    for mask in masks:  # two different labels never touch: a boundary lies between them
-        for one, two in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1])):
-            assert ((one == two) | (one == 255) | (two == 255)).all()
+    for mask in masks:  # different labels never touch: a boundary is between them
+        for left, right in ((mask[1:], mask[:-1]), (mask[:, 1:], mask[:, :-1])):
+            assert ((left == right) | (left == 255) | (right == 255)).all()
 
 
 def test_up_is_up(root: Path) -> None:
@@ -183,18 +194,24 @@ def test_up_is_up(root: Path) -> None:
     assert np.mean(np.array(top) > bottom) > 0.75
 
 
-def test_corpus_is_balanced_and_square(root: Path) -> None:
-    folders = sorted((root / "corpus").iterdir())
+@pytest.mark.parametrize(
+    ("split", "count"), [("pretraining", PRETRAINING), ("validation", VALIDATION)]
+)
+def test_images_in_class_folders_are_balanced_and_square(
+    root: Path, split: str, count: int
+) -> None:
+    folders = sorted((root / split).iterdir())
     assert [folder.name for folder in folders] == sorted(synthetic_scenes.CLASSES)
     counts = [len(list(folder.glob("*.jpg"))) for folder in folders]
-    assert sum(counts) == CORPUS and max(counts) - min(counts) <= 1
-    sizes = {Image.open(path).size for path in (root / "corpus").rglob("*.jpg")}
+    assert sum(counts) == count and max(counts) - min(counts) <= 1
+    sizes = {Image.open(path).size for path in (root / split).rglob("*.jpg")}
     assert sizes == {(SIZE, SIZE)}
 
 
 def test_mean_color_does_not_give_the_class_away(tmp_path: Path) -> None:
-    synthetic_scenes.render(tmp_path, seed=1, size=32, corpus=200, train=0, test=0, workers=1)
-    paths = sorted((tmp_path / "corpus").rglob("*.jpg"), key=lambda path: path.stem)
+    counts = {"pretraining": 200, "validation": 0, "train": 0, "test": 0}
+    synthetic_scenes.render(tmp_path, seed=1, size=32, workers=1, **counts)
+    paths = sorted((tmp_path / "pretraining").rglob("*.jpg"), key=lambda path: path.stem)
     colors = np.stack([read(path).mean((0, 1)) for path in paths])
     labels = np.array([path.parent.name for path in paths])
     half = len(paths) // 2

@@ -2,61 +2,54 @@
 
 import shutil
 
+import numpy as np
 import pytest
+from support import another_year
 
-from bench.config import schema
 from bench.data.voc import open_voc
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
-
-VOC07 = schema.Voc(
-    folder="VOCdevkit/VOC2007",
-    train="trainval",
-    test="test",
-    classes=("cat", "dog"),
-    size=32,
-    min_positives=1,
-)
 
 
 @pytest.fixture
 def tree(devkit, smoke, tmp_path):
     """A copy of the rendered devkit that a test may spoil, and its suite section."""
     shutil.copytree(devkit / "VOCdevkit", tmp_path / "VOCdevkit")
-    return tmp_path, smoke.voc
+    return tmp_path, smoke.datasets["voc"]
 
 
-def opened(tree):
-    root, source = tree
-    return open_voc(root, source, Reporter())
+def opened(tree, **keys):
+    root, section = tree
+    return open_voc(root, "voc", section.model_copy(update=keys), Reporter())
 
 
 def test_a_good_tree_opens(tree):
-    voc = opened(tree)
-    assert voc.train.truth.shape == (80, len(tree[1].classes))
-    assert len(voc.train.objects) == len(voc.train.images.files) == 80
-    assert {*voc.train.truth.flat} <= {-1, 0, 1}
+    train, test = opened(tree)
     names = tree[1].classes
-    for row, things in zip(voc.train.truth, voc.train.objects, strict=True):
+    assert train.labels.shape == test.labels.shape == (80, len(names))
+    assert len(train.objects) == len(train.images.files) == 80
+    assert {*train.labels.flat} <= {-1, 0, 1}
+    assert not {*train.ids} & {*test.ids}
+    for row, objects in zip(train.labels, train.objects, strict=True):
         for c, name in enumerate(names):
-            mine = [thing for thing in things if thing.name == name]
-            expected = 1 if any(not t.difficult for t in mine) else 0 if mine else -1
+            same = [entry for entry in objects if entry.name == name]
+            expected = 1 if any(not o.difficult for o in same) else 0 if same else -1
             assert row[c] == expected
 
 
 def test_a_changed_image_or_label_changes_the_fingerprint(tree):
-    before = opened(tree).train.fingerprint
+    before = opened(tree)[0].fingerprint
     folder = tree[0] / "VOCdevkit/VOC2007"
     labels = folder / "ImageSets/Main" / f"{tree[1].classes[0]}_trainval.txt"
     text = labels.read_text()
     labels.write_text(text.replace("-1", "0", 1))
-    changed = opened(tree).train.fingerprint
+    changed = opened(tree)[0].fingerprint
     assert changed != before
     labels.write_text(text)
-    assert opened(tree).train.fingerprint == before
-    one, two = sorted((folder / "JPEGImages").iterdir())[:2]
-    one.write_bytes(two.read_bytes())
-    assert opened(tree).train.fingerprint not in (before, changed)
+    assert opened(tree)[0].fingerprint == before
+    first, second = sorted((folder / "JPEGImages").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    assert opened(tree)[0].fingerprint not in (before, changed)
 
 
 def spoil_list(folder):
@@ -136,10 +129,10 @@ def spoil_overlap(folder):
         (spoil_jpeg, r"000003\.jpg: is truncated; replace the image"),
         (spoil_jpeg_kind, r"000003\.jpg: is neither JPEG nor PNG"),
         (spoil_xml, r"000003\.xml: not readable as XML"),
-        (spoil_box, r"000003\.xml: box \(.*\) of '\w+' lies outside the image"),
+        (spoil_box, r"000003\.xml: box \(.*\) of '\w+' is outside the image"),
         (spoil_area, r"000003\.xml: box \(40, .*\) of '\w+' has no area"),
-        (spoil_class, r"000003\.xml: object 'yak' is not among the suite's voc\.classes"),
-        (spoil_overlap, r"000001 stands in both lists, trainval and test"),
+        (spoil_class, r"000003\.xml: object 'yak' is not among the data set's classes"),
+        (spoil_overlap, r"000001 is in both splits, VOC2007/trainval and VOC2007/test: the"),
     ],
 )
 def test_a_spoilt_tree_is_refused_in_one_line_that_names_the_file(tree, spoil, message):
@@ -149,19 +142,88 @@ def test_a_spoilt_tree_is_refused_in_one_line_that_names_the_file(tree, spoil, m
     assert "\n" not in str(error.value)
 
 
-def test_a_image_without_objects_and_a_box_of_one_pixel_are_fine(tree):
+def test_an_image_without_objects_and_a_box_of_one_pixel_are_fine(tree):
     folder = tree[0] / "VOCdevkit/VOC2007"
     path = folder / "Annotations/000003.xml"
     text = path.read_text()
     path.write_text(text[: text.index("<object>")] + "</annotation>")
-    assert opened(tree).train.objects[2] == ()
+    assert opened(tree)[0].objects[2] == ()
     corners = "".join(f"<{side}>5</{side}>" for side in ("xmin", "ymin", "xmax", "ymax"))
     dot = f"<object><name>boat</name><bndbox>{corners}</bndbox></object></annotation>"
     path.write_text(text[: text.index("<object>")] + dot)
-    (thing,) = opened(tree).train.objects[2]
-    assert thing.box == (5, 5, 5, 5)
+    (dot,) = opened(tree)[0].objects[2]
+    assert dot.box == (5, 5, 5, 5)
 
 
-def test_a_missing_devkit_names_the_folder(tmp_path):
-    with pytest.raises(UserError, match=r"VOC2007: no such folder .*--data-root"):
-        open_voc(tmp_path, VOC07, Reporter())
+def test_a_missing_devkit_names_the_folder(smoke, tmp_path):
+    message = r"VOC2007: no such folder \(the suite's datasets\.voc\.train\); see --data-root"
+    with pytest.raises(UserError, match=message):
+        opened((tmp_path, smoke.datasets["voc"]))
+
+
+@pytest.mark.parametrize("split", ["trainval", "VOC2007/", "/trainval", "VOC2007/Main/trainval"])
+def test_a_split_is_a_year_and_a_list(tree, split):
+    with pytest.raises(UserError, match=rf"datasets\.voc\.train: '{split}' is not YEAR/SPLIT"):
+        opened(tree, train=(split,))
+
+
+def test_a_data_set_names_a_split(tree):
+    with pytest.raises(UserError, match=r"datasets\.voc\.test: names no split"):
+        opened(tree, test=())
+
+
+BOTH = ("VOC2007/trainval", "VOC2012/trainval")
+
+
+@pytest.fixture
+def two_years(tree):
+    """The devkit with a second year: the same images under other identifiers."""
+    another_year(tree[0] / "VOCdevkit", "VOC2012", "2008_")
+    return tree
+
+
+def test_splits_of_two_years_are_joined(two_years):
+    first, test = opened(two_years)
+    second, _ = opened(two_years, train=BOTH[1:])
+    train, same_test = opened(two_years, train=BOTH)
+    assert train.ids == first.ids + second.ids
+    assert second.ids == tuple(f"2008_{name}" for name in first.ids)
+    np.testing.assert_array_equal(train.labels, np.concatenate([first.labels, second.labels]))
+    assert train.objects == first.objects + second.objects
+    assert train.images.root == two_years[0] / "VOCdevkit"
+    assert train.images.files[0] == "VOC2007/JPEGImages/000001.jpg"
+    assert train.images.files[80] == "VOC2012/JPEGImages/2008_000001.jpg"
+    assert all((train.images.root / file).is_file() for file in train.images.files)
+    assert len({split.fingerprint for split in (train, first, second)}) == 3
+    assert len({split.images.fingerprint for split in (train, first, second)}) == 3
+    assert same_test.fingerprint == test.fingerprint
+    assert opened(two_years, train=BOTH[::-1])[0].fingerprint != train.fingerprint
+
+
+def test_a_change_in_either_year_changes_the_joined_fingerprint(two_years):
+    before = opened(two_years, train=BOTH)[0].fingerprint
+    for year in ("VOC2007", "VOC2012"):
+        images = sorted((two_years[0] / "VOCdevkit" / year / "JPEGImages").iterdir())
+        content = images[0].read_bytes()
+        images[0].write_bytes(images[1].read_bytes())
+        assert opened(two_years, train=BOTH)[0].fingerprint != before
+        images[0].write_bytes(content)
+    assert opened(two_years, train=BOTH)[0].fingerprint == before
+
+
+def test_joined_splits_that_share_an_image_with_the_test_split_are_refused(two_years):
+    message = (
+        r"is in both splits, VOC2007/trainval, VOC2012/trainval and VOC2012/trainval: "
+        "the test images must not be trained on"
+    )
+    with pytest.raises(UserError, match=message):
+        opened(two_years, train=BOTH, test=BOTH[1:])
+    lists = two_years[0] / "VOCdevkit/VOC2012/ImageSets/Main"
+    (lists / "test.txt").write_text((lists / "trainval.txt").read_text().splitlines()[7] + "\n")
+    with pytest.raises(UserError, match=r"2008_000008 is in both splits"):
+        opened(two_years, train=BOTH, test=("VOC2007/test", "VOC2012/test"))
+
+
+def test_a_missing_year_names_its_folder(tree):
+    with pytest.raises(UserError, match=r"VOC2012: no such folder"):
+        opened(tree, train=BOTH)

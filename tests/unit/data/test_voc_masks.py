@@ -3,8 +3,9 @@ import shutil
 import numpy as np
 import pytest
 from PIL import Image
+from support import another_year
 
-from bench.data.voc_masks import open_masks, read_mask
+from bench.data.voc_masks import open_voc_masks, read_mask
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
 
@@ -17,13 +18,22 @@ def root(devkit, tmp_path):
     return copy
 
 
-def test_masks_open_beside_their_images(root, smoke):
-    found = open_masks(root, smoke.voc, smoke.voc_seg, Reporter())
-    assert len(found.train.ids) == len(found.train.masks.files) == smoke.scenes.train
-    assert len(found.test.ids) == smoke.scenes.test
-    values = read_mask(found.train.masks.root / found.train.masks.files[0])
+@pytest.fixture
+def section(smoke):
+    return smoke.datasets["voc_masks"]
+
+
+def opened(root, section, **keys):
+    return open_voc_masks(root, "voc_masks", section.model_copy(update=keys), Reporter())
+
+
+def test_masks_open_beside_their_images(root, section, smoke):
+    train, test = opened(root, section)
+    assert len(train.ids) == len(train.masks.files) == smoke.synthetic.train
+    assert len(test.ids) == smoke.synthetic.test
+    values = read_mask(train.masks.root / train.masks.files[0])
     assert set(np.unique(values)) <= {*range(11), 255}
-    assert found.train.fingerprint != found.test.fingerprint
+    assert train.fingerprint != test.fingerprint
 
 
 def broken(root, change):
@@ -53,23 +63,42 @@ def broken(root, change):
     ("change", "says"),
     [
         ("size", r"000001\.png: is 48 x \d+ pixels, its image is 48 x \d+"),
-        ("index", r"000001\.png: holds index 77, but the suite's voc\.classes give 0 to 10"),
-        ("colors", r"000001\.png: holds colors \(RGB\), not class indices"),
+        ("index", r"000001\.png: has index 77, but the data set's classes give 0 to 10"),
+        ("colors", r"000001\.png: has colors \(RGB\), not class indices"),
         ("missing", r"000001\.png: cannot be read"),
-        ("overlap", r"000001 stands in both lists, trainval and test"),
+        ("overlap", r"000001 is in both splits, VOC2007/trainval and VOC2007/test"),
     ],
 )
-def test_a_bad_mask_is_named(change, says, root, smoke):
+def test_a_bad_mask_is_named(change, says, root, section):
     broken(root, change)
     with pytest.raises(UserError, match=says):
-        open_masks(root, smoke.voc, smoke.voc_seg, Reporter())
+        opened(root, section)
 
 
-def test_official_masks_stand_in_for_those_a_folder_lacks(root, smoke):
+def test_official_masks_stand_in_for_those_a_folder_lacks(root, section):
     voc = root / "VOCdevkit/VOC2007"
-    one, two = sorted((voc / "SegmentationClass").iterdir())[:2]
+    first, second = sorted((voc / "SegmentationClass").iterdir())[:2]
     (voc / "SegmentationClassAug").mkdir()
-    one.rename(voc / "SegmentationClassAug" / one.name)
-    lists = smoke.voc_seg.model_copy(update={"masks": "SegmentationClassAug"})
-    files = open_masks(root, smoke.voc, lists, Reporter()).train.masks.files
-    assert files[:2] == (f"SegmentationClassAug/{one.name}", f"SegmentationClass/{two.name}")
+    first.rename(voc / "SegmentationClassAug" / first.name)
+    train, test = opened(root, section, masks="SegmentationClassAug")
+    expected = (f"SegmentationClassAug/{first.name}", f"SegmentationClass/{second.name}")
+    assert train.masks.files[:2] == expected
+    assert all(file.startswith("SegmentationClass/") for file in test.masks.files)
+
+
+def test_masks_of_two_years_are_joined(root, section):
+    another_year(root / "VOCdevkit", "VOC2012", "2008_")
+    both = ("VOC2007/trainval", "VOC2012/trainval")
+    first, test = opened(root, section)
+    second, _ = opened(root, section, train=both[1:])
+    train, same_test = opened(root, section, train=both)
+    assert train.ids == first.ids + second.ids
+    assert train.masks.files[80] == "VOC2012/SegmentationClass/2008_000001.png"
+    for index in (3, 83):
+        mask = read_mask(train.masks.root / train.masks.files[index])
+        np.testing.assert_array_equal(mask, read_mask(first.masks.root / first.masks.files[3]))
+        assert (train.images.root / train.images.files[index]).is_file()
+    assert len({split.fingerprint for split in (train, first, second)}) == 3
+    assert same_test.fingerprint == test.fingerprint
+    with pytest.raises(UserError, match="is in both splits"):
+        opened(root, section, train=both, test=both[1:])

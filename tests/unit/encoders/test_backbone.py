@@ -44,7 +44,7 @@ def test_a_narrow_network_is_drawn_with_the_variance_of_its_own_fan_out():
 
 
 def test_a_network_of_other_layers_cannot_be_narrowed():
-    with pytest.raises(UserError, match=r"convnext_atto' has no 1/2 width: it holds a \w+"):
+    with pytest.raises(UserError, match=r"convnext_atto' has no 1/2 width: it has a \w+"):
         make_backbone("convnext_atto", 3, 2)
 
 

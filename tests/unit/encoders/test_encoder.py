@@ -57,7 +57,7 @@ def test_a_foreign_file_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"e\.safetensors: not an encoder's file; delete it"):
         load_encoder(path, LITE)
     Encoder("resnet18").save(path)
-    with pytest.raises(UserError, match=f"holds a resnet18, not a {LITE}"):
+    with pytest.raises(UserError, match=f"has a resnet18, not a {LITE}"):
         load_encoder(path, LITE)
     Encoder(LITE).save(path)
     state = load_file(path)

@@ -14,9 +14,15 @@ def encoder(smoke):
     return Encoder(smoke.backbone.name)
 
 
-def detector(encoder, smoke, *objects, **changes):
-    settings = smoke.voc_det.model_copy(update=changes)
-    return Detector(encoder, settings, [objects], smoke.voc.classes)
+@pytest.fixture
+def detector(encoder, smoke, context):
+    """A detector whose one training image has some objects."""
+
+    def make(*objects, **changes):
+        settings = context(task="voc_det").settings.model_copy(update=changes)
+        return Detector(encoder, settings, [objects], smoke.datasets["voc"].classes)
+
+    return make
 
 
 def white(height, width, box):
@@ -28,15 +34,15 @@ def white(height, width, box):
 
 
 @pytest.mark.parametrize(("height", "width"), [(96, 160), (160, 96)])
-def test_boxes_stay_on_their_objects(encoder, smoke, height, width):
+def test_boxes_stay_on_their_objects(detector, smoke, height, width):
     box = (17, 9, 64, 88)
-    network = detector(encoder, smoke, ObjectAnnotation("dog", box, False, False), size=320)
+    network = detector(ObjectAnnotation("dog", box, False, False), size=320)
     left = set()
     for seed in range(12):
         torch.manual_seed(seed)
         image, objects = network.transform(white(height, width, box), 0)
         assert image.shape == (3, 320, 320)
-        assert objects[0, 0] == 1 + smoke.voc.classes.index("dog")
+        assert objects[0, 0] == 1 + smoke.datasets["voc"].classes.index("dog")
         assert not objects[1:, 0].any()
         x1, y1, x2, y2 = objects[0, 1:].tolist()
         rows, columns = torch.nonzero(image[0] > 127).T
@@ -54,16 +60,16 @@ def test_an_image_of_its_own_size_is_left_as_it_is():
     assert not whole[:, 30:].any()
 
 
-def test_difficult_objects_are_not_trained_on(encoder, smoke):
+def test_difficult_objects_are_not_trained_on(detector):
     box = (1, 1, 9, 9)
     objects = [ObjectAnnotation("dog", box, difficult, False) for difficult in (True, False, True)]
-    lines = detector(encoder, smoke, *objects).transform(white(40, 40, box), 0)[1]
+    lines = detector(*objects).transform(white(40, 40, box), 0)[1]
     assert int((lines[:, 0] > 0).sum()) == 1
 
 
 @pytest.mark.parametrize("protocol", ["fpn", "c4"])
-def test_images_without_objects_are_trained_on(encoder, smoke, protocol):
-    network = detector(encoder, smoke, protocol=protocol, size=64).train()
+def test_images_without_objects_are_trained_on(detector, protocol):
+    network = detector(protocol=protocol, size=64).train()
     batch = torch.utils.data.default_collate(
         [network.transform(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
     )
@@ -73,9 +79,9 @@ def test_images_without_objects_are_trained_on(encoder, smoke, protocol):
     assert loss > 0
 
 
-def test_detected_boxes_are_inclusive_pixels_of_the_image(encoder, smoke, monkeypatch):
+def test_detected_boxes_are_inclusive_pixels_of_the_image(detector, monkeypatch):
     """The whole square of the network is the whole image; boxes beyond it are cut."""
-    network = detector(encoder, smoke, size=64).eval()
+    network = detector(size=64).eval()
     boxes = [[0.0, 0.0, 64.0, 32.0], [-3.0, 2.0, 90.0, 64.0], [10.0, 4.0, 10.2, 4.1]]
     boxes += [[3.0, 40.0, 20.0, 60.0]]  # in the black strip
     output = {"boxes": torch.tensor(boxes), "labels": torch.tensor([1, 2, 10, 4])}
@@ -89,9 +95,9 @@ def test_detected_boxes_are_inclusive_pixels_of_the_image(encoder, smoke, monkey
 
 
 @pytest.mark.parametrize("protocol", ["fpn", "c4"])
-def test_anchors_stand_where_the_features_do(encoder, smoke, protocol, monkeypatch):
+def test_anchors_are_where_the_features_are(detector, protocol, monkeypatch):
     """On a size that is no multiple of the strides too."""
-    network = detector(encoder, smoke, protocol=protocol, size=100).eval()
+    network = detector(protocol=protocol, size=100).eval()
     assert network.side == 128
     generate = network.network.rpn.anchor_generator.forward
     seen = []
@@ -113,9 +119,9 @@ def test_anchors_stand_where_the_features_do(encoder, smoke, protocol, monkeypat
     assert centers.max() == 124 if protocol == "fpn" else centers.max() == 112
 
 
-def test_every_image_gives_as_many_regions(encoder, smoke):
+def test_every_image_gives_as_many_regions(detector):
     """However few are proposed: processes then weigh theirs alike."""
-    network = detector(encoder, smoke, proposals=3, regions=16, protocol="c4", size=64).train()
+    network = detector(proposals=3, regions=16, protocol="c4", size=64).train()
     seen = []
     network.network.roi_heads.box_head.register_forward_hook(lambda _, i, o: seen.append(len(o)))
     batch = [network.transform(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]

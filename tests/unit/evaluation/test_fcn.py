@@ -1,4 +1,4 @@
-"""What a segmenter is shown: every pixel keeps its label, and what lies beside the image none."""
+"""What a segmenter is shown: every pixel keeps its label, and what is beside the image has none."""
 
 import numpy as np
 import pytest
@@ -6,22 +6,24 @@ import torch
 from PIL import Image
 
 from bench.data.image_files import verify
-from bench.data.voc_masks import Masked
+from bench.data.voc_masks import MaskSplit
 from bench.encoders.encoder import Encoder
 from bench.evaluation.fcn import Segmenter
 
 
 @pytest.fixture
-def network(smoke, tmp_path):
+def network(smoke, context, tmp_path):
     """On one image whose red says its label: 0, 1 or 2 in vertical bands."""
     bands = np.repeat([0, 1, 2], 20)[None].repeat(48, 0).astype(np.uint8)
     for folder, values in {"masks": bands, "images": 100 * bands}.items():
         (tmp_path / folder).mkdir()
         Image.fromarray(values).save(tmp_path / folder / "a.png")
     files = [verify(tmp_path, [f"{f}/a.png"], "stop", lambda _: None) for f in ("images", "masks")]
-    settings = smoke.voc_seg.model_copy(update={"size": 40, "scale": (0.5, 2.0)})
+    changes = {"size": 40, "scale": (0.5, 2.0)}
+    settings = context(task="voc_seg").settings.model_copy(update=changes)
+    split = MaskSplit(("a",), *files, "0" * 64)
     torch.manual_seed(0)
-    return Segmenter(Encoder(smoke.backbone.name), settings, Masked(("a",), *files, "0" * 64), 11)
+    return Segmenter(Encoder(smoke.backbone.name), settings, split, 11)
 
 
 def test_masks_stay_on_their_pixels(network):
@@ -56,9 +58,9 @@ def test_pixels_that_do_not_count_change_no_loss(network):
 
 def test_labels_come_at_the_size_of_the_image(network):
     network.eval()
-    found = network.segment(torch.zeros(3, 37, 53, dtype=torch.uint8))
-    assert found.shape == (37, 53)
-    assert found.dtype == torch.int64
+    labels = network.segment(torch.zeros(3, 37, 53, dtype=torch.uint8))
+    assert labels.shape == (37, 53)
+    assert labels.dtype == torch.int64
 
 
 def test_images_of_any_size_are_labeled_as_in_training(network):

@@ -1,7 +1,6 @@
 """Extraction and its cache."""
 
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -40,14 +39,13 @@ def test_grids_are_those_of_goyal_et_al(channels, side, expected):
 
 
 def test_features_are_the_pooled_maps_of_every_stage(encoder, images, context):
-    made = context()
-    found = features(encoder, images(), made, "x")
-    assert len(found) == len(encoder.channels)
-    image = resize_exact(read(images().root / images().files[3]), made.suite.voc.size)
+    arrays = features(encoder, images(), 32, 64, context(), "x")
+    assert len(arrays) == len(encoder.channels)
+    image = resize_exact(read(images().root / images().files[3]), 32)
     with torch.no_grad():
         maps = encoder(image[None].float() / 255)
-    for stage, array, channels in zip(maps, found, encoder.channels, strict=True):
-        side = grid(tuple(stage.shape[1:]), made.suite.probe.dimensions)
+    for stage, array, channels in zip(maps, arrays, encoder.channels, strict=True):
+        side = grid(tuple(stage.shape[1:]), 64)
         assert array.shape == (5, channels * side[0] * side[1])
         assert not array.flags.writeable
         expected = F.adaptive_avg_pool2d(stage, side).flatten()
@@ -65,29 +63,27 @@ def extractions(monkeypatch):
 def test_the_cache_serves_the_same_and_nothing_else(
     encoder, images, context, tmp_path, extractions
 ):
-    made = context(where=tmp_path / "cache")
+    at = context(where=tmp_path / "cache")
 
-    def count(net=encoder, at=made):
+    def count(net=encoder, size=32, dimensions=64, name="x"):
         before = len(extractions)
-        features(net, images(), at, "x")
+        features(net, images(), size, dimensions, at, name)
         return len(extractions) - before
 
     assert count() == 1
     assert count() == 0
+    assert count(name="y") == 0  # a name for the progress bar alone
     other = Encoder("tf_efficientnet_lite0").eval()
     other.load_state_dict(encoder.state_dict())
     assert count(other) == 0  # the same content under another name
     with torch.no_grad():
         next(other.parameters())[0, 0, 0, 0] += 1e-3
     assert count(other) == 1
-    suite = made.suite
-    size = suite.model_copy(update={"voc": suite.voc.model_copy(update={"size": 40})})
-    assert count(at=replace(made, suite=size)) == 1
-    pooling = suite.model_copy(update={"probe": suite.probe.model_copy(update={"dimensions": 32})})
-    assert count(at=replace(made, suite=pooling)) == 1
+    assert count(size=40) == 1
+    assert count(dimensions=32) == 1
     files = images()
-    one, two = (files.root / name for name in files.files[:2])
-    one.write_bytes(two.read_bytes())  # a changed image behind an old name
+    first, second = (files.root / name for name in files.files[:2])
+    first.write_bytes(second.read_bytes())  # a changed image behind an old name
     assert count() == 1
 
 
@@ -101,13 +97,13 @@ def test_another_statistic_of_a_norm_is_another_encoder(encoder):
 def test_an_interrupted_extraction_leaves_nothing_to_be_served(
     encoder, images, context, tmp_path, monkeypatch
 ):
-    made = context(where=tmp_path / "cache")
+    at = context(where=tmp_path / "cache")
 
     def fail(*arguments):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "pooled", fail)
+        patch.setattr(module, "pool_features", fail)
         with pytest.raises(OSError, match="No space left"):
-            features(encoder, images(), made, "x")
-    assert len(features(encoder, images(), made, "x")[0]) == 5
+            features(encoder, images(), 32, 64, at, "x")
+    assert len(features(encoder, images(), 32, 64, at, "x")[0]) == 5

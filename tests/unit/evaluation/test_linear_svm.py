@@ -61,7 +61,7 @@ def test_cross_validation_is_scikit_learns():
             values = []
             for rows, held in StratifiedKFold(3).split(x, y):
                 scores = reference(train[rows], label[rows], cost).decision_function(x[held])
-                values.append(average_precision.average_precision(scores, y[held]))
+                values.append(average_precision(scores, y[held]))
             assert result.cv[c, k] == pytest.approx(np.mean(values), abs=0.005)
 
 
@@ -94,7 +94,7 @@ def test_iterative_and_direct_directions_agree(monkeypatch):
     assert np.abs(scores[0] - scores[1]).max() < 2e-2 * np.abs(scores[0]).max()
 
 
-def test_the_chosen_cost_has_the_highest_validation_score_and_is_the_smallest_of_equals():
+def test_the_selected_cost_has_the_highest_validation_score_and_is_the_smallest_of_equals():
     train, labels, test = problem(200, 20)
     result = linear_svm.fit(train, labels, test, [100.0, 0.01, 1.0], 3)
     assert (result.cv[range(3), result.selected] == result.cv.max(axis=1)).all()
@@ -151,7 +151,7 @@ def test_it_cannot_see_test_labels():
     train, labels, test = problem(100, 10)
     one, two = (linear_svm.fit(train, labels, other, COSTS, 2) for other in (test, -test))
     np.testing.assert_array_equal(one.cv, two.cv)
-    np.testing.assert_array_equal(one.selected, two.chosen)
+    np.testing.assert_array_equal(one.selected, two.selected)
 
 
 def test_unconverged_problems_are_counted(monkeypatch):

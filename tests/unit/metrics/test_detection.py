@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.metrics.detection import FALSE, FOUND, IGNORED, match, overlaps
+from bench.metrics.detection import FALSE_POSITIVE, TRUE_POSITIVE, IGNORED, match, overlaps
 
 
 def test_overlap_counts_inclusive_pixels():
@@ -23,33 +23,40 @@ A, B, C = (1, 1, 10, 10), (1, 4, 10, 13), (50, 50, 60, 60)
 
 
 def test_the_surest_detection_finds_an_object_and_the_next_is_a_duplicate():
-    assert outcomes([(A, 0.2), (A, 0.9)], [(A, False)]) == [FALSE, FOUND]
+    assert outcomes([(A, 0.2), (A, 0.9)], [(A, False)]) == [FALSE_POSITIVE, TRUE_POSITIVE]
 
 
 def test_a_duplicate_is_false_though_it_overlaps_a_free_object_enough():
     # (1, 2, 10, 11) overlaps A by 90 / 110 and B by 80 / 120: A is its object, and taken.
     between = (1, 2, 10, 11)
-    assert outcomes([(A, 0.9), (between, 0.8)], [(A, False), (B, False)]) == [FOUND, FALSE]
+    assert outcomes([(A, 0.9), (between, 0.8)], [(A, False), (B, False)]) == [
+        TRUE_POSITIVE,
+        FALSE_POSITIVE,
+    ]
 
 
 def test_detections_of_a_difficult_object_count_neither_way_however_many():
-    assert outcomes([(A, 0.9), (A, 0.8), (C, 0.7)], [(A, True)]) == [IGNORED, IGNORED, FALSE]
+    assert outcomes([(A, 0.9), (A, 0.8), (C, 0.7)], [(A, True)]) == [
+        IGNORED,
+        IGNORED,
+        FALSE_POSITIVE,
+    ]
 
 
 def test_an_overlap_of_just_the_threshold_is_too_little():
     half = (1, 1, 10, 5)
-    assert outcomes([(half, 0.9)], [(A, False)]) == [FALSE]
-    assert outcomes([(half, 0.9)], [(A, False)], overlap=0.4999) == [FOUND]
+    assert outcomes([(half, 0.9)], [(A, False)]) == [FALSE_POSITIVE]
+    assert outcomes([(half, 0.9)], [(A, False)], overlap=0.4999) == [TRUE_POSITIVE]
 
 
 def test_an_object_of_another_image_is_not_found():
     matches = match([A, A], [0.9, 0.8], [7, 3], [A], [3], [False], 0.5)
-    assert matches.tolist() == [FALSE, FOUND]
+    assert matches.tolist() == [FALSE_POSITIVE, TRUE_POSITIVE]
 
 
 def test_nothing_detected_and_nothing_there():
     assert outcomes([], [(A, False)]) == []
-    assert outcomes([(A, 0.5)], []) == [FALSE]
+    assert outcomes([(A, 0.5)], []) == [FALSE_POSITIVE]
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,6 @@ def masks():
     return {"ids": np.arange(12), "classes": CLASSES, "confusion": confusion}
 
 
-@pytest.fixture
-def registered(monkeypatch):
-    """A registry that a test may change."""
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-
-
 class Top1:
     """A metric of somebody's own."""
 
@@ -89,7 +83,7 @@ def test_an_unknown_metric_names_the_near_ones():
         registry.get("mAPP")
 
 
-def test_a_metric_of_ones_own_is_known_once_registered(registered):
+def test_a_metric_of_ones_own_is_known_once_registered(own_plugins):
     registry.register(Top1())
     registry.register(Top1())  # the same file, read again
     predictions = {"ids": np.arange(4), "right": np.array([1.0, 1.0, 0.0, 1.0])}
@@ -97,7 +91,7 @@ def test_a_metric_of_ones_own_is_known_once_registered(registered):
     assert registry.per_class(registry.get("top1"), predictions) == {"all": 75}
 
 
-def test_a_name_that_another_metric_has_is_refused(registered):
+def test_a_name_that_another_metric_has_is_refused(own_plugins):
     other = type("Other", (Top1,), {"name": "mIoU"})
     with pytest.raises(UserError, match="metric 'mIoU' is there already; give yours another name"):
         registry.register(other())

@@ -1,0 +1,219 @@
+"""COCO annotation files: what they say, and which are refused."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from bench.config import schema
+from bench.data.coco import open_coco
+from bench.data.voc import open_voc
+from bench.errors import UserError
+from bench.runtime.progress import Reporter
+
+IMAGES = "VOCdevkit/VOC2007/JPEGImages"
+SECTION = schema.Coco(
+    kind="coco", train="train.json", train_images=IMAGES, test="test.json", test_images=IMAGES
+)
+
+
+def as_coco(split, classes):
+    """A split of a VOCdevkit in COCO's format; difficult objects are crowds."""
+    annotations = []
+    for image, objects in enumerate(split.objects):
+        for entry in objects:
+            xmin, ymin, xmax, ymax = entry.box
+            annotations.append(
+                {
+                    "image_id": 100 + image,
+                    "category_id": 7 + classes.index(entry.name),
+                    "bbox": [xmin - 1, ymin - 1, xmax - xmin + 1, ymax - ymin + 1],
+                    "iscrowd": int(entry.difficult),
+                    "area": 1.0,
+                }
+            )
+    return {
+        "info": {},
+        "images": [{"id": 100 + k, "file_name": f"{name}.jpg"} for k, name in enumerate(split.ids)],
+        "annotations": annotations,
+        "categories": [{"id": 7 + k, "name": name} for k, name in enumerate(classes)],
+    }
+
+
+@pytest.fixture(scope="module")
+def splits(devkit, smoke):
+    """The splits of the rendered devkit, as the VOC kind opens them."""
+    return open_voc(devkit, "voc", smoke.datasets["voc"], Reporter())
+
+
+@pytest.fixture
+def root(devkit, splits, smoke, tmp_path):
+    """A data root with the rendered images and annotation files made of their objects."""
+    shutil.copytree(devkit / IMAGES, tmp_path / IMAGES)
+    for name, split in zip(("train", "test"), splits, strict=True):
+        content = as_coco(split, smoke.datasets["voc"].classes)
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    return tmp_path
+
+
+def opened(root, **keys):
+    return open_coco(root, "coco", SECTION.model_copy(update=keys), Reporter())
+
+
+def edit(root, change, name="train.json"):
+    """Rewrite an annotation file after a change of its content."""
+    content = json.loads((root / name).read_text())
+    change(content)
+    (root / name).write_text(json.dumps(content))
+
+
+def test_labels_and_boxes_are_those_of_the_same_images_in_vocs_format(root, splits, smoke):
+    classes, *opened_splits = opened(root)
+    assert classes == smoke.datasets["voc"].classes
+    assert any(entry.difficult for objects in splits[0].objects for entry in objects)
+    assert {*splits[0].labels.flat} == {-1, 0, 1}
+    for split, expected in zip(opened_splits, splits, strict=True):
+        assert split.ids == tuple(f"{name}.jpg" for name in expected.ids)
+        assert split.labels.dtype == np.int8
+        np.testing.assert_array_equal(split.labels, expected.labels)
+        for objects, others in zip(split.objects, expected.objects, strict=True):
+            boxes = [(entry.name, entry.box, entry.difficult) for entry in objects]
+            assert boxes == [(entry.name, entry.box, entry.difficult) for entry in others]
+        assert split.images.root == root / IMAGES
+        assert (split.images.root / split.images.files[0]).is_file()
+
+
+def test_a_crowd_is_a_difficult_object(root):
+    content = {
+        "images": [{"id": 1, "file_name": "000001.jpg"}, {"id": 2, "file_name": "000002.jpg"}],
+        "categories": [{"id": 1, "name": "cat"}],
+        "annotations": [
+            {"image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 5], "iscrowd": 1},
+            {"image_id": 2, "category_id": 1, "bbox": [0, 0, 4, 5], "iscrowd": 1},
+            {"image_id": 2, "category_id": 1, "bbox": [1.5, 2, 4.25, 0.5]},
+        ],
+    }
+    (root / "train.json").write_text(json.dumps(content))
+    shutil.copy(root / "train.json", root / "test.json")
+    edit(root, lambda c: [i.update(file_name=f"00000{2 + i['id']}.jpg") for i in c["images"]])
+    classes, train, _ = opened(root)
+    assert classes == ("cat",)
+    assert train.labels.tolist() == [[0], [1]]
+    (crowd,), (other, single) = train.objects
+    assert (crowd.box, crowd.difficult) == ((1, 1, 4, 5), True)
+    assert other == crowd
+    assert (single.box, single.difficult) == ((2.5, 3, 5.75, 3), False)  # at least one pixel
+
+
+def test_images_and_classes_are_in_the_order_of_their_ids(root):
+    expected = opened(root)
+
+    def shuffle(content):
+        for table in content.values():
+            if isinstance(table, list):
+                table.reverse()
+
+    edit(root, shuffle)
+    classes, train, _ = opened(root)
+    assert classes == expected[0]
+    assert train.ids == expected[1].ids
+    np.testing.assert_array_equal(train.labels, expected[1].labels)
+
+
+def test_a_suite_may_name_the_classes(root):
+    names, train, _ = opened(root)
+    kept = (names[4], names[1])
+    classes, some, _ = opened(root, classes=kept)
+    assert classes == kept
+    np.testing.assert_array_equal(some.labels, train.labels[:, [4, 1]])
+    for objects, every in zip(some.objects, train.objects, strict=True):
+        assert objects == tuple(entry for entry in every if entry.name in kept)
+    assert some.fingerprint != train.fingerprint
+    with pytest.raises(UserError, match=r"train\.json: has no category 'yak'"):
+        opened(root, classes=("yak",))
+
+
+def test_a_changed_image_or_box_changes_the_fingerprint(root):
+    before = opened(root)[1].fingerprint
+    assert opened(root)[1].fingerprint == before
+    edit(root, lambda content: content["annotations"][0].update(bbox=[0, 0, 3, 3]))
+    changed = opened(root)[1].fingerprint
+    assert changed != before
+    first, second = sorted((root / IMAGES).iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    assert opened(root)[1].fingerprint not in (before, changed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda c: c.pop("categories"),
+            "train.json: not a COCO annotation file: key 'categories': Field required",
+        ),
+        (
+            lambda c: c["images"][2].pop("file_name"),
+            "train.json: not a COCO annotation file: key 'images.2.file_name': Field required",
+        ),
+        (
+            lambda c: c["annotations"][1].update(bbox=[1, 2, 3]),
+            "key 'annotations.1.bbox.3': Field required",
+        ),
+        (
+            lambda c: c["annotations"][1].update(bbox=[1, 2, 3, float("nan")]),
+            "key 'annotations.1.bbox.3' ('nan'): Input should be a finite number",
+        ),
+        (
+            lambda c: c["annotations"][1].update(bbox=[1, 2, 3, float("inf")]),
+            "key 'annotations.1.bbox.3' ('inf'): Input should be a finite number",
+        ),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 0, 4]), "has no area"),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, -4]), "has no area"),
+        (lambda c: c["annotations"][1].update(image_id=5), "names an image or a category that"),
+        (lambda c: c["annotations"][1].update(category_id=5), "names an image or a category that"),
+        (lambda c: c["images"].clear(), "train.json: lists no image"),
+        (lambda c: c["images"][1].update(id=100), "train.json: lists an image id twice"),
+        (
+            lambda c: c["images"][1].update(file_name=c["images"][0]["file_name"]),
+            "train.json: lists an image twice",
+        ),
+        (lambda c: c["categories"][1].update(id=7), "train.json: lists a category id twice"),
+        (
+            lambda c: c["categories"][1].update(name=c["categories"][0]["name"]),
+            "train.json: lists a category twice",
+        ),
+        (lambda c: c["images"][1].update(file_name="absent.jpg"), "absent.jpg: cannot be read"),
+        (lambda c: c["images"][1].update(file_name="000090.jpg"), "000090.jpg is in both splits"),
+    ],
+)
+def test_a_malformed_file_is_refused_in_one_line(root, change, message):
+    edit(root, change)
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        opened(root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[]", r"train\.json: not a COCO annotation file: Input should be"),
+        (b'{"images": 3', r"train\.json: not JSON"),
+        (b'{"images": "\xff"}', r"train\.json: not JSON"),
+        (b"[" * 100_000, r"train\.json: not JSON"),
+        (b"", r"train\.json: not JSON"),
+    ],
+)
+def test_a_file_that_is_no_annotation_file_is_refused_in_one_line(root, content, message):
+    (root / "train.json").write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        opened(root)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_or_folder_is_named(root):
+    with pytest.raises(UserError, match=r"other\.json: cannot be read .*; see --data-root"):
+        opened(root, test="other.json")
+    with pytest.raises(UserError, match=r"elsewhere/000001\.jpg: cannot be read"):
+        opened(root, train_images="elsewhere")

@@ -1,0 +1,143 @@
+"""The data sets of a suite: which are opened, what records call their splits, what is refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from bench.config import loader, schema
+from bench.data.datasets import fingerprints, open_datasets, usable_classes
+from bench.errors import UserError
+from bench.runtime.progress import Reporter
+
+
+@pytest.fixture
+def suite(smoke):
+    """The smoke suite on images of the user's."""
+    return smoke.model_copy(update={"synthetic": None})
+
+
+@pytest.fixture
+def root(devkit, tmp_path):
+    shutil.copytree(devkit, tmp_path / "root")
+    return tmp_path / "root"
+
+
+def folders(suite, **keys):
+    section = schema.ImageFolder(kind="image_folder", **keys)
+    return suite.model_copy(update={"datasets": {"scenes": section}})
+
+
+def opened(suite, root, *names, cache=None):
+    return open_datasets(suite, names, root, cache, Reporter())
+
+
+def test_splits_have_the_names_that_records_give_them(suite, root):
+    datasets = opened(suite, root, "voc", "pretraining", "voc_masks")
+    assert list(datasets) == ["pretraining", "voc", "voc_masks"]
+    prints = fingerprints(datasets)
+    splits = ["pretraining_train", "voc_train", "voc_test", "voc_masks_train", "voc_masks_test"]
+    assert list(prints) == splits
+    assert len({*prints.values()}) == 5
+    assert all(len(value) == 64 for value in prints.values())
+    assert prints["voc_test"] == datasets["voc"].test.fingerprint
+    assert datasets["pretraining"].test is None
+    assert datasets["voc"].classes == suite.datasets["voc"].classes
+    assert datasets["pretraining"].classes == tuple(sorted(suite.datasets["voc"].classes))
+
+
+def test_images_of_the_user_are_those_that_were_rendered(suite, root, smoke_data):
+    datasets = opened(suite, root, *smoke_data)
+    assert fingerprints(datasets) == fingerprints(smoke_data)
+
+
+def test_only_what_is_asked_for_is_opened(suite, root):
+    shutil.rmtree(root / "VOCdevkit")
+    assert list(opened(suite, root, "pretraining")) == ["pretraining"]
+    with pytest.raises(UserError, match="VOC2007: no such folder"):
+        opened(suite, root, "voc")
+
+
+def test_a_labeled_folder_has_two_splits(suite, root):
+    labeled = folders(suite, train="pretraining", test="validation")
+    dataset = opened(labeled, root, "scenes")["scenes"]
+    assert len(dataset.train.labels) == len(dataset.test.labels) == 40
+    assert dataset.test.classes == dataset.classes
+    assert dataset.train.fingerprint != dataset.test.fingerprint
+    assert list(dataset.splits) == ["scenes_train", "scenes_test"]
+
+
+def test_a_test_split_of_other_classes_is_refused(suite, root):
+    labeled = folders(suite, train="pretraining", test="validation")
+    (root / "validation/boat").rename(root / "validation/yacht")
+    message = r"^datasets\.scenes: the splits have other classes: boat, yacht$"
+    with pytest.raises(UserError, match=message):
+        opened(labeled, root, "scenes")
+    shutil.rmtree(root / "validation/yacht")
+    with pytest.raises(UserError, match=r"the splits have other classes: boat$"):
+        opened(labeled, root, "scenes")
+
+
+def test_an_unknown_data_set_names_the_near_ones(suite, root):
+    with pytest.raises(UserError, match="suite smoke: unknown data set 'vocc': did you mean voc"):
+        opened(suite, root, "vocc")
+
+
+def test_a_data_root_is_wanted_unless_images_are_rendered(suite, smoke, tmp_path):
+    with pytest.raises(UserError, match="suite smoke needs images: name their folder with --data"):
+        opened(suite, None, "voc")
+    with pytest.raises(UserError, match="absent: no such folder"):
+        opened(suite, tmp_path / "absent", "voc")
+    with pytest.raises(UserError, match="the folder is empty"):
+        opened(suite, tmp_path, "voc")
+    with pytest.raises(UserError, match="renders its own images: leave out --data-root"):
+        opened(smoke, tmp_path, "voc")
+
+
+def test_images_are_rendered_once(smoke, tmp_path):
+    small = loader.load(
+        "smoke",
+        [f"synthetic.{key}=4" for key in ("pretraining", "validation", "train", "test")]
+        + ["synthetic.size=16"],
+    )
+    first = opened(small, None, "pretraining", cache=tmp_path)["pretraining"].train
+    path = first.images.root / first.images.files[0]
+    changed = path.stat().st_mtime_ns
+    again = opened(small, None, "pretraining", cache=tmp_path)["pretraining"].train
+    assert again.fingerprint == first.fingerprint
+    assert path.stat().st_mtime_ns == changed
+    assert not [p for p in (tmp_path / "scenes").iterdir() if p.name.startswith("partial")]
+
+
+def test_coco_is_a_kind_of_data_set(suite, root):
+    text = (
+        '{"images": [{"id": 1, "file_name": "%06d.jpg"}], "categories": [{"id": 1, "name": "cat"}],'
+        ' "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]}'
+    )
+    for number, name in ((1, "train"), (2, "test")):
+        (root / f"{name}.json").write_text(text % number)
+    images = "VOCdevkit/VOC2007/JPEGImages"
+    section = schema.Coco(
+        kind="coco", train="train.json", train_images=images, test="test.json", test_images=images
+    )
+    dataset = opened(suite.model_copy(update={"datasets": {"coco": section}}), root, "coco")["coco"]
+    assert dataset.classes == ("cat",)
+    assert (dataset.train.ids, dataset.test.ids) == (("000001.jpg",), ("000002.jpg",))
+    assert usable_classes(dataset) == ([0], [])
+
+
+def test_classes_with_few_positive_images_in_either_split_are_left_out(suite, root):
+    dataset = opened(suite, root, "voc")["voc"]
+    counts = [(split.labels == 1).sum(0) for split in (dataset.train, dataset.test)]
+    fewest = np.minimum(*counts)
+    least = int(np.sort(fewest)[4])
+    usable, excluded = usable_classes(dataset, least)
+    assert usable == [c for c, count in enumerate(fewest) if count >= least]
+    names = dataset.classes
+    assert excluded == [name for name, count in zip(names, fewest, strict=True) if count < least]
+    assert excluded and usable
+    least = dataset.section.min_positives
+    assert usable_classes(dataset, 1)[0] == [c for c, n in enumerate(fewest) if n >= least]
+    message = r"no class has 999 positive images in both splits; lower datasets\.voc\.min_positives"
+    with pytest.raises(UserError, match=message):
+        usable_classes(dataset, 999)
