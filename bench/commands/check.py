@@ -136,9 +136,9 @@ def check(
         groups[record.suite, record.suite_sha256, _processes(record)].append((path, record))
     verdicts: list[Verdict] = []
     rows: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
-        fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
-        for group in groups.values():
+    for group in groups.values():
+        with tempfile.TemporaryDirectory() as folder:  # no group uses what another one left
+            fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
             for old, new in _rerun(group, fresh, reporter):
                 verdicts.append(judge(old, new))
                 if new[1].status == "ok":
