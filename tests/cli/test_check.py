@@ -112,7 +112,7 @@ def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference)
     assert done.status == 1
     assert all("CHANGED" in line for line in verdicts(done).values())
     for method in ("imagenet", "random_init"):
-        wrong = f"methods/{method}.py or tasks/voc_cls.py: score: the score moved by +"
+        wrong = f"methods/{method}.py or tasks/voc_cls.py: score: the score changed by +"
         assert wrong in messages(done)
     assert "beyond its tolerance" in messages(done)
     assert "2 of 2 cells changed" in done.out
