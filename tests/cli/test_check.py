@@ -112,13 +112,13 @@ def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference)
     assert done.status == 1
     assert all("CHANGED" in line for line in verdicts(done).values())
     for method in ("imagenet", "random_init"):
-        wrong = f"methods/{method}.py or tasks/voc_cls.py: score: the score moved by +"
+        wrong = f"methods/{method}.py or tasks/voc_cls.py: score: the score changed by +"
         assert wrong in messages(done)
     assert "beyond its tolerance" in messages(done)
     assert "2 of 2 cells changed" in done.out
 
 
-def test_a_cell_that_fails_has_moved(check, monkeypatch):
+def test_a_cell_that_fails_has_changed(check, monkeypatch):
     def broken(self, context):
         raise RuntimeError("boom")
 
