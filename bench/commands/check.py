@@ -152,9 +152,9 @@ def check(
         groups[record.suite, record.suite_sha256, _processes(record)].append((path, record))
     verdicts: list[Verdict] = []
     rows: dict[tuple[str, str, str], list[Found]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as folder:
-        fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
-        for group in groups.values():
+    for group in groups.values():
+        with tempfile.TemporaryDirectory() as folder:  # a group finds nothing of another one
+            fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
             for old, new in _rerun(group, fresh, reporter):
                 verdicts.append(judge(old, new))
                 if new[1].status == "ok":

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from bench.metrics.detection import FALSE_POSITIVE, TRUE_POSITIVE, IGNORED, match, overlaps
+from bench.metrics.detection import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, match, overlaps
 
 
 def test_overlap_counts_inclusive_pixels():

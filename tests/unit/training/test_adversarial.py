@@ -81,9 +81,8 @@ def test_a_collapsed_generator_shows():
 
 
 def test_bigan_refuses_a_crop_that_it_cannot_generate(context, smoke):
-    recipe = smoke.recipe("bigan").model_copy(update={"crop": 40})
     pretext = plugins.load("methods", "bigan")()
-    bigan = context("bigan", at=smoke.model_copy(update={"recipes": {"bigan": recipe}}))
+    bigan = context("bigan", at=smoke.model_copy(update={"recipes": {"bigan": {"crop": 40}}}))
     with pytest.raises(Exception, match="not crop = 40"):
         pretext.build(bigan)
 

@@ -17,7 +17,7 @@ from bench.training.optimizer import rate_factor
 
 def trained(context, cache, method="rotation", **changes):
     plain = context(method)
-    recipe = plain.recipe.model_copy(update=changes)
+    recipe = plain.suite.recipes.get(method, {}) | changes
     suite = plain.suite.model_copy(update={"recipes": plain.suite.recipes | {method: recipe}})
     changed = replace(plain, suite=suite, cache=cache)
     torch.manual_seed(0)

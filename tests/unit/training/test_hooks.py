@@ -22,8 +22,7 @@ class Stopped(BaseException):
 def train(method, context, cache, views=160):
     """A method after some steps of 16 views, and its encoder."""
     plain = context("rotation")
-    recipe = plain.suite.pretraining.model_copy(update={"views": views})
-    recipes = plain.suite.recipes | {"rotation": recipe}
+    recipes = plain.suite.recipes | {"rotation": {"views": views}}
     suite = plain.suite.model_copy(update={"recipes": recipes})
     task = method()
     torch.manual_seed(0)
@@ -203,7 +202,7 @@ def test_a_resumed_run_keeps_the_labels_of_its_pass(clusters, stop, context, tmp
 def test_more_passes_than_steps(clusters, context, tmp_path):
     """A batch that is larger than the set of images belongs to the pass of its first image."""
     plain = context("rotation")
-    recipe = plain.suite.pretraining.model_copy(update={"views": 300, "batch": 100})
-    suite = plain.suite.model_copy(update={"recipes": {"rotation": recipe}})
+    recipes = {"rotation": {"views": 300, "batch": 100}}
+    suite = plain.suite.model_copy(update={"recipes": recipes})
     clusters().pretrain(replace(plain, suite=suite, cache=tmp_path))
     assert [epoch for epoch, _ in clusters.calls] == [0, 2, 5]

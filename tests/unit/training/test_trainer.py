@@ -17,8 +17,7 @@ from bench.training.trainer import NonFiniteLossError
 
 def with_recipe(context, method="rotation", **changes):
     plain = context(method)
-    recipe = plain.suite.pretraining.model_copy(update=changes)
-    recipes = plain.suite.recipes | {method: recipe}
+    recipes = plain.suite.recipes | {method: changes}
     return replace(plain, suite=plain.suite.model_copy(update={"recipes": recipes}))
 
 
