@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from bench.methods.rotation import Rotation
 from support import SHORT
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -37,6 +36,7 @@ from bench.training.pretext import PretextTask
 
 pytestmark = pytest.mark.slow
 
+Rotation = plugins.load("methods", "rotation")
 TRAINED = ("rotation", "supervised", "colorization")
 METHODS = (*TRAINED, "random_init")
 PROBED = tuple(("smoke", "voc_cls", method) for method in METHODS)
@@ -60,12 +60,12 @@ class Outcome:
     Attributes:
         failed: whether its status is 1.
         text: all messages, in one line.
-        moved: the cells that are said to have changed.
+        changed: the cells that are said to have changed.
     """
 
     failed: bool
     text: str
-    moved: set
+    changed: set
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Reference:
         locations = Locations(where / "out", self.cache, None, "cpu")
         verdicts, pairs = command.check(selected, locations, Reporter())
         text = [part for part in command.render(verdicts, pairs) if isinstance(part, str)]
-        moved = {(v.suite, v.cell.task, v.cell.method) for v in verdicts if v.changes}
-        return Outcome(command.failed(verdicts, pairs), " ".join(text), moved)
+        changed = {(v.suite, v.cell.task, v.cell.method) for v in verdicts if v.changes}
+        return Outcome(command.failed(verdicts, pairs), " ".join(text), changed)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def reference(tmp_path_factory):
         request = Request(suite, methods, tasks, (0,), None, made.folder, made.cache, "cpu")
         compute(cells, request, Reporter(), open_for(cells, request, Reporter()))
     clean = made.check(ALL, tmp_path_factory.mktemp("clean"))
-    assert clean.moved == set(), clean.text
+    assert clean.changed == set(), clean.text
     assert not clean.failed
     for kind in ("encoders", "features", "finetuned"):
         assert list((made.cache / kind).iterdir()), "the cache is full"
@@ -127,7 +127,7 @@ def test_half_the_budget_of_fine_tuning(check, monkeypatch):
     monkeypatch.setattr(schema.FineTuning, "recipe", half)
     outcome = check([*PROBED[:1], *TUNED])
     assert outcome.failed
-    assert outcome.moved == {*TUNED}
+    assert outcome.changed == {*TUNED}
     assert "tasks/voc_cls_finetune.py: views: changed from 32 to 16" in outcome.text
     assert "raise `version` in tasks/voc_cls_finetune.py, or undo" in outcome.text
 
@@ -144,7 +144,7 @@ def test_half_the_budget_of_pretraining(check, monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "__init__", half)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "views") and harness(outcome, "views seen")
 
 
@@ -160,7 +160,7 @@ def test_half_the_budget_of_one_method(check, monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "__init__", half)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {PROBED[0]}
+    assert outcome.changed == {PROBED[0]}
     assert "methods/rotation.py: views: changed from 64 to 32" in outcome.text
     assert "raise `version` in methods/rotation.py, or undo" in outcome.text
     assert "harness" not in outcome.text
@@ -175,7 +175,7 @@ def test_another_seed_of_the_stream(check, monkeypatch):
     monkeypatch.setattr(stream.Stream, "__init__", other)
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)], TUNED[0]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)], TUNED[0]}
     assert harness(outcome, "order of the images")
 
 
@@ -184,7 +184,7 @@ def test_another_seed_of_the_augmentation_alone(check, monkeypatch):
     monkeypatch.setattr(stream, "_position_seed", lambda seed, place: true(seed + 1, place))
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "pixels")
     assert "order of the images" not in outcome.text
 
@@ -224,8 +224,8 @@ def test_an_encoder_without_normalization(check, monkeypatch):
     monkeypatch.setattr(Encoder, "_input", as_it_is)
     outcome = check(PROBED)
     assert outcome.failed
-    moved = {("smoke", "voc_cls", name) for name in ("rotation", "supervised", "random_init")}
-    assert outcome.moved == moved, "all that see RGB"
+    rgb = {("smoke", "voc_cls", name) for name in ("rotation", "supervised", "random_init")}
+    assert outcome.changed == rgb, "all that see RGB"
     assert "methods/rotation.py: losses: loss of step 0 changed" in outcome.text
     assert "methods/supervised.py: losses: loss of step 0 changed" in outcome.text
     assert "tasks/voc_cls.py: scores: the same weights give other scores" in outcome.text
@@ -236,7 +236,7 @@ def test_a_schedule_that_is_off_by_one_step(check, monkeypatch):
     monkeypatch.setattr(trainer, "rate_factor", lambda step, *rest: true(step + 1, *rest))
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)], TUNED[0]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)], TUNED[0]}
     assert harness(outcome, "learning rates")
 
 
@@ -248,7 +248,7 @@ def test_crops_at_another_scale(check, monkeypatch):
     monkeypatch.setattr(transforms, "_cropper", smaller)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "pixels")
 
 
@@ -263,7 +263,7 @@ def test_permuted_labels(check, monkeypatch):
     monkeypatch.setattr(Rotation, "loss", permuted)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {PROBED[0]}
+    assert outcome.changed == {PROBED[0]}
     assert "methods/rotation.py: losses: loss of step 0 changed" in outcome.text
     assert "harness" not in outcome.text
 
@@ -286,7 +286,7 @@ def test_a_probe_that_reads_test_labels(check, monkeypatch, reference):
     monkeypatch.setattr(linear_svm, "fit", on_both_splits)
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED}
+    assert outcome.changed == {*PROBED}
     assert "tasks/voc_cls.py: scores: the same weights give other scores" in outcome.text
 
 
@@ -295,7 +295,7 @@ def test_another_kind_of_average_precision(check, monkeypatch):
     monkeypatch.setitem(registry._registered, "mAP", other)
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED}
+    assert outcome.changed == {*PROBED}
     assert "bench/metrics (mAP): metric: the reference's predictions give" in outcome.text
 
 
@@ -334,11 +334,11 @@ def test_a_frozen_encoder_that_trains(check, monkeypatch, how):
         monkeypatch.delattr(finetuning.FineTunedNetwork, "train")
     outcome = check([*FROZEN, *PROBED[-1:]])
     assert outcome.failed
-    assert outcome.moved == {*FROZEN}
+    assert outcome.changed == {*FROZEN}
     assert "tasks/voc_cls_finetune.py: losses: loss of step" in outcome.text
 
 
-def test_a_renamed_variable_moves_nothing(check, monkeypatch, tmp_path):
+def test_a_renamed_variable_changes_nothing(check, monkeypatch, tmp_path):
     text = plugins.source("methods", "rotation").path.read_text()
     changed = tmp_path / "rotation.py"
     changed.write_text(text.replace("rotated", "upright_and_turned"))
@@ -347,7 +347,7 @@ def test_a_renamed_variable_moves_nothing(check, monkeypatch, tmp_path):
     assert plugins.code("methods", "rotation") != before
     assert plugins.load("methods", "rotation") is not Rotation
     outcome = check([*PROBED[:1], *TUNED[:1]])
-    assert (outcome.failed, outcome.moved) == (False, set()), outcome.text
+    assert (outcome.failed, outcome.changed) == (False, set()), outcome.text
 
 
 # Faults of two processes, as `bench` of a module that plants them first.
@@ -399,10 +399,10 @@ def test_two_processes(two_processes, monkeypatch, tmp_path, fault):
     monkeypatch.setenv("PYTHONPATH", str(Path(bench.__file__).parents[1]))
     outcome = two_processes.check(PROBED[:1], tmp_path)
     if fault == "clean":
-        assert (outcome.failed, outcome.moved) == (False, set()), outcome.text
+        assert (outcome.failed, outcome.changed) == (False, set()), outcome.text
         return
     assert outcome.failed
-    assert outcome.moved == {PROBED[0]}
+    assert outcome.changed == {PROBED[0]}
     what = "pixels" if "seed" in fault else "losses"
     assert f"methods/rotation.py: {what}:" in outcome.text
     assert "2 processes" in outcome.text
