@@ -118,7 +118,7 @@ def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference)
     assert "2 of 2 cells changed" in done.out
 
 
-def test_a_cell_that_fails_has_moved(check, monkeypatch):
+def test_a_cell_that_fails_has_changed(check, monkeypatch):
     def broken(self, context):
         raise RuntimeError("boom")
 

@@ -18,7 +18,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from bench.methods.rotation import Rotation
 from support import SHORT
 from torch.nn import functional as F
 from torchvision.transforms import v2
@@ -40,6 +39,7 @@ from bench.training.pretext import PretextTask
 
 pytestmark = pytest.mark.slow
 
+Rotation = plugins.load("methods", "rotation")
 TRAINED = ("rotation", "supervised", "colorization")
 METHODS = (*TRAINED, "random_init")
 PROBED = tuple(("smoke", "voc_cls", method) for method in METHODS)
@@ -63,12 +63,12 @@ class Outcome:
     Attributes:
         failed: whether its status is 1.
         text: all messages, in one line.
-        moved: the cells that are said to have changed.
+        changed: the cells that are said to have changed.
     """
 
     failed: bool
     text: str
-    moved: set
+    changed: set
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class Reference:
         locations = Locations(where / "out", self.cache, None, "cpu")
         verdicts, pairs = command.check(selected, locations, Reporter())
         text = [part for part in command.render(verdicts, pairs) if isinstance(part, str)]
-        moved = {(v.suite, v.cell.task, v.cell.method) for v in verdicts if v.changes}
-        return Outcome(command.failed(verdicts, pairs), " ".join(text), moved)
+        changed = {(v.suite, v.cell.task, v.cell.method) for v in verdicts if v.changes}
+        return Outcome(command.failed(verdicts, pairs), " ".join(text), changed)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ def reference(tmp_path_factory):
         request = Request(suite, methods, tasks, (0,), None, made.folder, made.cache, "cpu")
         compute(cells, request, Reporter(), open_for(cells, request, Reporter()))
     clean = made.check(ALL, tmp_path_factory.mktemp("clean"))
-    assert clean.moved == set(), clean.text
+    assert clean.changed == set(), clean.text
     assert not clean.failed
     for kind in ("encoders", "features", "finetuned"):
         assert list((made.cache / kind).iterdir()), "the cache is full"
@@ -130,7 +130,7 @@ def test_half_the_budget_of_fine_tuning(check, monkeypatch):
     monkeypatch.setattr(schema.FineTuning, "recipe", half)
     outcome = check([*PROBED[:1], *TUNED])
     assert outcome.failed
-    assert outcome.moved == {*TUNED}
+    assert outcome.changed == {*TUNED}
     assert "tasks/voc_cls_finetune.py: views: changed from 32 to 16" in outcome.text
     assert "raise `version` in tasks/voc_cls_finetune.py, or undo" in outcome.text
 
@@ -147,7 +147,7 @@ def test_half_the_budget_of_pretraining(check, monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "__init__", half)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "views") and harness(outcome, "views seen")
 
 
@@ -163,7 +163,7 @@ def test_half_the_budget_of_one_method(check, monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "__init__", half)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {PROBED[0]}
+    assert outcome.changed == {PROBED[0]}
     assert "methods/rotation.py: views: changed from 64 to 32" in outcome.text
     assert "raise `version` in methods/rotation.py, or undo" in outcome.text
     assert "harness" not in outcome.text
@@ -178,7 +178,7 @@ def test_another_seed_of_the_stream(check, monkeypatch):
     monkeypatch.setattr(stream.Stream, "__init__", other)
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)], TUNED[0]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)], TUNED[0]}
     assert harness(outcome, "order of the images")
 
 
@@ -187,7 +187,7 @@ def test_another_seed_of_the_augmentation_alone(check, monkeypatch):
     monkeypatch.setattr(stream, "_position_seed", lambda seed, place: true(seed + 1, place))
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "pixels")
     assert "order of the images" not in outcome.text
 
@@ -227,8 +227,8 @@ def test_an_encoder_without_normalization(check, monkeypatch):
     monkeypatch.setattr(Encoder, "_input", as_it_is)
     outcome = check(PROBED)
     assert outcome.failed
-    moved = {("smoke", "voc_cls", name) for name in ("rotation", "supervised", "random_init")}
-    assert outcome.moved == moved, "all that see RGB"
+    rgb = {("smoke", "voc_cls", name) for name in ("rotation", "supervised", "random_init")}
+    assert outcome.changed == rgb, "all that see RGB"
     assert "methods/rotation.py: losses: loss of step 0 changed" in outcome.text
     assert "methods/supervised.py: losses: loss of step 0 changed" in outcome.text
     assert "tasks/voc_cls.py: scores: the same weights give other scores" in outcome.text
@@ -239,7 +239,7 @@ def test_a_schedule_that_is_off_by_one_step(check, monkeypatch):
     monkeypatch.setattr(trainer, "rate_factor", lambda step, *rest: true(step + 1, *rest))
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)], TUNED[0]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)], TUNED[0]}
     assert harness(outcome, "learning rates")
 
 
@@ -251,7 +251,7 @@ def test_crops_at_another_scale(check, monkeypatch):
     monkeypatch.setattr(transforms, "_cropper", smaller)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "pixels")
 
 
@@ -266,7 +266,7 @@ def test_permuted_labels(check, monkeypatch):
     monkeypatch.setattr(Rotation, "loss", permuted)
     outcome = check(PROBED)
     assert outcome.failed
-    assert outcome.moved == {PROBED[0]}
+    assert outcome.changed == {PROBED[0]}
     assert "methods/rotation.py: losses: loss of step 0 changed" in outcome.text
     assert "harness" not in outcome.text
 
@@ -289,7 +289,7 @@ def test_a_probe_that_reads_test_labels(check, monkeypatch, reference):
     monkeypatch.setattr(linear_svm, "fit", on_both_splits)
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED}
+    assert outcome.changed == {*PROBED}
     assert "tasks/voc_cls.py: scores: the same weights give other scores" in outcome.text
 
 
@@ -298,7 +298,7 @@ def test_another_kind_of_average_precision(check, monkeypatch):
     monkeypatch.setitem(registry._registered, "mAP", other)
     outcome = check([*PROBED, TUNED[0]])
     assert outcome.failed
-    assert outcome.moved == {*PROBED}
+    assert outcome.changed == {*PROBED}
     assert "bench/metrics (mAP): metric: the reference's predictions give" in outcome.text
 
 
@@ -337,7 +337,7 @@ def test_a_frozen_encoder_that_trains(check, monkeypatch, how):
         monkeypatch.delattr(finetuning.FineTunedNetwork, "train")
     outcome = check([*FROZEN, *PROBED[-1:]])
     assert outcome.failed
-    assert outcome.moved == {*FROZEN}
+    assert outcome.changed == {*FROZEN}
     assert "tasks/voc_cls_finetune.py: losses: loss of step" in outcome.text
 
 
@@ -345,7 +345,7 @@ def test_another_initialization(check, monkeypatch):
     true = torch.manual_seed
     monkeypatch.setattr("bench.runtime.device.torch.manual_seed", lambda seed: true(seed + 1))
     outcome = check(PROBED[: len(TRAINED)])
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "losses")
 
 
@@ -353,7 +353,7 @@ def test_batch_norm_in_evaluation_mode(check, monkeypatch):
     true = trainer.TrainableModule.train
     monkeypatch.setattr(trainer.TrainableModule, "train", lambda self, mode=True: true(self, False))
     outcome = check(PROBED)
-    assert outcome.moved == {*PROBED[: len(TRAINED)]}
+    assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "losses")
 
 
@@ -365,7 +365,7 @@ def test_labels_of_the_neighbor_in_fine_tuning(check, monkeypatch):
 
     monkeypatch.setattr(stream.Stream, "__init__", rolled)
     outcome = check(TUNED)
-    assert outcome.moved == {*TUNED}
+    assert outcome.changed == {*TUNED}
     assert "tasks/voc_cls_finetune.py: losses: loss of step 0 changed" in outcome.text
 
 
@@ -378,7 +378,7 @@ def test_fine_tuning_of_an_encoder_that_forgot_its_weights(check, monkeypatch):
 
     monkeypatch.setattr(finetuned_task, "copy", SimpleNamespace(deepcopy=forget))
     outcome = check(TUNED)
-    assert outcome.moved == {*TUNED}
+    assert outcome.changed == {*TUNED}
     assert "tasks/voc_cls_finetune.py: losses: loss of step 0 changed" in outcome.text
 
 
@@ -392,7 +392,7 @@ def test_one_more_learning_rate_that_is_tried(check, monkeypatch):
 
     monkeypatch.setattr(finetuned_task, "tune", tune)
     outcome = check(TUNED)
-    assert outcome.moved == {*TUNED}
+    assert outcome.changed == {*TUNED}
     assert "tasks/voc_cls_finetune.py: settings tried: changed from 1 to 2" in outcome.text
 
 
@@ -409,7 +409,7 @@ def test_a_probe_of_other_features(check, monkeypatch, how):
         load = features.loader
         monkeypatch.setattr(features, "loader", lambda images, size: load(images, 2 * size))
     outcome = check(PROBED[-1:])
-    assert outcome.moved == {*PROBED[-1:]}
+    assert outcome.changed == {*PROBED[-1:]}
     assert "tasks/voc_cls.py: scores: the same weights give other scores" in outcome.text
 
 
@@ -452,7 +452,7 @@ def test_an_optimizer_that_updates_otherwise(check, monkeypatch, fault):
     assert check(TUNED).failed
 
 
-def test_a_renamed_variable_moves_nothing(check, monkeypatch, tmp_path):
+def test_a_renamed_variable_changes_nothing(check, monkeypatch, tmp_path):
     text = plugins.source("methods", "rotation").path.read_text()
     changed = tmp_path / "rotation.py"
     changed.write_text(text.replace("rotated", "upright_and_turned"))
@@ -461,7 +461,7 @@ def test_a_renamed_variable_moves_nothing(check, monkeypatch, tmp_path):
     assert plugins.code("methods", "rotation") != before
     assert plugins.load("methods", "rotation") is not Rotation
     outcome = check([*PROBED[:1], *TUNED[:1]])
-    assert (outcome.failed, outcome.moved) == (False, set()), outcome.text
+    assert (outcome.failed, outcome.changed) == (False, set()), outcome.text
 
 
 # Faults of two processes, as `bench` of a module that plants them first.
@@ -523,10 +523,10 @@ def test_two_processes(two_processes, monkeypatch, tmp_path, fault):
     monkeypatch.setenv("PYTHONPATH", str(Path(bench.__file__).parents[1]))
     outcome = two_processes.check(PROBED[:1], tmp_path)
     if fault == "clean":
-        assert (outcome.failed, outcome.moved) == (False, set()), outcome.text
+        assert (outcome.failed, outcome.changed) == (False, set()), outcome.text
         return
     assert outcome.failed
-    assert outcome.moved == {PROBED[0]}
+    assert outcome.changed == {PROBED[0]}
     what = "pixels" if "seed" in fault or "half" in fault else "losses"
     assert f"methods/rotation.py: {what}:" in outcome.text
     assert "2 processes" in outcome.text

@@ -22,7 +22,6 @@ import bench as ssl_gap
 from bench import plugins
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
-from bench.metrics import registry
 from bench.results import storage
 
 pytestmark = pytest.mark.slow
@@ -243,20 +242,25 @@ def test_a_script_without_a_guard(shell, tmp_path):
     (tmp_path / "script.py").write_text(
         "import bench\n"
         "keys = {'suite': 'smoke', 'out': 'out', 'device': 'cpu', 'cache': 'cache'}\n"
-        "print(bench.evaluate('random_init', **keys).to_dataframe()['value'].notna().sum())\n"
+        "board = bench.evaluate('random_init', 'voc_cls', **keys)\n"
+        "print(board.to_dataframe()['value'].notna().sum())\n"
     )
     done = shell("script.py", sets=(), program=())
     assert (done.status, done.text) == (0, "1"), done.err
 
 
 @pytest.fixture
-def evaluate(monkeypatch, tmp_path, cache, capfd):
+def evaluate(own_plugins, tmp_path, cache, capfd):
     """`bench.evaluate` on the shrunken `smoke`: its rows, and what it printed."""
-    monkeypatch.setattr(plugins, "_added", {"methods": {}, "tasks": {}})
-    monkeypatch.setattr(registry, "_registered", dict(registry._registered))
 
     def call(model, out=tmp_path / "out", **keys):
-        keys = {"suite": "smoke", "overrides": SHORT, "device": "cpu", "cache": cache} | keys
+        keys = {
+            "tasks": "voc_cls",
+            "suite": "smoke",
+            "overrides": SHORT,
+            "device": "cpu",
+            "cache": cache,
+        } | keys
         capfd.readouterr()
         leaderboard = ssl_gap.evaluate(model, out=out, **keys)
         rows = leaderboard.to_dataframe().set_index("method")

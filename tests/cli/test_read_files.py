@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
 from bench.results import storage
+
+pytestmark = pytest.mark.usefixtures("own_plugins")
 
 METHOD = '''"""A backbone shifted by a number from a file."""
 

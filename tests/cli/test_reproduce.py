@@ -44,7 +44,7 @@ def test_a_record_is_reproduced_byte_for_byte_and_left_alone(reproduce, place, t
     assert (done.status, "seed0.json already; use another" in done.error) == (2, True)
 
 
-def test_what_differs_is_said_and_a_moved_value_is_status_1(reproduce, place):
+def test_what_differs_is_said_and_a_changed_value_is_status_1(reproduce, place):
     entry = storage.read(place)
     arrays = storage.read_predictions(place, entry)
     arrays["scores"] = arrays["scores"] + 3 * arrays["truth"]
@@ -72,7 +72,7 @@ def test_what_differs_is_said_and_a_moved_value_is_status_1(reproduce, place):
     assert done.out.index("code.method_code") < done.out.index("changed numbers")
 
 
-def test_a_class_that_moved_is_named_with_both_values(reproduce, place):
+def test_a_class_that_changed_is_named_with_both_values(reproduce, place):
     per_class = json.loads(place.read_text())["per_class"]
     per_class["bird"] += 1
     forge(place, per_class=per_class)
