@@ -149,7 +149,11 @@ def leaderboard(
 
     for path in metric or []:
         plugins.add_metric(path)
-    for line in command.leaderboards(out, cache, check):
+
+    def warn(text: str) -> None:
+        typer.echo(text, err=True)
+
+    for line in command.leaderboards(out, cache, check, warn):
         typer.echo(line)
 
 

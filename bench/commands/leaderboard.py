@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.errors import UserError
 from bench.reporting import leaderboard, publish
 
 
-def leaderboards(out: Path, cache: Path, check: bool) -> Iterator[str]:
+def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None]) -> Iterator[str]:
     """Render every suite below a folder, or only say whether one is stale.
 
     Args:
         out: has SUITE/TASK/METHOD/seedK.json.
         cache: folder for what can be computed again.
         check: whether to write nothing.
+        warn: takes a line for each record that is left out.
 
     Yields:
-        The path of each leaderboard, and each record that is left out.
+        The path of each leaderboard.
 
     Raises:
         UserError: there are no records; or, with `check`, a leaderboard is stale.
@@ -31,7 +32,7 @@ def leaderboards(out: Path, cache: Path, check: bool) -> Iterator[str]:
     for folder in folders:
         loaded = leaderboard.load(folder, cache)
         for problem in loaded.problems:
-            yield f"left out: {problem}"
+            warn(f"left out: {problem}")
         if not check:
             publish.write(loaded, folder)
             yield str(folder / "LEADERBOARD.md")

@@ -250,9 +250,9 @@ def _pairs(
 
 
 def _reference(rows: Iterable[Row]) -> str | None:
-    """The row that gaps are measured from; of several `imagenet`, else the first by name."""
+    """The row that gaps are measured from; of several the first by name."""
     names = [row.method for row in rows if row.role == "reference" and row.scored]
-    return min(names, key=lambda name: (name != "imagenet", name), default=None)
+    return min(names, default=None)
 
 
 def _baseline(rows: Iterable[Row], inputs: list[str] | None, other_than: str = "") -> str | None:

@@ -145,8 +145,3 @@ class Record(Table):
     def test_data(self) -> dict[str, str]:
         """Fingerprints of the test splits."""
         return {name: value for name, value in self.data.items() if name.endswith("_test")}
-
-    @property
-    def trained_on_suite(self) -> bool:
-        """Whether the encoder was trained on the suite's pretraining images."""
-        return "pretraining_train" in self.data
