@@ -210,9 +210,9 @@ def test_a_frozen_encoder_stays_as_it_is(task, context, tmp_path, monkeypatch):
 
 
 def test_the_moco_protocol_runs(context, tmp_path):
-    made = at(context, "voc_det", tmp_path, protocol="c4", size=64)
-    assert 0 <= score("voc_det", made) <= 100
-    assert evaluate("voc_det", made).diagnostics["COCO_AP50"] <= 100
+    result = evaluate("voc_det", at(context, "voc_det", tmp_path, protocol="c4", size=64))
+    for name in ("AP50", "COCO_AP50"):
+        assert 0 <= result.diagnostics[name] <= 100
 
 
 def test_fcn32s_runs(context, tmp_path):
