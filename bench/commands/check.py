@@ -3,8 +3,9 @@
 Versions decide what is up to date. This command watches that a version is raised where a number
 may change. It runs the cells of a reference again, with nothing from the cache but the rendered
 images, and compares what rounding cannot move: order and pixels of the first batches, the learning
-rate of every step, the views counted, the losses of the first ten steps, the data, the number of
-settings tried (`results.changes`). It runs a cell on as many processes as its reference was run.
+rate of every step, the optimizers, the views counted, the losses and descents of the first ten
+steps, the data, the number of settings tried (`results.changes`). It runs a cell on as many
+processes as its reference was run.
 
 Exact on any machine, too: the metric gives the recorded value for the recorded predictions and the
 new value for the new ones, and the test images are the same.

@@ -36,6 +36,10 @@ class TrainingTrace:
         learning_rates: those of all steps.
         views: images that went through the encoder.
         losses: every loss at the first 10 steps, by name, averaged over processes.
+        descents: by the same names, the inner product of gradient and weight change at these steps,
+            per unit of learning rate; negative where the step descends.
+        optimizers: by the same names, the kind of optimizer, and for each of its groups the
+            settings that do not change and the number of weights, in words.
     """
 
     order: list[int]
@@ -43,6 +47,8 @@ class TrainingTrace:
     learning_rates: LearningRates
     views: int
     losses: dict[str, list[float]]
+    descents: dict[str, list[float]] = field(default_factory=dict)
+    optimizers: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

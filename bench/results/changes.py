@@ -1,8 +1,9 @@
 """What differs between two records of one cell that rounding cannot move. Imports no torch.
 
 Versions, data, inputs and numbers of settings must be equal; so must the traces of training: order
-and pixels of the first batches, the learning rate of every step, the views counted. The losses of
-the first ten steps may differ by rounding (`LOSSES`).
+and pixels of the first batches, the learning rate of every step, the views counted, the settings of
+the optimizers. The losses of the first ten steps, and what these steps descend, may differ by
+rounding (`LOSSES`, `DESCENTS`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from bench.encoders.pretraining import LearningRates, TrainingTrace
 from bench.results.record import Record
 
 LOSSES = 1e-3  # relative; rounding moves the losses of ten steps by less
+DESCENTS = 1e-2  # relative
 NO_LOSS = 1e-4  # absolute: a loss near 0 has no relative difference
 PIXELS = 1e-3  # relative, of means and standard deviations
 
@@ -141,7 +143,17 @@ def _traces(
         yield Change(plugin, "learning rates", text)
     if before.views != after.views:
         yield Change(plugin, "views", f"changed from {before.views:,} to {after.views:,}")
-    yield from _losses(plugin, before.losses, after.losses)
+    for name, kind in before.optimizers.items():
+        other = after.optimizers.get(name, "none")
+        if kind != other:
+            text = f"that of {name} changed from {kind} to {other}"
+            yield Change(plugin, "optimizer", text)
+    if before.losses.keys() != after.losses.keys():
+        text = f"changed from {', '.join(before.losses)} to {', '.join(after.losses)}"
+        yield Change(plugin, "names of the losses", text)
+        return
+    yield from _steps(plugin, "losses", LOSSES, before.losses, after.losses)
+    yield from _steps(plugin, "descents", DESCENTS, before.descents, after.descents)
 
 
 def _rates_text(before: LearningRates, after: LearningRates) -> str:
@@ -152,21 +164,24 @@ def _rates_text(before: LearningRates, after: LearningRates) -> str:
     return f"first, largest and last changed from {old} to {new}"
 
 
-def _losses(
-    plugin: str, before: Mapping[str, list[float]], after: Mapping[str, list[float]]
+def _steps(
+    plugin: str,
+    what: str,
+    tolerance: float,
+    before: Mapping[str, list[float]],
+    after: Mapping[str, list[float]],
 ) -> Iterator[Change]:
-    """The first step of each loss that is not what it was."""
-    if before.keys() != after.keys():
-        text = f"changed from {', '.join(before)} to {', '.join(after)}"
-        yield Change(plugin, "names of the losses", text)
-        return
+    """The first step of each loss at which a value is not what it was.
+
+    A reference without values of this kind allows any.
+    """
     for name, values in before.items():
-        if len(values) != len(after[name]):
-            text = f"{name} has {len(after[name])} steps, not {len(values)}"
-            yield Change(plugin, "losses", text)
+        if len(values) != len(after.get(name, [])):
+            text = f"{name} has {len(after.get(name, []))} steps, not {len(values)}"
+            yield Change(plugin, what, text)
             continue
         for step, (old, new) in enumerate(zip(values, after[name], strict=True)):
-            if not math.isclose(old, new, rel_tol=LOSSES, abs_tol=NO_LOSS):
+            if not math.isclose(old, new, rel_tol=tolerance, abs_tol=NO_LOSS):
                 text = f"{name} of step {step} changed from {old:.6g} to {new:.6g}"
-                yield Change(plugin, "losses", text)
+                yield Change(plugin, what, text)
                 break

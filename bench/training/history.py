@@ -14,10 +14,10 @@ from bench.encoders.pretraining import LearningRates, LossCurve, Pretraining, Tr
 from bench.runtime import distributed
 
 TRACED_BATCHES = 3  # whose order and pixels are kept
-TRACED_STEPS = 10  # whose losses are kept
+TRACED_STEPS = 10  # whose losses and descents are kept
 CURVE_POINTS = 200  # of the loss curve, at most
 FINAL_SHARE = 0.1  # the last part of the run, over which losses and metrics are averaged
-DIGITS = 6  # of the pixels' means and deviations
+DIGITS = 6  # of descents, and of the pixels' means and deviations
 
 
 class History:
@@ -36,6 +36,7 @@ class History:
         self._rates: list[float] = []  # first, last and maximum; empty before the first step
         self._rates_sha256 = ""
         self._first_losses: dict[str, list[float]] = {}
+        self._descents: dict[str, list[float]] = {}
         self._pending: list[tuple[int, dict[str, Tensor], dict[str, Tensor]]] = []
         self._curve_steps: list[int] = []
         self._curve: dict[str, list[float]] = {}
@@ -48,6 +49,15 @@ class History:
         """Note the pixels of a batch; every process must call this at the same step."""
         if len(self._pixels) < TRACED_BATCHES:
             self._pixels.append(_pixel_statistics(batch))
+
+    def add_descent(self, name: str, descent: float) -> None:
+        """Note what the update of an objective descended, for the first steps alone.
+
+        Args:
+            name: of the objective.
+            descent: inner product of gradient and weight change, per unit of learning rate.
+        """
+        self._descents.setdefault(name, []).append(float(f"{descent:.{DIGITS}g}"))
 
     def add_step(
         self, step: int, rate: float, losses: dict[str, Tensor], logged: dict[str, Tensor]
@@ -82,13 +92,16 @@ class History:
             self._add_to_final(step, loss_values | logged_values)
         self._pending.clear()
 
-    def result(self, views: int, seconds: float, order: list[int]) -> Pretraining:
+    def result(
+        self, views: int, seconds: float, order: list[int], optimizers: dict[str, str]
+    ) -> Pretraining:
         """The history as it is kept with the weights, once all steps are taken.
 
         Args:
             views: images that went through the encoder.
             seconds: wall time.
             order: indices of the images of the first batches.
+            optimizers: their kinds and settings, by the names of the losses.
         """
         self.flush()
         first, last, maximum = self._rates
@@ -98,6 +111,8 @@ class History:
             learning_rates=LearningRates(first, last, maximum, self._rates_sha256),
             views=views,
             losses=self._first_losses,
+            descents=self._descents,
+            optimizers=optimizers,
         )
         return Pretraining(
             views_seen=views,

@@ -10,6 +10,9 @@ from torch.optim import Optimizer
 
 from bench.config.schema import Recipe
 
+# What decides an update, besides the learning rate, in the words of torch.optim.
+DESCRIBED = ("betas", "momentum", "dampening", "nesterov", "eps", "weight_decay", "maximize")
+
 
 def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
     """The share of the learning rate at a step, 0-based, of `steps`."""
@@ -38,3 +41,31 @@ def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
         )
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.Adam
     return kind(groups, recipe.learning_rate, betas=recipe.betas, weight_decay=recipe.weight_decay)
+
+
+def step_and_measure(optimizer: Optimizer) -> float:
+    """Take a step; the inner product of the gradient and the change of the weights.
+
+    It is the change of the loss to first order, so a step that descends makes it negative.
+    Weights whose gradient is rounding alone hardly count, unlike in the norm of a change.
+    """
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    before = [weight.detach().clone() for weight in weights]
+    optimizer.step()
+    with torch.no_grad():
+        products = [
+            (weight.grad.double() * (weight.double() - old.double())).sum()
+            for weight, old in zip(weights, before, strict=True)
+            if weight.grad is not None
+        ]
+    return float(sum(products))
+
+
+def description(optimizer: Optimizer) -> str:
+    """Kind and settings of an optimizer, with the number of weights that each group has."""
+    groups = []
+    for group in optimizer.param_groups:
+        values = [f"{name} {group[name]}" for name in DESCRIBED if name in group]
+        count = sum(weight.numel() for weight in group["params"])
+        groups.append(f"{count} weights with {', '.join(values)}")
+    return f"{type(optimizer).__name__} of {' and '.join(groups)}"

@@ -29,8 +29,13 @@ from bench.runtime.device import loader_workers, mixed_precision, seed_everythin
 from bench.runtime.progress import Bar
 from bench.training.batchnorm import synchronize
 from bench.training.checkpoint import read_checkpoint, save_checkpoint
-from bench.training.history import TRACED_BATCHES, History
-from bench.training.optimizer import make_optimizer, rate_factor
+from bench.training.history import TRACED_BATCHES, TRACED_STEPS, History
+from bench.training.optimizer import (
+    description,
+    make_optimizer,
+    rate_factor,
+    step_and_measure,
+)
 
 FIRST_CHECKPOINT = 1.0  # seconds into a run
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
@@ -209,7 +214,12 @@ class Trainer:
                 saved = time.monotonic()
                 due = (saved - now) / CHECKPOINT_SHARE
         self.seconds += time.monotonic() - started
-        return self.history.result(self.steps * batch_size, self.seconds, self._first_images())
+        return self.history.result(
+            views=self.steps * batch_size,
+            seconds=self.seconds,
+            order=self._first_images(),
+            optimizers={name: description(o.optimizer) for name, o in self.optimizers.items()},
+        )
 
     def _take_step(self, batch: Any) -> list[Tensor]:
         """Update every objective's parameters in turn; their losses."""
@@ -235,7 +245,10 @@ class Trainer:
             loss: Tensor = self.model(batch, self.losses[name])
         optimizer.zero_grad()
         self.accelerator.backward(loss)
-        optimizer.step()
+        if self.step < TRACED_STEPS:
+            self.history.add_descent(name, step_and_measure(optimizer) / rate)
+        else:
+            optimizer.step()
         return loss.detach()
 
     def _rate(self) -> float:

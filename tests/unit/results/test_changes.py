@@ -19,6 +19,8 @@ TRACE = TrainingTrace(
     learning_rates=LearningRates(first=1e-3, last=1e-5, maximum=1e-3, sha256="a" * 64),
     views=192,
     losses={"loss": [1.386, 1.380, 1.371], "other": [0.0, 0.1, 0.2]},
+    descents={"loss": [-30.0, -25.0, -20.0], "other": [-4.0, 0.0, -3.0]},
+    optimizers={"loss": "AdamW of 12 weights with eps 1e-08", "other": "SGD of 3 weights"},
 )
 
 
@@ -82,6 +84,22 @@ FAULTS = {
         "other of step 0 changed from 0 to 0.001",
     ),
     "fewer steps": (losses("loss", 1.386), "losses", "loss has 1 steps, not 3"),
+    "steps that ascend": (
+        {"descents": TRACE.descents | {"loss": [30.0, 25.0, 20.0]}},
+        "descents",
+        "loss of step 0 changed from -30 to 30",
+    ),
+    "a step that is not taken": (
+        {"descents": TRACE.descents | {"other": [-4.0, 0.0, 0.0]}},
+        "descents",
+        "other of step 2 changed from -3 to 0",
+    ),
+    "another optimizer": (
+        {"optimizers": TRACE.optimizers | {"loss": "AdamW of 12 weights with eps 1e-05"}},
+        "optimizer",
+        "that of loss changed from AdamW of 12 weights with eps 1e-08 to "
+        "AdamW of 12 weights with eps 1e-05",
+    ),
     "another objective": (
         {"losses": {"loss": TRACE.losses["loss"]}},
         "names of the losses",
@@ -101,11 +119,23 @@ def test_a_fault_in_training_names_plugin_and_number(before, changes, what, text
     assert not list(method_changes(before, tuned, METHOD))
 
 
+def test_a_reference_without_descents_allows_any(before):
+    """Records of earlier versions have none."""
+    old = Pretraining(views_seen=192, trace=replace(TRACE, descents={}, optimizers={}))
+    reference = before.model_copy(update={"pretraining": old})
+    assert not list(method_changes(reference, before, METHOD))
+    assert {change.what for change in method_changes(before, reference, METHOD)} == {
+        "descents",
+        "optimizer",
+    }
+
+
 def test_rounding_is_no_change(before):
     trace = replace(
         TRACE,
         pixels=[[110.0001, 60.0], [112.0, 60.9999]],
         losses={"loss": [1.3861, 1.3809, 1.3701], "other": [1e-6, 0.10005, 0.2001]},
+        descents={"loss": [-30.1, -24.9, -20.1], "other": [-4.01, 5e-5, -3.0]},
     )
     after = before.model_copy(
         update={

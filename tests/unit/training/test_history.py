@@ -68,7 +68,7 @@ def filled(steps, flushes=()):
             again = History(steps)
             again.load_state_dict(kept.state_dict())
             kept = again
-    return kept.result(0, 0.0, [])
+    return kept.result(0, 0.0, [], {})
 
 
 @pytest.mark.parametrize("steps", [1, 7, 200, 201, 999])
