@@ -18,6 +18,7 @@ from bench.config import loader
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.progress import Reporter
+from bench.runtime.workers import cores
 
 app = typer.Typer(
     help="How far is self-supervised pretraining from ImageNet labels, and how sure are we?",
@@ -41,6 +42,17 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
+Workers = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        envvar="SSL_GAP_WORKERS",
+        help="Encoders computed side by side on a processor; 0: as many as cores allow.",
+    ),
+]
+Threads = Annotated[
+    int, typer.Option(min=1, help="Of each worker; another number changes scores by rounding.")
+]
 Metrics = Annotated[
     list[Path] | None,
     typer.Option("--metric", metavar="FILE", help="A metric that no installed package has."),
@@ -75,6 +87,8 @@ def run(
     cache: Cache = CACHE,
     device: Device = "auto",
     set_: Overrides = None,
+    workers: Workers = 0,
+    threads: Threads = 1,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep results of changed code of the same version.")
     ] = False,
@@ -99,6 +113,8 @@ def run(
         out=out,
         cache=cache,
         device=device,
+        workers=workers or max(1, cores() // threads),
+        threads=threads,
         keep=keep,
         verbose=verbose,
         command=("bench", *sys.argv[1:]),

@@ -102,6 +102,7 @@ class Description:
 
 
 _added: dict[Kind, dict[str, Source]] = {"methods": {}, "tasks": {}}
+_metrics: list[Path] = []  # files that define a metric
 
 
 def add_path(kind: Kind, path: Path) -> str:
@@ -135,6 +136,34 @@ def add_metric(path: Path) -> None:
         raise UserError(f"{path}: no such Python file")
     attributes = ("name", "label", "arrays", "per_class", "classes", "ground_truth")
     registry.register(_public_class(_from_path("metrics", path), path, attributes)())
+    _metrics.append(path)
+
+
+@dataclass(frozen=True)
+class AddedPaths:
+    """The files that were made known to this process, for another process to know them too."""
+
+    methods: tuple[Path, ...]
+    tasks: tuple[Path, ...]
+    metrics: tuple[Path, ...]
+
+    def add(self) -> None:
+        """Make the files known here."""
+        for path in self.metrics:
+            add_metric(path)
+        for path in self.methods:
+            add_path("methods", path)
+        for path in self.tasks:
+            add_path("tasks", path)
+
+
+def added_paths() -> AddedPaths:
+    """The files that were made known so far."""
+    methods, tasks = (
+        tuple(source.path for source in _added[kind].values() if source.path is not None)
+        for kind in ("methods", "tasks")
+    )
+    return AddedPaths(methods, tasks, tuple(dict.fromkeys(_metrics)))
 
 
 def add_object(kind: Kind, name: str, value: Any, own: str = "") -> None:

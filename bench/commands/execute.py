@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import io
 import itertools
 import time
@@ -33,7 +34,8 @@ from bench.results.record import (
     Record,
 )
 from bench.runtime import distributed
-from bench.runtime.device import peak_memory_mb, seed_everything, select_device
+from bench.runtime import workers as processes
+from bench.runtime.device import peak_memory_mb, seed_everything, select_device, share_cores
 from bench.runtime.environment import describe
 from bench.runtime.files import atomic_write
 from bench.runtime.progress import Reporter
@@ -81,14 +83,82 @@ def compute(
     device = select_device(request.device)
     datasets = datasets or open_for(cells, request, reporter)
     plan.check_data(cells, request, fingerprints(datasets))
-    for (method, seed), group in itertools.groupby(cells, key=lambda c: (c.method, c.seed)):
-        reporter.cell = f"{method} seed {seed}: "
-        if device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(device)  # what earlier encoders took
-        context = Context(request.suite, method, seed, device, datasets, request.cache, reporter)
-        _compute_encoder(list(group), context, request)
+    groups = [list(g) for _, g in itertools.groupby(cells, key=lambda c: (c.method, c.seed))]
+    side_by_side = _side_by_side(groups, request, device)
+    if side_by_side == 1:
+        work = _start(request, datasets, device, 1)
+        for group in groups:
+            work(group, reporter)
+        distributed.barrier()
+        return
+    start = functools.partial(
+        _start, request, datasets, device, side_by_side, plugins.added_paths()
+    )
+    for index, signal in processes.compute(groups, start, side_by_side, reporter):
+        if not signal:
+            continue
+        error = UserError(
+            f"its process was ended by signal {signal}; too little memory ends one by 9"
+        )
+        for cell in groups[index]:
+            if not plan.is_up_to_date(cell, request):
+                context = _context(cell, request, datasets, device, reporter)
+                _save_failure(cell, context, request, error)
+
+
+def _side_by_side(groups: Sequence[Sequence[Cell]], request: Request, device: torch.device) -> int:
+    """How many encoders are computed at the same time, each in a process of its own."""
+    sources = [plugins.source("methods", name) for name in request.methods]
+    sources += [plugins.source("tasks", name) for name in request.tasks]
+    given = any(source.origin == "object" for source in sources)
+    if device.type != "cpu" or distributed.world_size() > 1 or given:
+        return 1
+    return min(request.workers, len(groups))
+
+
+def _start(
+    request: Request,
+    datasets: Datasets,
+    device: torch.device,
+    workers: int,
+    paths: plugins.AddedPaths | None = None,
+) -> processes.Work:
+    """Prepare a process for the cells of several encoders; return what computes those of one.
+
+    Args:
+        request: how, and where to.
+        datasets: opened.
+        device: where to compute.
+        workers: processes that share this machine.
+        paths: plug-ins that this process may not know yet.
+    """
+    if paths is not None:
+        paths.add()
+    if device.type == "cpu":
+        share_cores(workers, request.threads)
+    return functools.partial(_compute_group, request, datasets, device)
+
+
+def _compute_group(
+    request: Request,
+    datasets: Datasets,
+    device: torch.device,
+    cells: Sequence[Cell],
+    reporter: Reporter,
+) -> None:
+    """Compute the cells of one encoder."""
+    context = _context(cells[0], request, datasets, device, reporter)
+    reporter.cell = f"{context.method} seed {context.seed}: "
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # what earlier encoders took
+    _compute_encoder(cells, context, request)
     reporter.cell = ""
-    distributed.barrier()
+
+
+def _context(
+    cell: Cell, request: Request, datasets: Datasets, device: torch.device, reporter: Reporter
+) -> Context:
+    return Context(request.suite, cell.method, cell.seed, device, datasets, request.cache, reporter)
 
 
 def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) -> None:

@@ -23,6 +23,8 @@ class Request:
         out: folder for records and leaderboards.
         cache: folder for what can be computed again.
         device: a torch device's name, or `auto`.
+        workers: processes that compute encoders side by side on this machine's processor.
+        threads: of each process, where it computes on a processor.
         keep: whether records of another code of a plug-in, under the same version, stay.
         verbose: whether a failure shows its traceback.
         command: the command line, for the records.
@@ -36,6 +38,8 @@ class Request:
     out: Path
     cache: Path
     device: str = "auto"
+    workers: int = 1
+    threads: int = 1
     keep: bool = False
     verbose: bool = False
     command: tuple[str, ...] = ()

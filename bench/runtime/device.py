@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from bench.errors import UserError
+from bench.runtime.workers import cores
 
 
 def select_device(name: str) -> torch.device:
@@ -65,10 +66,27 @@ def peak_memory_mb(device: torch.device) -> float:
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
+def share_cores(workers: int, threads: int) -> None:
+    """Compute on some threads in this process, one of several that share the machine.
+
+    One thread a process is fastest where there are several encoders to train: two threads train a
+    small network hardly faster than one (figures in docs/design.md).
+
+    Args:
+        workers: processes that share the cores.
+        threads: of this one.
+    """
+    torch.set_num_threads(threads)
+    global _workers
+    _workers = workers
+
+
+_workers = 1  # processes that share the machine's cores
+
+
 def loader_workers() -> int:
-    """Loader processes: one for each core but the first, 1 to 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(8, (cores or 2) - 1))
+    """Loader processes: one for each core of this process but the first, 0 to 8."""
+    return max(0, min(8, cores() // _workers - 1))
 
 
 def yield_cores(worker: int) -> None:

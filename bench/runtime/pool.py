@@ -17,20 +17,30 @@ def fresh_processes(
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes that inherit nothing and import only the modules of what they are sent.
 
-    A forked process would inherit locks and threads, torch's among them. A spawned one runs the
-    main module again, which may be a user's script that calls this package: it would call it once
-    more, and wait for a lock that is never released. So the main module is hidden from it.
-
     Args:
         workers: how many, at most.
         initializer: called first in each.
         arguments: of the initializer.
     """
     context = multiprocessing.get_context("spawn")
+    with (
+        hidden_main_module(),
+        ProcessPoolExecutor(workers, context, initializer, arguments) as pool,
+    ):
+        yield pool
+
+
+@contextmanager
+def hidden_main_module() -> Iterator[None]:
+    """Let processes that are started here import no main module.
+
+    A forked process would inherit locks and threads, torch's among them. A spawned one runs the
+    main module again, which may be a user's script that calls this package: it would call it once
+    more, and wait for a lock that is never released. So the main module is hidden from it.
+    """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
-        with ProcessPoolExecutor(workers, context, initializer, arguments) as pool:
-            yield pool
+        yield
     finally:
         sys.modules["__main__"] = main

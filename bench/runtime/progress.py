@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -79,6 +80,7 @@ class Reporter:
 
     def __init__(self) -> None:
         self.console = Console(stderr=True)
+        self._bars: dict[int, Bar] = {}  # of worker processes
         self.cell = ""  # of which cell, in front of every stage's name
 
     def say(self, text: str) -> None:
@@ -93,3 +95,69 @@ class Reporter:
             yield bar
         finally:
             bar.close()
+
+    def show(self, worker: int, what: str, *values: Any) -> None:
+        """Show what happened in a worker process, see `RemoteReporter`.
+
+        Args:
+            worker: which.
+            what: `say`, `open`, or what `Bar` does.
+            values: its arguments.
+        """
+        if what == "say":
+            self.say(*values)
+        elif what == "open":
+            name, total, unit = values
+            self._bars[worker] = Bar(name, total, unit, self.console)
+        elif what == "close":
+            self._bars.pop(worker).close()
+        else:
+            getattr(self._bars[worker], what)(*values)
+
+
+class RemoteReporter(Reporter):
+    """A reporter of a worker process, whose parent shows what it says.
+
+    Args:
+        send: takes what happened, as `Reporter.show` takes it.
+    """
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def say(self, text: str) -> None:
+        """Have one line printed."""
+        self._send("say", text)
+
+    @contextmanager
+    def stage(self, name: str, total: int, unit: str = "img") -> Iterator[Bar]:
+        """Have the progress of one stage shown."""
+        self._send("open", f"{self.cell}{name}", total, unit)
+        try:
+            yield RemoteBar(self._send)
+        finally:
+            self._send("close")
+
+
+class RemoteBar(Bar):
+    """The progress of a stage of a worker process."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        self._send = send
+
+    def skip(self, count: int) -> None:
+        """Count work done by an earlier run."""
+        self._send("skip", count)
+
+    def note(self, text: str) -> None:
+        """Have `text` shown with the progress."""
+        self._send("note", text)
+
+    def advance(self, count: int) -> None:
+        """Count `count` more units as done."""
+        self._send("advance", count)
+
+    def close(self) -> None:
+        """Finish the bar."""
+        self._send("close")

@@ -290,14 +290,15 @@ class Trainer:
     def _load(self, end: int) -> Iterator[Any]:
         """The batches from the current step to step `end`, exclusive."""
         batch = self._images_per_batch
+        workers = loader_workers()
         loader: DataLoader[Any] = DataLoader(
             self._stream(),
             batch_size=batch,
             sampler=range(self.step * batch, end * batch),
-            num_workers=loader_workers(),
+            num_workers=workers,
             worker_init_fn=yield_cores,
             pin_memory=self.accelerator.device.type == "cuda",
-            prefetch_factor=4,
+            prefetch_factor=4 if workers else None,
         )
         yield from self.accelerator.prepare(loader)
 
