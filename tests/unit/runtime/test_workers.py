@@ -1,0 +1,90 @@
+"""Worker processes: every job once, what they say, and what ends them."""
+
+import functools
+import os
+import signal
+import time
+
+import pytest
+
+from bench.errors import UserError
+from bench.runtime import workers
+
+
+class Log:
+    """A reporter that remembers."""
+
+    def __init__(self):
+        self.events = []
+
+    def show(self, worker, what, *values):
+        self.events.append((what, *values))
+
+
+def start(folder):
+    return functools.partial(compute, folder)
+
+
+def compute(folder, job, reporter):
+    """Leave a file; a job may ask for the end of its process, or for an error."""
+    if job == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if job == "refuse":
+        raise UserError("no such thing")
+    if job == "fail":
+        raise ValueError("a bug")
+    with reporter.stage("stage", 2) as bar:
+        bar.advance(2)
+    reporter.say(f"{job} is done")
+    (folder / job).write_text(str(os.getpid()))
+    if job == "wait":
+        time.sleep(600)
+
+
+@pytest.fixture
+def run(tmp_path):
+    def call(*jobs, count=2):
+        log = Log()
+        ended = dict(workers.compute(jobs, functools.partial(start, tmp_path), count, log))
+        return ended, log.events
+
+    return call
+
+
+def test_every_job_is_computed_in_one_of_the_processes(run, tmp_path):
+    ended, events = run("a", "b", "c")
+    assert ended == {0: 0, 1: 0, 2: 0}
+    processes = {(tmp_path / job).read_text() for job in "abc"}
+    assert len(processes) == 2
+    assert str(os.getpid()) not in processes
+    said = [event for event in events if event[0] == "say"]
+    assert sorted(said) == [("say", f"{job} is done") for job in "abc"]
+    assert events.count(("open", "stage", 2, "img")) == 3
+    assert events.count(("advance", 2)) == events.count(("close",)) == 3
+
+
+def test_a_process_that_dies_loses_its_job_alone(run, tmp_path):
+    ended, _ = run("die", "a", "b", count=1)
+    assert ended == {0: signal.SIGKILL, 1: 0, 2: 0}
+    assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
+
+
+def test_what_a_user_did_wrong_is_raised_as_such(run):
+    with pytest.raises(UserError, match="no such thing"):
+        run("refuse", "a")
+
+
+def test_any_other_error_is_raised_with_its_traceback(run):
+    with pytest.raises(RuntimeError, match="ValueError: a bug"):
+        run("fail")
+
+
+def test_the_processes_end_with_the_loop(tmp_path):
+    jobs = workers.compute(("a", "wait"), functools.partial(start, tmp_path), 2, Log())
+    next(jobs)
+    while not (tmp_path / "wait").exists():
+        time.sleep(0.01)
+    process = int((tmp_path / "wait").read_text())
+    jobs.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
