@@ -8,7 +8,7 @@ import io
 import itertools
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from bench.config.schema import PRETRAINING
 from bench.data.datasets import Datasets, fingerprints, open_datasets
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
+from bench.evaluation.features import discard
 from bench.evaluation.task import Task, TaskResult
 from bench.metrics import registry
 from bench.results import storage
@@ -64,19 +65,31 @@ def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Dat
 
 
 def compute(
-    cells: Sequence[Cell], request: Request, reporter: Reporter, datasets: Datasets | None = None
+    cells: Sequence[Cell],
+    request: Request,
+    reporter: Reporter,
+    datasets: Datasets | None = None,
+    announce: Callable[[Cell, Record], None] | None = None,
 ) -> None:
     """Compute and record every cell; one that fails is recorded as failed, and the rest go on.
+
+    The features of an encoder are removed from the cache when all of its cells are recorded.
 
     Args:
         cells: those of one encoder follow one another.
         request: how, and where to.
         reporter: for progress.
         datasets: what `open_for` returned, if it was called before.
+        announce: called after each record is written; by default its score is printed.
 
     Raises:
         UserError: the data or the output folder cannot be used at all.
     """
+    if announce is None:
+
+        def announce(cell: Cell, record: Record) -> None:
+            _print_score(cell, record, reporter)
+
     distributed.init()
     device = select_device(request.device)
     datasets = datasets or open_for(cells, request, reporter)
@@ -86,18 +99,28 @@ def compute(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)  # what earlier encoders took
         context = Context(request.suite, method, seed, device, datasets, request.cache, reporter)
-        _compute_encoder(list(group), context, request)
+        for cell, record in _compute_encoder(list(group), context, request):
+            reporter.finish_cell(failed=record.status == "failed")
+            announce(cell, record)
     reporter.cell = ""
     distributed.barrier()
 
 
-def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) -> None:
-    """Obtain one encoder and give a copy of it to each task."""
+def _print_score(cell: Cell, record: Record, reporter: Reporter) -> None:
+    if record.value is not None:
+        label = registry.get(record.metric).label
+        reporter.say(f"{cell}: {label} {record.value:.2f}")
+
+
+def _compute_encoder(
+    cells: Sequence[Cell], context: Context, request: Request
+) -> Iterator[tuple[Cell, Record]]:
+    """Obtain one encoder and give a copy of it to each task; yield each cell once recorded."""
     try:
         encoder = load_or_pretrain(context)
     except Exception as error:  # whatever a method raises, the other methods go on
         for cell in cells:
-            _save_failure(cell, context, request, error)
+            yield cell, _save_failure(cell, context, request, error)
         return
     for cell in cells:
         context.reporter.cell = f"{cell}: "
@@ -107,12 +130,14 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         try:
             record, result = evaluate(encoder, cell, context, request)
         except Exception as error:  # the same for tasks
-            _save_failure(cell, context, request, error)
+            yield cell, _save_failure(cell, context, request, error)
             continue
         if distributed.is_main():
             _save(record, result, encoder, path)
-        label = registry.get(record.metric).label
-        context.reporter.say(f"{cell}: {label} {record.value:.2f}")
+        yield cell, record
+    distributed.barrier()  # every process has opened what it needs
+    if distributed.is_main():
+        discard(encoder, context.cache)
 
 
 def _save(record: Record, result: TaskResult, encoder: Encoder, path: Path) -> None:
@@ -195,7 +220,7 @@ def _skipped(context: Context) -> list[str]:
     return [f"{count} damaged pretraining images skipped"] if count else []
 
 
-def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> None:
+def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> Record:
     # A loader's worker hands its error on with the traceback in front of the message.
     last = (str(error).strip() or "no message").splitlines()[-1].strip()
     named = isinstance(error, UserError) or "Error: " in last
@@ -207,6 +232,7 @@ def _save_failure(cell: Cell, context: Context, request: Request, error: Excepti
     context.reporter.say(f"{cell}: FAILED: {message}")
     if request.verbose:
         context.reporter.say("".join(traceback.format_exception(error)))
+    return record
 
 
 def _identity(cell: Cell, context: Context, request: Request) -> dict[str, Any]:
