@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 import typer
@@ -15,7 +18,7 @@ from rich.console import Console
 from bench import plugins
 from bench.commands.request import Locations, Request
 from bench.config import loader
-from bench.errors import UserError
+from bench.errors import Interrupted, UserError
 from bench.runtime import distributed
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import cores
@@ -27,6 +30,7 @@ app = typer.Typer(
 )
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
+INTERRUPTED = "interrupted; run the same command again to resume"
 
 Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
 Cache = Annotated[
@@ -92,12 +96,16 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep results of changed code of the same version.")
     ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be computed, and what it takes.")
+    ] = False,
     verbose: Verbose = False,
 ) -> None:
     """Plan the cells, skip those that are up to date, run the rest, render the leaderboard.
 
     Example: bench run --methods rotation,random_init,imagenet --tasks voc_cls
     """
+    from bench.commands import estimate
     from bench.commands.run import run as run_request
     from bench.reporting.terminal import TaskTable
 
@@ -119,18 +127,53 @@ def run(
         verbose=verbose,
         command=("bench", *sys.argv[1:]),
     )
+    if dry_run:
+        for line in estimate.dry_run(request):
+            typer.echo(line)
+        return
     reporter = Reporter()
     reporter.console.quiet = not distributed.is_main()
-    leaderboard = run_request(request, reporter)
-    stdout = _stdout()
-    for task in leaderboard.tables:
-        stdout.print(TaskTable(task))
+    try:
+        with _sigterm_interrupts():
+            leaderboard = run_request(request, reporter)
+    except Interrupted as stop:
+        raise _InterruptedError(stop) from None
+    stdout = _stdout(80)
+    for number, table in enumerate(leaderboard.tables):
+        if number:
+            stdout.print()
+        stdout.print(TaskTable(table))
     raise typer.Exit(1 if leaderboard.failed(request.methods, request.tasks) else 0)
 
 
-def _stdout() -> Console:
-    """Where results go: as wide as the terminal, or 140 columns."""
-    return Console(width=None if sys.stdout.isatty() else 140, quiet=not distributed.is_main())
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM stop the main process as Ctrl-C does; the others end at once."""
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise Interrupted("", Interrupted.SIGTERM)
+
+    if not distributed.is_main():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _InterruptedError(Exception):
+    """An interrupted run on its way past typer, which knows one status for all interrupts."""
+
+    def __init__(self, stop: Interrupted) -> None:
+        super().__init__(str(stop) or INTERRUPTED)
+        self.status = stop.status
+
+
+def _stdout(width: int = 140) -> Console:
+    """Where results go: as wide as the terminal, or `width` columns."""
+    return Console(width=None if sys.stdout.isatty() else width, quiet=not distributed.is_main())
 
 
 @app.command("list")
@@ -323,13 +366,15 @@ def main() -> None:
             raise
         print(f"bench: {error}", file=sys.stderr)
         sys.exit(2)
+    except _InterruptedError as stop:
+        print(f"bench: {stop}", file=sys.stderr)
+        sys.exit(stop.status)
     except OSError as error:
         if verbose:
             raise
         print(f"bench: {error.filename or 'the file system'}: {error.strerror}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as end:
-        if end.code == 130:  # what typer makes of Ctrl-C
-            hint = "run the same command again to resume"
-            print(f"bench: interrupted; {hint}", file=sys.stderr)
+        if end.code == Interrupted.CTRL_C:  # what typer makes of it
+            print(f"bench: {INTERRUPTED}", file=sys.stderr)
         raise

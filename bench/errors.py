@@ -1,10 +1,10 @@
-"""The one exception a user's mistake raises."""
+"""The exception that a user's mistake raises, and that of a run that was stopped."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -24,6 +24,22 @@ class UserError(Exception):
         # A loader's worker hands its error on with the traceback in front of the message.
         last = super().__str__().strip().splitlines()[-1]
         return last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+
+
+class Interrupted(KeyboardInterrupt):
+    """The end of a run by Ctrl-C or SIGTERM; its message says what is there.
+
+    Args:
+        message: one line; empty where nothing was rendered.
+        status: the exit status of the command.
+    """
+
+    CTRL_C: ClassVar[int] = 130
+    SIGTERM: ClassVar[int] = 143
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

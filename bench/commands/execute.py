@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import io
 import itertools
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from bench.config.schema import PRETRAINING
 from bench.data.datasets import Datasets, fingerprints, open_datasets
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
+from bench.evaluation.features import discard
 from bench.evaluation.task import Task, TaskResult
 from bench.metrics import registry
 from bench.results import storage
@@ -66,110 +67,145 @@ def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Dat
 
 
 def compute(
-    cells: Sequence[Cell], request: Request, reporter: Reporter, datasets: Datasets | None = None
+    cells: Sequence[Cell],
+    request: Request,
+    reporter: Reporter,
+    datasets: Datasets | None = None,
+    announce: Callable[[Cell, Record], None] | None = None,
 ) -> None:
     """Compute and record every cell; one that fails is recorded as failed, and the rest go on.
+
+    The features of an encoder are removed from the cache when all of its cells are recorded.
 
     Args:
         cells: those of one encoder follow one another.
         request: how, and where to.
         reporter: for progress.
         datasets: what `open_for` returned, if it was called before.
+        announce: called after each record is written; by default its score is printed.
 
     Raises:
         UserError: the data or the output folder cannot be used at all.
     """
+    if announce is None:
+
+        def announce(cell: Cell, record: Record) -> None:
+            _print_score(cell, record, reporter)
+
     distributed.init()
     device = select_device(request.device)
     datasets = datasets or open_for(cells, request, reporter)
     plan.check_data(cells, request, fingerprints(datasets))
     groups = [list(g) for _, g in itertools.groupby(cells, key=lambda c: (c.method, c.seed))]
-    side_by_side = _side_by_side(groups, request, device)
-    if side_by_side == 1:
-        work = _start(request, datasets, device, 1)
-        for group in groups:
-            work(group, reporter)
-        distributed.barrier()
-        return
-    start = functools.partial(
-        _start, request, datasets, device, side_by_side, plugins.added_paths()
-    )
-    for index, signal in processes.compute(groups, start, side_by_side, reporter):
-        if not signal:
-            continue
-        error = UserError(
-            f"its process was ended by signal {signal}; too little memory ends one by 9"
-        )
-        for cell in groups[index]:
-            if not plan.is_up_to_date(cell, request):
-                context = _context(cell, request, datasets, device, reporter)
-                _save_failure(cell, context, request, error)
+    workers = _worker_count(groups, request, device)
+    job = _Job(request, datasets, device, workers)
+    results = _in_turn(groups, job, reporter)
+    if workers > 1:
+        results = _side_by_side(groups, job, reporter)
+    for cell, record in results:
+        reporter.finish_cell(str(cell), failed=record.status == "failed")
+        announce(cell, record)
+    reporter.cell = ""
 
 
-def _side_by_side(groups: Sequence[Sequence[Cell]], request: Request, device: torch.device) -> int:
+def _worker_count(groups: Sequence[Sequence[Cell]], request: Request, device: torch.device) -> int:
     """How many encoders are computed at the same time, each in a process of its own."""
     sources = [plugins.source("methods", name) for name in request.methods]
     sources += [plugins.source("tasks", name) for name in request.tasks]
-    given = any(source.origin == "object" for source in sources)
-    if device.type != "cpu" or distributed.world_size() > 1 or given:
+    from_this_process = any(source.origin == "object" for source in sources)
+    if device.type != "cpu" or distributed.world_size() > 1 or from_this_process:
         return 1
     return min(request.workers, len(groups))
 
 
-def _start(
-    request: Request,
-    datasets: Datasets,
-    device: torch.device,
-    workers: int,
-    paths: plugins.AddedPaths | None = None,
-) -> processes.Work:
-    """Prepare a process for the cells of several encoders; return what computes those of one.
+@dataclass(frozen=True)
+class _Job:
+    """What the cells of every encoder are computed with.
 
-    Args:
+    Attributes:
         request: how, and where to.
         datasets: opened.
         device: where to compute.
         workers: processes that share this machine.
-        paths: plug-ins that this process may not know yet.
+        paths: plug-ins that a worker process does not know yet.
     """
-    if paths is not None:
-        paths.add()
-    if device.type == "cpu":
-        share_cores(workers, request.threads)
-    return functools.partial(_compute_group, request, datasets, device)
+
+    request: Request
+    datasets: Datasets
+    device: torch.device
+    workers: int
+    paths: plugins.AddedPaths = field(default_factory=plugins.added_paths)
+
+    def start(self) -> processes.Work:
+        """Prepare a worker process; return what computes the cells of one encoder."""
+        self.paths.add()
+        return self.compute
+
+    def compute(self, cells: Sequence[Cell], reporter: Reporter) -> Iterator[tuple[Cell, Record]]:
+        """Compute the cells of one encoder; yield each once it is recorded."""
+        context = self.context(cells[0], reporter)
+        reporter.cell = f"{context.method} seed {context.seed}: "
+        if self.device.type == "cpu":
+            share_cores(self.workers, self.request.threads)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)  # what earlier encoders took
+        yield from _compute_encoder(cells, context, self.request)
+
+    def context(self, cell: Cell, reporter: Reporter) -> Context:
+        """What the method and the tasks of a cell are handed."""
+        request = self.request
+        return Context(
+            request.suite,
+            cell.method,
+            cell.seed,
+            self.device,
+            self.datasets,
+            request.cache,
+            reporter,
+        )
 
 
-def _compute_group(
-    request: Request,
-    datasets: Datasets,
-    device: torch.device,
-    cells: Sequence[Cell],
-    reporter: Reporter,
-) -> None:
-    """Compute the cells of one encoder."""
-    context = _context(cells[0], request, datasets, device, reporter)
-    reporter.cell = f"{context.method} seed {context.seed}: "
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)  # what earlier encoders took
-    _compute_encoder(cells, context, request)
-    reporter.cell = ""
+def _in_turn(
+    groups: Sequence[Sequence[Cell]], job: _Job, reporter: Reporter
+) -> Iterator[tuple[Cell, Record]]:
+    """Compute the cells of one encoder after another in this process."""
+    for group in groups:
+        yield from job.compute(group, reporter)
 
 
-def _context(
-    cell: Cell, request: Request, datasets: Datasets, device: torch.device, reporter: Reporter
-) -> Context:
-    return Context(request.suite, cell.method, cell.seed, device, datasets, request.cache, reporter)
+def _side_by_side(
+    groups: Sequence[Sequence[Cell]], job: _Job, reporter: Reporter
+) -> Iterator[tuple[Cell, Record]]:
+    """Compute the cells of several encoders at a time, each in a worker process."""
+    for index, outcome in processes.compute(groups, job.start, job.workers, reporter):
+        if not isinstance(outcome, processes.Ended):
+            yield outcome
+            continue
+        error = UserError(f"{outcome}; too little memory ends a process by signal 9")
+        for cell in groups[index]:
+            if not plan.is_up_to_date(cell, job.request):
+                yield cell, _save_failure(cell, job.context(cell, reporter), job.request, error)
 
 
-def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) -> None:
-    """Obtain one encoder and give a copy of it to each task."""
+def _print_score(cell: Cell, record: Record, reporter: Reporter) -> None:
+    if record.value is not None:
+        label = registry.get(record.metric).label
+        reporter.say(f"{cell}: {label} {record.value:.2f}")
+
+
+def _compute_encoder(
+    cells: Sequence[Cell], context: Context, request: Request
+) -> Iterator[tuple[Cell, Record]]:
+    """Obtain one encoder and give a copy of it to each task; yield each cell once recorded."""
+    context.reporter.start_cell(str(cells[0]))
     try:
         encoder = load_or_pretrain(context)
     except Exception as error:  # whatever a method raises, the other methods go on
         for cell in cells:
-            _save_failure(cell, context, request, error)
+            yield cell, _save_failure(cell, context, request, error)
         return
     for cell in cells:
+        context.reporter.start_cell(str(cell))
         context.reporter.cell = f"{cell}: "
         path = cell.path(request)
         if distributed.is_main():
@@ -177,12 +213,14 @@ def _compute_encoder(cells: Sequence[Cell], context: Context, request: Request) 
         try:
             record, result = evaluate(encoder, cell, context, request)
         except Exception as error:  # the same for tasks
-            _save_failure(cell, context, request, error)
+            yield cell, _save_failure(cell, context, request, error)
             continue
         if distributed.is_main():
             _save(record, result, encoder, path)
-        label = registry.get(record.metric).label
-        context.reporter.say(f"{cell}: {label} {record.value:.2f}")
+        yield cell, record
+    distributed.barrier()  # every process has opened what it needs
+    if distributed.is_main():
+        discard(encoder, context.cache)
 
 
 def _save(record: Record, result: TaskResult, encoder: Encoder, path: Path) -> None:
@@ -265,7 +303,7 @@ def _skipped(context: Context) -> list[str]:
     return [f"{count} damaged pretraining images skipped"] if count else []
 
 
-def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> None:
+def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> Record:
     # A loader's worker hands its error on with the traceback in front of the message.
     last = (str(error).strip() or "no message").splitlines()[-1].strip()
     named = isinstance(error, UserError) or "Error: " in last
@@ -277,6 +315,7 @@ def _save_failure(cell: Cell, context: Context, request: Request, error: Excepti
     context.reporter.say(f"{cell}: FAILED: {message}")
     if request.verbose:
         context.reporter.say("".join(traceback.format_exception(error)))
+    return record
 
 
 def _identity(cell: Cell, context: Context, request: Request) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench import plugins
 from bench.commands.request import Cell, Request
 from bench.config import settings
+from bench.config.schema import Suite
 from bench.errors import UserError
 from bench.results import storage
 from bench.results.record import Record
@@ -17,12 +18,14 @@ from bench.runtime.files import same_files
 def cells(request: Request) -> list[Cell]:
     """Every cell of a request; the cells of one encoder follow one another.
 
+    Reference rows come first, then untrained ones: the others are measured against them.
+
     Raises:
         UserError: the settings of a method or task are incomplete or wrong.
     """
     for task in request.tasks:
         settings.resolved_task_settings(request.suite, task, request.cache)
-    methods = with_baselines(request.methods)
+    methods = sorted(with_baselines(request.methods), key=_precedence)
     for method in methods:
         settings.resolved_recipe(request.suite, method, request.cache)
     return [
@@ -38,6 +41,27 @@ def with_baselines(methods: Sequence[str]) -> list[str]:
     described = [plugins.describe("methods", method) for method in methods]
     baselines = [plugins.untrained_name(d.inputs) for d in described if d.trains_on_suite]
     return list(dict.fromkeys([*methods, *baselines]))
+
+
+def _precedence(method: str) -> int:
+    """The place of a method among the others: low ones are computed first."""
+    described = plugins.describe("methods", method)
+    if described.constants.get("reference_row"):
+        return 0
+    if described.constants.get("untrained"):
+        return 1 if described.inputs == ("rgb",) else 2
+    return 3
+
+
+def title(suite: Suite) -> str:
+    """A suite in a line."""
+    return f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}"
+
+
+def counts(cells: Sequence[Cell], todo: Sequence[Cell]) -> str:
+    """How many cells there are, are up to date, and are to be run."""
+    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
+    return f"{count}, {len(cells) - len(todo)} up to date, {len(todo)} to run"
 
 
 def is_up_to_date(cell: Cell, request: Request) -> bool:

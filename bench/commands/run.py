@@ -3,52 +3,133 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.commands import plan
+from bench.commands import estimate, plan
 from bench.commands.request import Cell, Request
-from bench.errors import UserError
+from bench.errors import Interrupted, UserError
 from bench.reporting import leaderboard, publish
+from bench.reporting.leaderboard import Leaderboard
+from bench.reporting.terminal import row_line
+from bench.reporting.web import PAGE
+from bench.results.record import Record
 from bench.runtime import distributed
-from bench.runtime.progress import Reporter
+from bench.runtime.progress import Reporter, about
+
+RESUME = "run the same command again to resume"
 
 
-def run(request: Request, reporter: Reporter) -> leaderboard.Leaderboard:
+def run(request: Request, reporter: Reporter) -> Leaderboard:
     """Plan the cells, compute those that are not up to date, render the leaderboard.
+
+    The leaderboard is also rendered, less its plots, after every cell.
 
     Raises:
         UserError: the request, its data or its output folder cannot be used.
+        Interrupted: Ctrl-C or SIGTERM; the leaderboard of the finished rows is rendered.
     """
+    started = time.monotonic()
+    reporter.say(plan.title(request.suite))
     cells = plan.cells(request)
     _check_writable(request.folder)
     todo = [cell for cell in cells if not plan.is_up_to_date(cell, request)]
     _announce(request, cells, todo, reporter)
+    rows = _Rows(request, reporter)
     if todo:
         plan.check_tables(todo, request)
-        from bench.commands.execute import compute
+        try:
+            with reporter.cells(_estimates(todo, request), request.workers):
+                from bench.commands.execute import compute
 
-        compute(todo, request, reporter)
-    result = leaderboard.load(request.folder, request.cache)
-    for problem in result.problems:
-        reporter.say(f"left out: {problem}")
-    if distributed.is_main() and (todo or publish.stale(result, request.folder)):
-        publish.write(result, request.folder)
-    reporter.say(f"leaderboard: {request.folder / 'LEADERBOARD.md'}")
+                compute(todo, request, reporter, announce=rows.show)
+        except KeyboardInterrupt as stop:
+            raise rows.interrupted(stop) from None
+    result = rows.finish(changed=bool(todo))
+    reporter.say(f"leaderboard: {request.folder / PAGE}")
+    if todo:
+        taken = time.monotonic() - started
+        reporter.say(f"took {about(taken)}, of which rendering {rows.seconds:.1f} s")
     return result
+
+
+class _Rows:
+    """The leaderboard of a run in progress; only the main process renders it.
+
+    Args:
+        request: names the folder.
+        reporter: for the new rows.
+    """
+
+    def __init__(self, request: Request, reporter: Reporter) -> None:
+        self._request = request
+        self._reporter = reporter
+        self.seconds = 0.0
+
+    def show(self, cell: Cell, record: Record) -> None:
+        """Render the leaderboard less its plots, then print the row of a cell."""
+        if not distributed.is_main():
+            return
+        started = time.monotonic()
+        try:
+            result = self._load()
+            publish.write_without_plots(result, self._request.folder)
+        except Exception as error:  # whatever a metric raises: the other cells go on
+            message = " ".join(str(error).split()) or type(error).__name__
+            self._reporter.say(f"the leaderboard was not rendered: {message}")
+            return
+        finally:
+            self.seconds += time.monotonic() - started
+        for table in result.tables:
+            row = table.row(cell.method)
+            if table.task == cell.task and row and row.value and record.status == "ok":
+                self._reporter.say_finished(row_line(table, row))
+
+    def finish(self, changed: bool) -> Leaderboard:
+        """Render all of the leaderboard, if a record is new or a file is stale."""
+        started = time.monotonic()
+        folder = self._request.folder
+        result = self._load()
+        for problem in result.problems:
+            self._reporter.say(f"left out: {problem}")
+        if distributed.is_main() and (changed or publish.stale(result, folder)):
+            publish.write(result, folder)
+        self.seconds += time.monotonic() - started
+        return result
+
+    def interrupted(self, stop: KeyboardInterrupt) -> Interrupted:
+        """Render what is there; the exception that says so."""
+        status = stop.status if isinstance(stop, Interrupted) else Interrupted.CTRL_C
+        if not distributed.is_main():
+            return Interrupted(f"interrupted; {RESUME}", status)
+        try:
+            result = self.finish(changed=True)
+        except UserError as error:
+            return Interrupted(f"interrupted; no leaderboard: {error}; {RESUME}", status)
+        count = sum(bool(row.scored) for table in result.tables for row in table.rows)
+        rows = "1 finished row" if count == 1 else f"{count} finished rows"
+        path = self._request.folder / PAGE
+        return Interrupted(f"interrupted; leaderboard of {rows}: {path}; {RESUME}", status)
+
+    def _load(self) -> Leaderboard:
+        return leaderboard.load(self._request.folder, self._request.cache)
+
+
+def _estimates(todo: Sequence[Cell], request: Request) -> dict[str, float | None]:
+    """The estimated seconds of each cell, by its name."""
+    seconds = estimate.seconds(todo, request)
+    return {str(cell): value for cell, value in zip(todo, seconds, strict=True)}
 
 
 def _announce(
     request: Request, cells: Sequence[Cell], todo: Sequence[Cell], reporter: Reporter
 ) -> None:
-    suite = request.suite
-    reporter.say(f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}")
     added = [c.method for c in cells if c.method not in request.methods]
     if added:
         names = ", ".join(dict.fromkeys(added))
         reporter.say(f"with {names}: the untrained encoder of the same input")
-    count = "1 cell" if len(cells) == 1 else f"{len(cells)} cells"
-    reporter.say(f"{count}, {len(cells) - len(todo)} up to date, {len(todo)} to run")
+    reporter.say(plan.counts(cells, todo))
 
 
 def _check_writable(folder: Path) -> None:

@@ -64,7 +64,8 @@ def features(
 ) -> list[np.memmap]:
     """Every stage's pooled features of some images, from the cache or extracted into it.
 
-    Memory does not grow with the number of images: batches go straight to disk.
+    Memory does not grow with the number of images: batches go straight to disk. They stay there
+    until `discard` removes those of the encoder.
 
     Args:
         encoder: in evaluation mode, on `context.device`.
@@ -77,9 +78,10 @@ def features(
     Returns:
         One read-only float32 (N, D_s) array on disk for each stage, not normalized.
     """
+    weights = encoder.weights_sha256()
     key = digest(
         {
-            "weights": encoder.weights_sha256(),
+            "weights": weights,
             "images": images.fingerprint,
             "transform": ["resize_exact", size],
             "pooling": ["average", dimensions],
@@ -89,15 +91,31 @@ def features(
             "device": context.device.type,
         }
     )
-    folder = context.cache / "features" / key[:32]
+    folder = context.cache / "features" / f"{weights[:16]}-{key[:32]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder.with_suffix(".lock")):
+    with _locked(folder):
         if not folder.exists():
+            for partial in folder.parent.glob(f"partial-{folder.name}-*"):  # of a killed run
+                shutil.rmtree(partial, ignore_errors=True)
             with context.reporter.stage(f"features, {name}", len(images.files)) as bar:
                 batches = loader(images, size)
                 extract(encoder, batches, len(images.files), dimensions, folder, bar)
-    stages = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
-    return [np.load(folder / f"stage{s}.npy", mmap_mode="r") for s in range(stages)]
+        stages = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
+        return [np.load(folder / f"stage{s}.npy", mmap_mode="r") for s in range(stages)]
+
+
+def discard(encoder: Encoder, cache: Path) -> None:
+    """Remove every feature of an encoder from the cache; arrays that are open stay readable."""
+    weights = encoder.weights_sha256()
+    for marker in (cache / "features").glob(f"{weights[:16]}-*/stages.json"):
+        folder = marker.parent
+        with _locked(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked(folder: Path) -> filelock.BaseFileLock:
+    """The lock that keeps other runs from a folder of features."""
+    return filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
 
 
 def extract(
@@ -110,7 +128,7 @@ def extract(
 ) -> None:
     """Write every stage's features below `folder`, which appears only when they are complete."""
     device = encoder.mean.device
-    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=folder.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f"partial-{folder.name}-", dir=folder.parent))
     try:
         with ExitStack() as stack:
             files: list[BinaryIO] = []

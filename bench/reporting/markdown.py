@@ -18,12 +18,13 @@ LINKS: tuple[tuple[str, Callable[[Record], str | None]], ...] = (
 )
 
 
-def markdown(leaderboard: Leaderboard, page: str) -> str:
+def markdown(leaderboard: Leaderboard, page: str, with_plots: bool = True) -> str:
     """The whole text.
 
     Args:
         leaderboard: the leaderboard.
         page: name of the web page beside it.
+        with_plots: whether the plots are beside it.
     """
     link = f"[{page}]({page}) has the same tables, to sort and filter."
     parts = [
@@ -31,7 +32,7 @@ def markdown(leaderboard: Leaderboard, page: str) -> str:
         f"{text.summary(leaderboard)} {link}",
         *text.key(leaderboard),
         "\n".join(text.problems(leaderboard)),
-        *(_section(leaderboard, table) for table in leaderboard.tables),
+        *(_section(leaderboard, table, with_plots) for table in leaderboard.tables),
         _overview(leaderboard),
         setup(leaderboard),
         reading(leaderboard),
@@ -55,14 +56,14 @@ def reading(leaderboard: Leaderboard) -> str:
     return "\n\n".join("\n".join([f"## {title}", "", *lines]) for title, lines in parts.items())
 
 
-def _section(leaderboard: Leaderboard, table: Table) -> str:
+def _section(leaderboard: Leaderboard, table: Table, with_plots: bool) -> str:
     parts = [
         f"## {table.task}",
         text.lead(table),
         _table(table, columns.shown("markdown", "main")),
         *text.caveats(leaderboard, table),
     ]
-    for plot in plots(table):
+    for plot in plots(table) if with_plots else []:
         parts += [f"![{plot.title}]({plot.file(table)})", plot.caption]
     more = columns.present(columns.shown("markdown", "more"), table)
     parts += ["### More columns", _table(table, [columns.named("method"), *more])] if more else []

@@ -30,6 +30,16 @@ def write(leaderboard: Leaderboard, folder: Path) -> None:
         _write(folder, figures | {PAGE: web.html(leaderboard, figures)})
 
 
+def write_without_plots(leaderboard: Leaderboard, folder: Path) -> None:
+    """Write the tables and the page alone, which takes a fraction of a second.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    files = texts(leaderboard, with_plots=False)
+    _write(folder, files | {PAGE: web.html(leaderboard, {})})
+
+
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         for name, content in files.items():
@@ -38,10 +48,10 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
         raise UserError(f"{folder}: cannot be written ({error.strerror}); see --out") from None
 
 
-def texts(leaderboard: Leaderboard) -> dict[str, bytes]:
-    """The leaderboard's text files by name."""
+def texts(leaderboard: Leaderboard, with_plots: bool = True) -> dict[str, bytes]:
+    """The leaderboard's text files by name; `with_plots`: whether these are beside them."""
     return {
-        "LEADERBOARD.md": markdown(leaderboard, PAGE).encode(),
+        "LEADERBOARD.md": markdown(leaderboard, PAGE, with_plots).encode(),
         "leaderboard.csv": csv.render(leaderboard.tables).encode(),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -14,9 +15,10 @@ from rich.text import Text
 
 from bench.reporting import columns
 from bench.reporting.columns import Column
-from bench.reporting.rows import Table
+from bench.reporting.format import estimate
+from bench.reporting.rows import REFERENCE, Row, Table
 
-LEFT_OUT = ("gain", "gap", "rank_range")  # in a terminal that is too narrow, in this order
+LEFT_OUT = ("gain", "rank_range", "gap")  # in a terminal that is too narrow, in this order
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class TaskTable:
     def _grid(self, shown: Sequence[Column]) -> Grid:
         table = self.table
         title = Text(f"{table.task} (version {table.example.task_version})")
-        grid = Grid(title=title, box=box.SIMPLE)
+        # Two spaces between columns: the longest shipped name fits 80 beside score and gap.
+        style: Any = {"padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
+        grid = Grid(title=title, box=box.SIMPLE_HEAD, **style)
         for column in shown:
             texts = [column.text(table, row) for row in table.rows]
             heading = textwrap.fill(
@@ -61,6 +65,17 @@ class TaskTable:
         for row in table.rows:
             grid.add_row(*(Text(column.text(table, row)) for column in shown))
         return grid
+
+
+def row_line(table: Table, row: Row) -> str:
+    """One scored row in a line: method, task, score with interval, and the gap if there is one."""
+    assert row.value is not None
+    parts = [f"{row.method} x {table.task}: {table.metric} {estimate(row.value)}"]
+    if row.gap is not None and row.method != table.reference:
+        parts.append(f"gap to {REFERENCE} {estimate(row.gap)}")
+    if len(row.scored) > 1:
+        parts.append(f"{len(row.scored)} seeds")
+    return ", ".join(parts)
 
 
 def _width(grid: Grid, console: Console, options: ConsoleOptions) -> int:

@@ -11,7 +11,8 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,7 +22,21 @@ from bench.errors import UserError
 from bench.runtime.pool import hidden_main_module
 from bench.runtime.progress import RemoteReporter, Reporter
 
-Work = Callable[[Any, Reporter], None]  # computes one job
+Work = Callable[[Any, Reporter], Iterable[Any]]  # computes the results of one job
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The end of a process that had not finished its job.
+
+    Attributes:
+        signal: the number of the one that ended it, or its exit status.
+    """
+
+    signal: int
+
+    def __str__(self) -> str:
+        return f"signal {self.signal} ended its process"
 
 
 @dataclass
@@ -42,18 +57,19 @@ def cores() -> int:
 
 def compute(
     jobs: Sequence[Any], start: Callable[[], Work], workers: int, reporter: Reporter
-) -> Iterator[tuple[int, int]]:
+) -> Iterator[tuple[int, Any]]:
     """Compute jobs in several processes, in any order.
 
     Args:
         jobs: picklable.
-        start: called once in each worker, picklable; what it returns computes a job.
+        start: called once in each worker, picklable; what it returns computes a job and yields
+            results, picklable too.
         workers: how many processes, at most.
         reporter: shows what the workers do.
 
     Yields:
-        The index of each job as it ends, with 0, or the number of the signal that ended its
-        process: the job is lost, and a new process takes the next one.
+        The index of a job and one of its results, as it comes; or `Ended`: the process was lost,
+        and a new one goes on with the next job.
     """
     waiting = list(range(len(jobs)))
     pool: list[_Worker] = []
@@ -64,16 +80,20 @@ def compute(
                 _hand_out(pool[-1], waiting, jobs)
             ready = wait([worker.pipe for worker in pool])
             for worker in [worker for worker in pool if worker.pipe in ready]:
-                ended = _receive(worker, reporter)
-                if ended is None:
-                    continue
                 assert worker.job is not None
-                yield worker.job, ended
-                worker.job = None
-                if ended:
+                what, *values = _receive(worker)
+                if what == "result":
+                    yield worker.job, values[0]
+                elif what == "ended":
                     pool.remove(worker)
-                elif waiting:
-                    _hand_out(worker, waiting, jobs)
+                    reporter.forget(id(worker))
+                    yield worker.job, Ended(*values)
+                elif what == "done":
+                    worker.job = None
+                    if waiting:
+                        _hand_out(worker, waiting, jobs)
+                else:
+                    reporter.show(id(worker), what, *values)
     finally:
         for worker in pool:
             worker.process.terminate()
@@ -84,11 +104,21 @@ def compute(
 def _start(start: Callable[[], Work]) -> _Worker:
     context = multiprocessing.get_context("spawn")
     parent_end, child_end = context.Pipe()
-    with hidden_main_module():
+    with hidden_main_module(), _ignored_interrupts():
         process = context.Process(target=_serve, args=(child_end, start), daemon=False)
         process.start()
     child_end.close()
     return _Worker(process, parent_end)
+
+
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    """Let processes that are started here ignore Ctrl-C: their parent decides what it ends."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 def _hand_out(worker: _Worker, waiting: list[int], jobs: Sequence[Any]) -> None:
@@ -96,32 +126,29 @@ def _hand_out(worker: _Worker, waiting: list[int], jobs: Sequence[Any]) -> None:
     worker.pipe.send(jobs[worker.job])
 
 
-def _receive(worker: _Worker, reporter: Reporter) -> int | None:
-    """Pass on what a worker says; None while its job goes on, else how that ended."""
+def _receive(worker: _Worker) -> Sequence[Any]:
+    """What a worker sent; `ended` if its process is gone."""
     try:
-        what, *values = worker.pipe.recv()
-    except (EOFError, OSError):  # its process is gone
+        message: Sequence[Any] = worker.pipe.recv()
+    except (EOFError, OSError):
         worker.process.join()
-        return abs(worker.process.exitcode or 0) or int(signal.SIGKILL)
-    if what == "refused":
-        raise UserError(*values)
-    if what == "error":
-        raise RuntimeError(*values)
-    if what == "done":
-        return 0
-    reporter.show(id(worker), what, *values)
-    return None
+        return "ended", abs(worker.process.exitcode or 0)
+    if message[0] == "refused":
+        raise UserError(*message[1:])
+    if message[0] == "error":
+        raise RuntimeError(*message[1:])
+    return message
 
 
 def _serve(pipe: Connection, start: Callable[[], Work]) -> None:
     """Compute the jobs that arrive, one after another; the main function of a worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt ends
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         work = start()
         reporter = RemoteReporter(lambda *event: pipe.send(event))
         while True:
-            work(pipe.recv(), reporter)
+            for result in work(pipe.recv(), reporter):
+                pipe.send(("result", result))
             pipe.send(("done",))
     except EOFError:
         return

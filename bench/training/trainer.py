@@ -263,7 +263,8 @@ class Trainer:
                 f"{self.job.remedy}"
             )
         self.history.flush()
-        bar.note("loss " + " ".join(f"{float(loss):.3f}" for loss in losses))
+        named = zip(self.losses, losses, strict=True)
+        bar.note(" ".join(f"{n.removeprefix('loss_')} {float(loss):.3g}" for n, loss in named))
 
     def _batches(self) -> Iterator[Any]:
         """The batches from the current step to the last one."""

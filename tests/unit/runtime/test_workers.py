@@ -20,13 +20,16 @@ class Log:
     def show(self, worker, what, *values):
         self.events.append((what, *values))
 
+    def forget(self, worker):
+        self.events.append(("forget",))
+
 
 def start(folder):
     return functools.partial(compute, folder)
 
 
 def compute(folder, job, reporter):
-    """Leave a file; a job may ask for the end of its process, or for an error."""
+    """Leave a file and yield its length; a job may ask for the end of its process, or an error."""
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if job == "refuse":
@@ -39,21 +42,22 @@ def compute(folder, job, reporter):
     (folder / job).write_text(str(os.getpid()))
     if job == "wait":
         time.sleep(600)
+    yield f"result of {job}"
 
 
 @pytest.fixture
 def run(tmp_path):
     def call(*jobs, count=2):
         log = Log()
-        ended = dict(workers.compute(jobs, functools.partial(start, tmp_path), count, log))
-        return ended, log.events
+        results = dict(workers.compute(jobs, functools.partial(start, tmp_path), count, log))
+        return results, log.events
 
     return call
 
 
 def test_every_job_is_computed_in_one_of_the_processes(run, tmp_path):
-    ended, events = run("a", "b", "c")
-    assert ended == {0: 0, 1: 0, 2: 0}
+    results, events = run("a", "b", "c")
+    assert results == {0: "result of a", 1: "result of b", 2: "result of c"}
     processes = {(tmp_path / job).read_text() for job in "abc"}
     assert len(processes) == 2
     assert str(os.getpid()) not in processes
@@ -64,8 +68,9 @@ def test_every_job_is_computed_in_one_of_the_processes(run, tmp_path):
 
 
 def test_a_process_that_dies_loses_its_job_alone(run, tmp_path):
-    ended, _ = run("die", "a", "b", count=1)
-    assert ended == {0: signal.SIGKILL, 1: 0, 2: 0}
+    results, _ = run("die", "a", "b", count=1)
+    assert results == {0: workers.Ended(9), 1: "result of a", 2: "result of b"}
+    assert str(results[0]) == "signal 9 ended its process"
     assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
 
 
