@@ -71,7 +71,9 @@ class Overall:
     def text(self, stage: float) -> str:
         """Which cell is at work, and the time left for all."""
         total = len(self._estimates)
-        cell = f"cell {min(self._finished + 1, total)} of {total}"
+        if self._finished == total:
+            return self.finished_text()
+        cell = f"cell {self._finished + 1} of {total}"
         left = self.left(stage)
         return cell if left is None else f"{cell}, about {about(left)} left for all"
 
@@ -100,11 +102,10 @@ class _Display(Progress):
         self._reporter = reporter
         super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
             console=reporter.console,
             refresh_per_second=4,
         )
@@ -117,8 +118,10 @@ class _Display(Progress):
             bar = ProgressBar(total=1.0, completed=overall.share(stage), width=30)
             grid.add_row(Text(overall.text(stage)), bar)
             yield grid
-        if self.tasks:
-            yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["note"]:  # in a line of its own: 80 columns do not hold both
+                yield Text(f"  {task.fields['note']}")
 
 
 class Bar:
