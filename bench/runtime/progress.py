@@ -72,10 +72,10 @@ class Overall:
         now = time.monotonic()
         taken = {cell: now - since for cell, since in self._at_work.items()}
         pace = self._pace(estimates, taken)
-        at_work = [max(pace * estimates[cell] - taken[cell], 0.0) for cell in taken]
+        at_work = sorted(max(pace * estimates[cell] - taken[cell], 0.0) for cell in taken)
+        at_work[-1:] = [max(stage, *at_work[-1:])] if at_work else []
         waiting = sum(pace * value for cell, value in estimates.items() if cell not in taken)
-        longest = max([stage, *at_work])
-        return max((sum(at_work) + waiting) / self._workers, longest)
+        return max([(sum(at_work) + waiting) / self._workers, *at_work])
 
     def _pace(self, estimates: Mapping[str, float], taken: Mapping[str, float]) -> float:
         """Measured seconds for each estimated one."""
@@ -85,9 +85,10 @@ class Overall:
 
     def text(self, stage: float) -> str:
         """Which cells are at work, and the time left for all."""
-        finished = self._total - len(self._estimates)
-        last = min(finished + max(1, len(self._at_work)), self._total)
-        first = min(finished + 1, last)
+        if not self._estimates:
+            return self.finished_text()
+        first = self._total - len(self._estimates) + 1
+        last = max(first, first + len(self._at_work) - 1)
         cells = f"cell {last}" if first == last else f"cells {first}-{last}"
         text = f"{cells} of {self._total}"
         left = self.left(stage)
@@ -117,11 +118,10 @@ class _Display(Progress):
         self._reporter = reporter
         super().__init__(
             TextColumn("{task.description}"),
-            BarColumn(),
+            BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
             console=reporter.console,
             refresh_per_second=4,
         )
@@ -134,8 +134,10 @@ class _Display(Progress):
             bar = ProgressBar(total=1.0, completed=overall.share(stage), width=30)
             grid.add_row(Text(overall.text(stage)), bar)
             yield grid
-        if self.tasks:
-            yield self.make_tasks_table(self.tasks)
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if task.fields["note"]:  # in a line of its own: 80 columns do not hold both
+                yield Text(f"  {task.fields['note']}")
 
 
 class Bar:
