@@ -1,4 +1,4 @@
-"""What a number was measured with: software, machine and the state of the code."""
+"""Environment of a measurement: software, machine and the state of the code."""
 
 from __future__ import annotations
 
