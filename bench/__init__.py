@@ -4,7 +4,7 @@ The public names load what they need when they are first used:
 
     import bench
 
-    board = bench.evaluate(model, tasks="voc_cls", suite="mini")
+    leaderboard = bench.evaluate(model, tasks="voc_cls", suite="mini")
     bench.load_results("results/local").pivot(index="method", columns="task", values="value")
 """
 

@@ -69,7 +69,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Description:
-    """What a plug-in says of itself, read without importing it.
+    """Description of a plug-in, read without importing it.
 
     Attributes:
         name: by which it is requested.
@@ -92,7 +92,7 @@ class Description:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """What each branch of a method's encoder is given."""
+        """Input of each branch of a method's encoder."""
         return tuple(self.constants.get("inputs", ("rgb",)))
 
     @property

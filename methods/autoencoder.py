@@ -23,7 +23,7 @@ from bench.training.heads import Decoder
 from bench.training.pretext import PretextTask
 
 MASKED = 0.5  # probability of a block to lose its L, and again to lose its ab
-BLOCK = 8  # pixels a side; ours, see docs/design.md
+BLOCK = 8  # pixels a side; ours, see docs/recipes.md
 EMPTY = (50.0, 0.0, 0.0)  # Lab of what is masked: mid-gray
 
 

@@ -24,7 +24,7 @@ from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import PretextTask
 
-# All ours; docs/design.md lists what was tried.
+# All ours; docs/recipes.md lists what was tried.
 REACH = 4.0  # pixels along a row from the diagonal over which a prediction's weight falls to 1 / e
 FAR = 12  # pixels from the diagonal: the last that are predicted, weight 0.05
 STRIDE = 2  # of the predictions, in pixels: half of colorization's, as so few are near the cut

@@ -53,7 +53,7 @@ from bench.statistics.intervals import Estimate
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
 WIDTH = 1.5  # three standard errors, not two: else 1 cell in 20 would move by chance alone
-ALIKE = 0.995  # least correlation of a class's scores, median of the classes; see docs/design.md
+ALIKE = 0.995  # least correlation of a class's scores, median of the classes; see docs/checks.md
 PRINTED = 0.05  # points: half of a leaderboard's last digit
 KINDS = ("methods", "tasks")
 MIN_SHARED = 3  # plug-ins that change alike before the harness is named instead

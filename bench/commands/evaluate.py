@@ -64,10 +64,10 @@ def evaluate(
     Example:
         >>> import bench, timm  # doctest: +SKIP
         >>> model = timm.create_model("resnet18", pretrained=True)  # doctest: +SKIP
-        >>> board = bench.evaluate(  # doctest: +SKIP
+        >>> leaderboard = bench.evaluate(  # doctest: +SKIP
         ...     model, "voc_cls", name="resnet18", out="results/resnet18"
         ... )
-        >>> board.to_dataframe()  # doctest: +SKIP
+        >>> leaderboard.to_dataframe()  # doctest: +SKIP
     """
     encoder: Encoder | None = None
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):

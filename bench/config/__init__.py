@@ -1,1 +1,1 @@
-"""What an experiment is: suites, their schema and how they are read."""
+"""Suites: the schema of an experiment, and its loader."""

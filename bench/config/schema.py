@@ -122,7 +122,7 @@ DATASET_KINDS: dict[str, type[Section]] = {
 
 
 class Schedule(Section):
-    """What the training loop is asked for, in pretraining and in fine-tuning."""
+    """Settings of the training loop, in pretraining and in fine-tuning."""
 
     views: Positive
     """The budget: images that go through the encoder, every view counted."""
@@ -142,7 +142,7 @@ class Schedule(Section):
 
 
 class Recipe(Schedule):
-    """How a method is pretrained; a method may extend it by keys of its own.
+    """Recipe of a method's pretraining; a method may extend it by keys of its own.
 
     Budget and batch count views: a method that shows the encoder four rotations of an image spends
     four.
@@ -163,14 +163,14 @@ class Recipe(Schedule):
 
 
 class TaskSettings(Section):
-    """What every task's section has; a task extends it by keys of its own."""
+    """Settings of every task; a task extends them by keys of its own."""
 
     dataset: str
     """Name of the suite's data set that the task trains and tests on."""
 
 
 class FineTuning(Schedule, TaskSettings):
-    """How a task fine-tunes: the same for every row, the learning rate selected for each."""
+    """Settings of fine-tuning: equal for every row, the learning rate selected for each."""
 
     size: Positive
     """Side of the training crop, or the longest side of an image, pixels."""
@@ -214,7 +214,7 @@ class Suite(Section):
     """Also the name of the folder of its records."""
     summary: Annotated[str, Field(min_length=1)]
     seeds: Positive
-    """How many seeds a run takes if the command line does not say."""
+    """Number of seeds of a run if the command line gives none."""
     backbone: Backbone
     synthetic: Synthetic | None = None
     datasets: dict[str, Dataset]
@@ -254,7 +254,7 @@ class Suite(Section):
         return digest(shared)
 
     def shared(self, dataset: str) -> Suite:
-        """What a record keeps of the suite: all but single recipes, tasks and other data sets."""
+        """The suite as records contain it: without single recipes, tasks and other data sets."""
         datasets = {name: d for name, d in self.datasets.items() if name in (PRETRAINING, dataset)}
         return self.model_copy(update={"datasets": datasets, "recipes": {}, "tasks": {}})
 

@@ -42,7 +42,7 @@ def task_settings(suite: Suite, task: str) -> TaskSettings:
 
 
 def resolved_recipe(suite: Suite, method: str, cache: Path) -> dict[str, Any]:
-    """What a record keeps of `recipe`; empty for a method that trains on no images of the suite."""
+    """Recipe as records contain it; empty for a method that trains on no images of the suite."""
     described = plugins.describe("methods", method)
     if not described.trains_on_suite:
         return {}
@@ -53,7 +53,7 @@ def resolved_recipe(suite: Suite, method: str, cache: Path) -> dict[str, Any]:
 
 
 def resolved_task_settings(suite: Suite, task: str, cache: Path) -> dict[str, Any]:
-    """What a record keeps of `task_settings`."""
+    """Task settings as records contain them."""
     kept = _kept("tasks", task, suite.tasks.get(task, {}), cache)
     return _resolve(kept, lambda: task_settings(suite, task))
 
@@ -70,7 +70,7 @@ def _recipe_model(method: str) -> type[BaseModel]:
 
 
 def _kept(kind: plugins.Kind, name: str, section: dict[str, Any], cache: Path) -> Path:
-    """Where the resolved settings of a plug-in's file are kept."""
+    """Cache path of the resolved settings of a plug-in's file."""
     file = plugins.source(kind, name).path
     # The model may be of the harness, as those of fine-tuned tasks are.
     code = [harness_digest(), code_digest([file] if file else [])]

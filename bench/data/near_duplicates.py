@@ -26,7 +26,7 @@ BITS = 64
 DISTANCE = 10  # bits of 64; of random hashes one pair in 44 million is as near
 SIDE = 32  # pixels, for the comparison of pairs
 DECODED = 128  # pixels at least, that a larger JPEG is decoded to
-DIFFERENCE = 0.3  # of the spread; what was measured is in docs/design.md, Contamination
+DIFFERENCE = 0.3  # of the spread; what was measured is in docs/checks.md
 CHUNK = 4096  # hashes compared with all others at a time: 4096 x 10,000 floats are 160 MB
 
 

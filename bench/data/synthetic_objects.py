@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Kind:
-    """How the objects of one class are drawn.
+    """Appearance of the objects of one class.
 
     Attributes:
         aspect: width / height, the middle of its range.

@@ -1,1 +1,1 @@
-"""What every method hands to every task."""
+"""Encoders: backbones with inputs and weights, which every method hands to every task."""

@@ -24,7 +24,7 @@ class LearningRates:
 
 @dataclass(frozen=True)
 class TrainingTrace:
-    """What a training run did, in values that rounding cannot change.
+    """Trace of a training run: values that rounding cannot change.
 
     Two runs of the same code, seed and images have equal traces on any number of processes. Only
     the losses drift, by rounding.
@@ -66,7 +66,7 @@ class LossCurve:
 
 @dataclass(frozen=True)
 class Pretraining:
-    """What a training run took and reached.
+    """Cost and outcome of a training run.
 
     Attributes:
         views_seen: images that went through the encoder, every view counted.

@@ -104,7 +104,7 @@ class FineTunedTask(ABC):
         )
 
     def _identity(self, encoder: Encoder, context: Context) -> dict[str, Any]:
-        """What decides weights and scores beside settings, images and seed."""
+        """Versions that decide weights and scores, beside settings, images and seed."""
         dataset = context.dataset
         train: Split = dataset.train
         return {

@@ -54,7 +54,7 @@ class Probe:
     problems: int
     """SVMs solved: C x K x (folds + 1)."""
     unconverged: int
-    """How many of them hit the iteration cap before the accuracy asked for."""
+    """Number of problems that hit the iteration cap before the accuracy asked for."""
 
 
 def normalize(features: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def _check(
 
 
 def _held_out(positive: NDArray[np.bool_], folds: int) -> NDArray[np.bool_]:
-    """Which images each column does not train on: (N, C x (folds + 1)), none in a refit."""
+    """Mask of the images that each column does not train on, (N, C x (folds + 1))."""
     held = np.zeros((*positive.shape, folds + 1), dtype=bool)
     for c, y in enumerate(positive.T):
         for k, (_, validation) in enumerate(StratifiedKFold(folds).split(y, y)):

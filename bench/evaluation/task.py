@@ -1,4 +1,4 @@
-"""What a task is, and what it returns."""
+"""The protocol of a task, and its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.training.context import Context
 
 @dataclass(frozen=True)
 class Hyperparameters:
-    """What a task tuned, on training images alone.
+    """Hyperparameters that a task selected, on training images alone.
 
     Attributes:
         selected: name -> selected value, JSON-compatible.
@@ -32,7 +32,7 @@ class Hyperparameters:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a task predicts on the test split. The framework computes the scores.
+    """Predictions of a task on the test split. The framework computes the scores.
 
     Attributes:
         predictions: `ids`, the N names of the test images, and the arrays of the task's metric.

@@ -40,7 +40,7 @@ def match(
     difficult: ArrayLike,
     overlap: float,
 ) -> NDArray[np.int8]:
-    """What each detection of one class is: `TRUE_POSITIVE`, `FALSE_POSITIVE` or `IGNORED`.
+    """Outcome of each detection of one class: `TRUE_POSITIVE`, `FALSE_POSITIVE` or `IGNORED`.
 
     A detection, from the highest score down, belongs to the object of its image that it overlaps
     most, difficult or not. Up to `overlap` it is false; on a difficult object it is ignored; the

@@ -57,7 +57,7 @@ class Metric(Protocol):
         ...
 
     def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
-        """What the predictions contain of the ground truth: equal for equal test splits."""
+        """Ground truth in the predictions: equal for equal test splits."""
         ...
 
 
@@ -137,7 +137,7 @@ class MeanIntersectionOverUnion:
         return [str(name) for name in predictions["classes"]]
 
     def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
-        """How many pixels of each class every image has."""
+        """Number of pixels of each class in every image."""
         return [predictions["confusion"].sum(-1)]
 
 
@@ -159,7 +159,7 @@ def register(metric: Metric) -> None:
     """
     known = _registered.get(metric.name)
     if known is not None and type(known).__qualname__ != type(metric).__qualname__:
-        raise UserError(f"metric '{metric.name}' is there already; give yours another name")
+        raise UserError(f"metric '{metric.name}' exists already; use another name")
     _registered[metric.name] = metric
 
 

@@ -125,7 +125,7 @@ def _accumulate(operation: np.ufunc, rows: NDArray[np.floating]) -> None:
 
 
 def _recalls_reached(recalled: Weights, total: Floats) -> NDArray[np.int8]:
-    """How many of the recalls 0, .1, ... 1 each threshold is the first to reach, (T, B)."""
+    """Number of the recalls 0, .1, ... 1 that each threshold is the first to reach, (T, B)."""
     tenths = np.multiply(recalled, 10, dtype=np.float64)
     tenths /= np.maximum(total, 1)
     reached: NDArray[np.int8] = tenths.astype(np.int8)

@@ -9,7 +9,7 @@ VOID = 255  # label of a pixel that does not count, VOC devkit
 
 
 def confusion_matrix(truth: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """How many pixels of each true class were given each label, (classes, classes).
+    """Confusion matrix: pixels of each true class that got each label, (classes, classes).
 
     Args:
         truth: integers of any shape, 0..classes-1, or 255 for a pixel that does not count.

@@ -38,7 +38,7 @@ class Number(BaseModel):
     pretraining: str
     """The images; empty where our notes do not say."""
     protocol: Text
-    """What distinguishes it from other ways to do the task."""
+    """Variant of the protocol, where a task has several."""
     source: Text
     url: Annotated[str, Field(pattern=r"^https://\S+$")]
     status: Literal["verified", "unverified", "conflicting"]

@@ -41,7 +41,7 @@ def markdown(leaderboard: Leaderboard, page: str, with_plots: bool = True) -> st
 
 
 def setup(leaderboard: Leaderboard) -> str:
-    """What all rows share, as a table."""
+    """Table of the settings that all rows share."""
     rows = [[_escaped(name), value] for name, value in text.setup(leaderboard)]
     return "\n".join(["## What all rows share", "", *_grid(("", ""), rows, (True, True))])
 

@@ -86,12 +86,12 @@ class Row:
 
     @property
     def role(self) -> Role:
-        """What the row is to the others; a name decides nothing."""
+        """Role of the row: `reference`, `untrained` or `pretrained`; its name decides nothing."""
         return self.records[0].role
 
     @property
     def inputs(self) -> list[str] | None:
-        """What each branch of the encoder is given of an image; None if every seed failed."""
+        """Input of each branch of the encoder; None if every seed failed."""
         return next((r.encoder.inputs for r in self.scored if r.encoder), None)
 
     @property

@@ -53,13 +53,13 @@ RECIPE: dict[str, Any] = {
 
 
 def summary(leaderboard: Leaderboard) -> str:
-    """What the suite is."""
+    """Summary of the suite, as a sentence."""
     text = leaderboard.settings.summary
     return f"{text[0].upper()}{text[1:]}."
 
 
 def key(leaderboard: Leaderboard) -> list[str]:
-    """How to read the tables, in five lines, and what is true of all of them."""
+    """Key to the tables, and the caveats of all of them."""
     backbone = leaderboard.settings.backbone.name
     paragraphs = [
         f"Each row is one way to pretrain the backbone `{backbone}`. All rows are scored by the"
@@ -115,7 +115,7 @@ def lead(table: Table) -> str:
 
 
 def caveats(leaderboard: Leaderboard, table: Table) -> list[str]:
-    """What limits this very table, one paragraph each."""
+    """Caveats of one table, one paragraph each."""
     scored = [row for row in table.rows if row.scored]
     single = [row.method for row in scored if len(row.scored) == 1]
     paragraphs = _benefit(table)
@@ -143,7 +143,7 @@ def caveats(leaderboard: Leaderboard, table: Table) -> list[str]:
 
 
 def _benefit(table: Table) -> list[str]:
-    """How many methods beat random init, where that can be told."""
+    """Number of methods that beat random init; nothing without intervals."""
     gains = [row.gain for row in table.rows if row.role == "pretrained" and row.gain]
     intervals = [gain.interval for gain in gains if gain.interval]
     if not intervals:
@@ -155,7 +155,7 @@ def _benefit(table: Table) -> list[str]:
 
 
 def setup(leaderboard: Leaderboard) -> list[tuple[str, str]]:
-    """What all rows share: name and text."""
+    """Settings that all rows share: name and text."""
     settings = leaderboard.settings
     records = [r for table in leaderboard.tables for row in table.rows for r in row.scored]
     split = f"{PRETRAINING}_train"
@@ -197,7 +197,7 @@ def listed(value: Any) -> str:
 
 
 def protocol(table: Table) -> list[str]:
-    """How a task's rows were scored, one paragraph each."""
+    """Protocol of a task's rows, one paragraph each."""
     example = table.example
     about = describe("tasks", table.task)
     paragraphs = []
@@ -222,7 +222,7 @@ def _after(about: Description) -> list[str]:
 
 
 def describe(kind: Kind, name: str) -> Description | None:
-    """What a plug-in's file says of itself; None of one that did not ship with the project."""
+    """Description of a plug-in by its file; None if it did not ship with the project."""
     try:
         return plugins.describe(kind, name) if name in plugins.names(kind) else None
     except UserError:  # its file was changed so that it cannot be read
@@ -230,7 +230,7 @@ def describe(kind: Kind, name: str) -> Description | None:
 
 
 def _fine_tuning(settings: Mapping[str, Any]) -> str:
-    """How every row was fine-tuned."""
+    """Fine-tuning protocol of every row, as sentences."""
     rates = " or ".join(f"{rate:g}" for rate in settings["learning_rates"])
     frozen = "with the encoder frozen, " if settings["frozen"] else ""
     return (
@@ -272,7 +272,7 @@ def _num_images(table: Table, part: str) -> int | None:
 
 
 def _subset(table: Table) -> str:
-    """Which splits have fewer or more images than the official ones; empty if none."""
+    """Splits with fewer or more images than the official ones; empty if none."""
     record = table.example
     section = record.suite_settings.datasets.get(record.dataset)
     if record.suite_settings.synthetic or section is None:
@@ -328,7 +328,7 @@ def _metrics(tables: Iterable[Table]) -> dict[str, str]:
 
 
 def methods(leaderboard: Leaderboard) -> list[str]:
-    """What each row's name means, and the recipes of their own."""
+    """Meaning of each row's name, and its own recipe."""
     base = leaderboard.settings.pretraining.model_dump(mode="json")
     rows: dict[str, Row] = {}
     for table in leaderboard.tables:
@@ -353,7 +353,7 @@ def _method(name: str, row: Row, base: Mapping[str, Any]) -> str:
 
 
 def provenance(leaderboard: Leaderboard) -> list[str]:
-    """Where the numbers come from and how they can be checked."""
+    """Provenance of the numbers, and how to check them."""
     records = [r for table in leaderboard.tables for row in table.rows for r in row.records]
     lines = [
         f"- {len(records)} records beside this file, TASK/METHOD/seedK.json. Beside each are the"
@@ -375,7 +375,7 @@ def provenance(leaderboard: Leaderboard) -> list[str]:
 
 
 def _code(records: Sequence[Record]) -> str:
-    """Which commits the records were made with, most records first."""
+    """Commits of the code that computed the records, most records first."""
     commits = Counter((r.environment.get("commit") or "")[:8] or "no commit" for r in records)
     named = [f"{commit} ({count} records)" for commit, count in commits.most_common()]
     return f"Code of the records, by commit of ssl-gap: {', '.join(named)}."
@@ -403,5 +403,5 @@ def _machine(record: Record) -> str:
 
 
 def verbatim(text: str) -> str:
-    """What somebody else wrote, so that Markdown shows it as it is."""
+    """Text of somebody else as inline code, so that Markdown changes nothing in it."""
     return f"`{' '.join(text.split()).replace('`', chr(39))}`"

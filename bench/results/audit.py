@@ -29,7 +29,7 @@ class Searched(Table):
 
 
 class Thresholds(Table):
-    """What makes two images near-duplicates; see `data.near_duplicates`."""
+    """Thresholds of near-duplicates; see `data.near_duplicates`."""
 
     hash: str
     bits: int
@@ -59,7 +59,7 @@ class Audit(Table):
     duplicates: list[Duplicate]
 
     def contaminated(self, splits: Set[str]) -> int:
-        """How many test images of some splits have a near-duplicate in pretraining."""
+        """Number of test images of some splits that have a near-duplicate in pretraining."""
         return len({entry.test for entry in self.duplicates if entry.split in splits})
 
 
@@ -95,7 +95,7 @@ def read(folder: Path) -> Audit | None:
 
 
 def warnings(audit: Audit | None, records: Sequence[Record]) -> list[str]:
-    """What an audit says of a row: nothing without one, or of a row not trained on the suite."""
+    """Warnings of an audit about a row; none without one, or if the suite's images were unused."""
     trained = [record for record in records if TRAINED_ON in record.data]
     if audit is None or not trained:
         return []

@@ -1,4 +1,4 @@
-"""What differs between two records of one cell that rounding cannot move. Imports no torch.
+"""Differences of two records of one cell that rounding cannot explain. Imports no torch.
 
 Versions, data, inputs and numbers of settings must be equal; so must the traces of training: order
 and pixels of the first batches, the learning rate of every step, the views counted, the settings of
@@ -51,7 +51,7 @@ class Change:
 
     @property
     def hint(self) -> str:
-        """What to do."""
+        """Hint: what to do about the change."""
         if self.what in HINTS:
             return HINTS[self.what]
         return f"raise `version` in {self.plugin}, or undo the change"
@@ -76,7 +76,7 @@ def version_changes(before: Record, after: Record, method: str, task: str) -> It
 
 
 def method_changes(before: Record, after: Record, method: str) -> Iterator[Change]:
-    """How the encoder came about otherwise than in the reference.
+    """Differences in how the encoder was trained, from the reference.
 
     Args:
         before: the reference.
@@ -96,7 +96,7 @@ def method_changes(before: Record, after: Record, method: str) -> Iterator[Chang
 
 
 def task_changes(before: Record, after: Record, task: str) -> Iterator[Change]:
-    """How the score came about otherwise than in the reference.
+    """Differences in how the score was computed, from the reference.
 
     Args:
         before: the reference.
@@ -124,7 +124,7 @@ def _short(value: Any) -> str:
 def _traces(
     plugin: str, before: TrainingTrace | None, after: TrainingTrace | None
 ) -> Iterator[Change]:
-    """What rounding cannot move in a training run."""
+    """Differences of two training runs that rounding cannot explain."""
     if before is None or after is None:
         if before != after:
             state = "is no longer trained" if after is None else "is trained now"
@@ -157,7 +157,7 @@ def _traces(
 
 
 def _rates_text(before: LearningRates, after: LearningRates) -> str:
-    """How the learning rates of two runs differ."""
+    """Differences of the learning rates of two runs."""
     old, new = (f"{rates.first:g}, {rates.maximum:g}, {rates.last:g}" for rates in (before, after))
     if old == new:
         return "the rate of some step changed, not the first, the largest or the last"

@@ -1,4 +1,4 @@
-"""Which records may share a table: everything that would make two rows incomparable is refused."""
+"""Comparability of records: what would make two rows incomparable is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_suite(records: Records, folder: Path) -> None:
     """
     for path, record in records.items():
         if record.suite != folder.name:
-            raise UserError(f"{path}: is of suite {record.suite}; name its folder so")
+            raise UserError(f"{path}: is of suite {record.suite}; rename its folder to that")
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
 
 

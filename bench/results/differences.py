@@ -1,4 +1,4 @@
-"""What a number was made with, key by key, and where two numbers differ. Imports no torch."""
+"""Settings behind a number, key by key, and differences of two. Imports no torch."""
 
 from __future__ import annotations
 

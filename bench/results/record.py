@@ -30,18 +30,18 @@ class EncoderFacts(Table):
 
     backbone: str
     inputs: list[str] = ["rgb"]
-    """What each branch is given of an image."""
+    """Input of each branch: the part of an image that it is given."""
     weights_sha256: str
     parameters: int
 
 
 class HyperparameterFacts(Table):
-    """How a task's hyperparameters were selected."""
+    """Selection of a task's hyperparameters."""
 
     selected: dict[str, Any] = {}
     """Name -> selected value."""
     num_settings: int = 1
-    """How many settings were compared; 1 if nothing was tuned."""
+    """Number of settings that were compared; 1 if nothing was tuned."""
     split: str = ""
     """On which images they were compared."""
     tried: dict[str, list[Any]] = {}
@@ -49,7 +49,7 @@ class HyperparameterFacts(Table):
 
 
 class Provenance(Table):
-    """Where the numbers come from. Shown by `compare` and `reproduce`; it decides nothing."""
+    """Origin of the numbers. Shown by `compare` and `reproduce`; it decides nothing."""
 
     method_code: str = ""
     """Digest of the method's file and of the harness's packages that make numbers."""
@@ -65,7 +65,7 @@ class Record(Table):
     suite: str
     suite_sha256: str
     suite_settings: Suite
-    """What all rows of the suite share, and the data sets that the cell used."""
+    """Settings that all rows of the suite share, and the data sets that the cell used."""
     method: str
     method_version: int
     method_digest: str = ""
@@ -113,7 +113,7 @@ class Record(Table):
     data: dict[str, str] = {}
     """Fingerprint of each split used, by DATASET_SPLIT."""
     num_images: dict[str, int] = {}
-    """How many images each split of `data` has."""
+    """Number of images of each split of `data`."""
     files: dict[str, str] = {}
     """SHA-256 of each file that the method read, by the path it was given."""
     provenance: Provenance = Provenance()

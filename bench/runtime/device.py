@@ -33,7 +33,7 @@ def mixed_precision(device: torch.device, model: nn.Module) -> str:
 
     On a GPU half precision always pays. On a processor with bfloat16 instructions it doubles the
     speed of dense convolutions and halves that of depthwise ones, so a backbone with depthwise
-    convolutions stays in float32 there (figures in docs/design.md).
+    convolutions stays in float32 there (figures in docs/speed.md).
     """
     if device.type == "cuda":
         return "bf16" if fast_bfloat16(device) else "fp16"

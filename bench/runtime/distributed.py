@@ -18,7 +18,7 @@ PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
 
 
 def world_size() -> int:
-    """How many processes the run has; torchrun says so in the environment."""
+    """Number of processes of the run, which torchrun puts into the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

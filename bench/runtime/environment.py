@@ -1,4 +1,4 @@
-"""What a number was measured with: software, machine and the state of the code."""
+"""Environment of a measurement: software, machine and the state of the code."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _processor() -> str:
 
 
 def _revision(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit and dirty flag of the harness's own checkout, whatever the working directory is.
+    """Commit of the harness's own checkout, and whether it has changes that are not committed.
 
     Both are None for an installed wheel.
     """

@@ -1,1 +1,1 @@
-"""How sure a number is."""
+"""Confidence intervals: resampling, seeds, and a cache of resampled scores."""

@@ -153,7 +153,7 @@ def _compute(file: Path, metric: Metric) -> Resampled:
 
 
 def _num_images(file: Path) -> int:
-    """How many images predictions of an unknown metric are of; 0 if they do not say.
+    """Number of images in the predictions of an unknown metric; 0 if they do not say.
 
     Raises:
         UserError: the file cannot be read.
@@ -175,7 +175,7 @@ def _near(record: Record, value: float) -> bool:
 
 @lru_cache(maxsize=2)
 def weights(num_images: int, seed: int = SEED) -> Weights:
-    """How often each image counts: once, then in every resample, (num_images, 1 + RESAMPLES)."""
+    """Weights of the images: once each, then in every resample, (num_images, 1 + RESAMPLES)."""
     counts = resampling.resamples(num_images, RESAMPLES, seed)
     return resampling_weights(np.concatenate([np.ones_like(counts[:1]), counts]))
 
@@ -205,7 +205,7 @@ def _file(record: Record, metric: Metric, cache: Path) -> Path | None:
 
 
 def _load(kept: Path) -> Resampled | None:
-    """What was kept; None if there is nothing, or nothing whole (zip has checksums)."""
+    """Cached arrays; None if there are none, or none that are whole (zip has checksums)."""
     try:
         with np.load(kept, allow_pickle=False) as archive:
             num_images = int(archive["images"])

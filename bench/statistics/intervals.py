@@ -1,7 +1,7 @@
 """Confidence intervals of values, differences and ratios, over test images and over seeds.
 
 Two rows of a table are compared on the same resamples: the samples of their difference are the
-differences of their samples. docs/design.md ("Intervals") says why the intervals are computed this
+differences of their samples. docs/intervals.md says why the intervals are computed this
 way. benchmarks/coverage.py measures how often they contain the true value.
 """
 
@@ -57,7 +57,7 @@ def estimate(value: float, samples: ArrayLike) -> Estimate:
 def center_on(value: float, samples: ArrayLike) -> Floats:
     """Samples of a statistic (B,), shifted until their mean is its value; nan is left out.
 
-    Half as many images score higher than all (by 0.2 to 2 points of mAP in docs/design.md), which
+    Half as many images score higher than all, by 0.2 to 2 points of mAP in docs/intervals.md. That
     is no uncertainty: an interval is about the expected value of a split of as many images.
     """
     values = np.asarray(samples, dtype=float)

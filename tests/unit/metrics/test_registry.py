@@ -93,7 +93,7 @@ def test_a_metric_of_ones_own_is_known_once_registered(own_plugins):
 
 def test_a_name_that_another_metric_has_is_refused(own_plugins):
     other = type("Other", (Top1,), {"name": "mIoU"})
-    with pytest.raises(UserError, match="metric 'mIoU' is there already; give yours another name"):
+    with pytest.raises(UserError, match="metric 'mIoU' exists already; use another name"):
         registry.register(other())
     assert registry.get("mIoU").label == "mIoU"
 

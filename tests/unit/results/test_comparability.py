@@ -54,7 +54,7 @@ def test_a_failed_seed_that_has_no_settings_yet_refuses_nothing(folder):
 
 def test_a_suite_of_another_name_is_refused(folder):
     (folder / "made").rename(folder / "other")
-    with pytest.raises(UserError, match="is of suite made; name its folder so"):
+    with pytest.raises(UserError, match="is of suite made; rename its folder to that"):
         leaderboard.load(folder / "other")
 
 
