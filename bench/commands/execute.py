@@ -39,6 +39,7 @@ from bench.runtime.files import atomic_write
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 from bench.training.method import load_or_pretrain
+from bench.training.tracking import Tracking
 
 
 def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Datasets:
@@ -86,6 +87,7 @@ def compute(
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)  # what earlier encoders took
         context = Context(request.suite, method, seed, device, datasets, request.cache, reporter)
+        context = dataclasses.replace(context, tracking=Tracking(request.track, request.logs))
         _compute_encoder(list(group), context, request)
     reporter.cell = ""
     distributed.barrier()

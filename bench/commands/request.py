@@ -24,6 +24,7 @@ class Request:
         cache: folder for what can be computed again.
         device: a torch device's name, or `auto`.
         keep: whether records of another code of a plug-in, under the same version, stay.
+        track: trackers that follow every training run, as accelerate names them.
         verbose: whether a failure shows its traceback.
         command: the command line, for the records.
     """
@@ -37,6 +38,7 @@ class Request:
     cache: Path
     device: str = "auto"
     keep: bool = False
+    track: tuple[str, ...] = ()
     verbose: bool = False
     command: tuple[str, ...] = ()
 
@@ -44,6 +46,11 @@ class Request:
     def folder(self) -> Path:
         """OUT/SUITE."""
         return self.out / self.suite.name
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what trackers write."""
+        return self.folder / "logs"
 
 
 @dataclass(frozen=True)
