@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,11 +20,27 @@ from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.progress import Reporter
 
-app = typer.Typer(
-    help="How far is self-supervised pretraining from ImageNet labels, and how sure are we?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _completed(known: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    """The shell completion of a comma-separated list of known names, by its last one."""
+
+    def complete(incomplete: str) -> list[str]:
+        *before, _ = incomplete.split(",")
+        left = [name for name in known() if name not in before]
+        return [",".join([*before, name]) for name in left]
+
+    return complete
+
+
+def _suites(incomplete: str) -> list[str]:
+    return loader.names()
+
+
+_methods = _completed(lambda: [*plugins.names("methods"), "all"])
+_tasks = _completed(lambda: [*plugins.names("tasks"), "all"])
+
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
 
@@ -34,7 +51,13 @@ Cache = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if any.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with the suite's data sets.")]
 SuiteName = Annotated[
-    str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
+    str,
+    typer.Option(
+        "--suite",
+        metavar="NAME|FILE",
+        help="A shipped suite, or a TOML file.",
+        autocompletion=_suites,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -59,15 +82,24 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """How far is self-supervised pretraining from ImageNet labels, and how sure are we?"""
+    """How far is self-supervised pretraining from ImageNet labels, and how sure are we?
+
+    Example: bench run --methods all --tasks voc_cls
+    """
 
 
 @app.command()
 def run(
     methods: Annotated[
-        str, typer.Option(help="Comma-separated names and files (./flip.py), or 'all'.")
+        str,
+        typer.Option(
+            help="Comma-separated names and files (./flip.py), or 'all'.", autocompletion=_methods
+        ),
     ],
-    tasks: Annotated[str, typer.Option(help="Comma-separated names and files, or 'all'.")],
+    tasks: Annotated[
+        str,
+        typer.Option(help="Comma-separated names and files, or 'all'.", autocompletion=_tasks),
+    ],
     suite: SuiteName = "mini",
     seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
     data_root: DataRoot = None,
@@ -78,6 +110,13 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep results of changed code of the same version.")
     ] = False,
+    track: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Trackers of the training losses: tensorboard, wandb, mlflow, aim, ...",
+        ),
+    ] = "",
     verbose: Verbose = False,
 ) -> None:
     """Plan the cells, skip those that are up to date, run the rest, render the leaderboard.
@@ -90,6 +129,11 @@ def run(
     selected_methods = plugins.select("methods", methods)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
+    trackers: tuple[str, ...] = ()
+    if track:
+        from bench.training.tracking import select_trackers
+
+        trackers = select_trackers(track)
     request = Request(
         suite=settings,
         methods=tuple(selected_methods),
@@ -100,6 +144,7 @@ def run(
         cache=cache,
         device=device,
         keep=keep,
+        track=trackers,
         verbose=verbose,
         command=("bench", *sys.argv[1:]),
     )
@@ -256,7 +301,9 @@ def literature(
 @app.command()
 def audit(
     suite: SuiteName = "mini",
-    tasks: Annotated[str, typer.Option(help="Whose test splits are searched.")] = "all",
+    tasks: Annotated[
+        str, typer.Option(help="Whose test splits are searched.", autocompletion=_tasks)
+    ] = "all",
     data_root: DataRoot = None,
     out: Out = OUT,
     cache: Cache = CACHE,
