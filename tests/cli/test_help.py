@@ -51,20 +51,3 @@ def test_names_are_completed_without_torch(line, expected):
     )
     assert done.stdout.split() == expected
     assert done.stderr.strip() == "False", "torch was imported"
-
-
-@pytest.mark.parametrize(
-    ("track", "message"),
-    [
-        ("wandb", "--track wandb: wandb is not installed; run pip install wandb"),
-        ("tensorbord", "unknown tracker 'tensorbord': did you mean tensorboard?"),
-        (",", "--track: name a tracker, for example tensorboard"),
-    ],
-)
-def test_a_tracker_that_cannot_track_is_refused_first(bench, track, message, tmp_path, monkeypatch):
-    monkeypatch.setattr("bench.training.tracking.get_available_trackers", list)
-    asked = ("--methods", "rotation", "--tasks", "voc_cls", "--suite", "smoke")
-    done = bench("run", *asked, "--out", tmp_path / "out", "--track", track)
-    assert done.status == 2
-    assert done.error == f"bench: {message}"
-    assert not (tmp_path / "out").exists()

@@ -2,10 +2,8 @@
 
 import json
 from dataclasses import replace
-from typing import ClassVar
 
 import pytest
-from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
 from bench.errors import UserError
 from bench.training import tracking, trainer
@@ -40,39 +38,6 @@ def longer(context, monkeypatch):
     return make
 
 
-@pytest.fixture
-def fake(monkeypatch):
-    """A tracker that keeps what it is told, by the name `fake`."""
-
-    class Fake(GeneralTracker):
-        name = "fake"
-        requires_logging_directory = True
-        runs: ClassVar[dict] = {}
-        failure = None
-
-        def __init__(self, run, folder):
-            super().__init__()
-            self.run, self.folder = run, folder
-
-        @property
-        def tracker(self):
-            return self
-
-        def start(self):
-            self.entries = self.runs[self.run] = [self.folder]
-
-        def log(self, values, step):
-            if self.failure:
-                raise self.failure
-            self.entries.append((step, values))
-
-        def finish(self):
-            self.entries.append("finished")
-
-    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "fake", Fake)
-    return Fake
-
-
 def test_the_log_has_means_and_rates_and_stays(longer, tmp_path):
     at = longer(tmp_path)
     pretraining = load_or_pretrain(at).pretraining
@@ -92,7 +57,7 @@ def test_the_log_has_means_and_rates_and_stays(longer, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [4, 6])  # at a report, and between two
-def test_a_resumed_run_has_the_same_log(longer, stop, tmp_path, monkeypatch, fake):
+def test_a_resumed_run_has_the_same_log(longer, stop, tmp_path, monkeypatch, fake_tracker):
     load_or_pretrain(longer(tmp_path / "a"))
     interrupted = longer(tmp_path / "b", tracking=Tracking(("fake",), tmp_path / "logs"))
     save = trainer.Trainer._save
@@ -114,13 +79,13 @@ def test_a_resumed_run_has_the_same_log(longer, stop, tmp_path, monkeypatch, fak
         patch.setattr(tracking.TrainingReport, "add", stop_later)
         load_or_pretrain(interrupted)
     assert [entry["step"] for entry in lines(tmp_path / "b")] == [4, 8]
-    assert fake.runs["rotation/seed0"][-1] == "finished"
+    assert fake_tracker.runs["rotation/seed0"][-1] == "finished"
     (log,) = (tmp_path / "b/checkpoints").glob("*.jsonl")
     with log.open("a") as file:
         file.write('{"step": 10, "sec')  # killed while it wrote
     load_or_pretrain(interrupted)
     assert without_clock(lines(tmp_path / "b")) == without_clock(lines(tmp_path / "a"))
-    steps = [entry[0] for entry in fake.runs["rotation/seed0"][1:-1]]
+    steps = [entry[0] for entry in fake_tracker.runs["rotation/seed0"][1:-1]]
     assert steps == [step for step in (4, 8, 10) if step > stop]
 
 
@@ -134,12 +99,12 @@ def test_a_run_from_the_start_begins_a_new_log(longer, tmp_path):
     assert without_clock(lines(tmp_path)) == without_clock(first)
 
 
-def test_a_tracker_is_told_what_the_log_says_and_changes_no_weight(longer, fake, tmp_path):
+def test_a_tracker_is_told_what_the_log_says_and_changes_no_weight(longer, fake_tracker, tmp_path):
     plain = load_or_pretrain(longer(tmp_path / "a"))
     where = tmp_path / "logs"
     tracked = longer(tmp_path / "b", tracking=Tracking(("fake",), where))
     assert load_or_pretrain(tracked).weights_sha256() == plain.weights_sha256()
-    folder, *entries, last = fake.runs["rotation/seed0"]
+    folder, *entries, last = fake_tracker.runs["rotation/seed0"]
     assert (folder, last) == (str(where), "finished")
     assert [step for step, _ in entries] == [4, 8, 10]
     names = {"learning_rate", "loss", "accuracy"}
@@ -148,8 +113,8 @@ def test_a_tracker_is_told_what_the_log_says_and_changes_no_weight(longer, fake,
         assert values == pytest.approx({name: line[name] for name in names}, rel=1e-5)
 
 
-def test_a_tracker_that_fails_ends_the_tracking_alone(longer, fake, tmp_path, capsys):
-    fake.failure = OSError("no network")
+def test_a_tracker_that_fails_ends_the_tracking_alone(longer, fake_tracker, tmp_path, capsys):
+    fake_tracker.failure = OSError("no network")
     tracked = longer(tmp_path, tracking=Tracking(("fake",), tmp_path / "logs"))
     load_or_pretrain(tracked)
     assert [entry["step"] for entry in lines(tmp_path)] == [4, 8, 10]
@@ -184,7 +149,7 @@ def test_trackers_of_projects_share_one(name, tmp_path):
     assert "jigsaw/seed0" in made.init_kwargs.values()
 
 
-def test_trackers_are_selected_by_name(fake):
+def test_trackers_are_selected_by_name(fake_tracker):
     assert select_trackers(" fake, fake,") == ("fake",)
     with pytest.raises(UserError, match="unknown tracker 'fke': did you mean fake"):
         select_trackers("fke")
