@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -23,11 +23,27 @@ from bench.runtime import distributed
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import cores
 
-app = typer.Typer(
-    help="How far is self-supervised pretraining from ImageNet labels, and how sure are we?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _completed(known: Callable[[], list[str]]) -> Callable[[str], list[str]]:
+    """The shell completion of a comma-separated list of known names, by its last one."""
+
+    def complete(incomplete: str) -> list[str]:
+        *before, _ = incomplete.split(",")
+        left = [name for name in known() if name not in before]
+        return [",".join([*before, name]) for name in left]
+
+    return complete
+
+
+def _suites(incomplete: str) -> list[str]:
+    return loader.names()
+
+
+_methods = _completed(lambda: [*plugins.names("methods"), "all"])
+_tasks = _completed(lambda: [*plugins.names("tasks"), "all"])
+
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
 INTERRUPTED = "interrupted; run the same command again to resume"
@@ -39,7 +55,13 @@ Cache = Annotated[
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if any.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with the suite's data sets.")]
 SuiteName = Annotated[
-    str, typer.Option("--suite", metavar="NAME|FILE", help="A shipped suite, or a TOML file.")
+    str,
+    typer.Option(
+        "--suite",
+        metavar="NAME|FILE",
+        help="A shipped suite, or a TOML file.",
+        autocompletion=_suites,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,
@@ -75,15 +97,24 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """How far is self-supervised pretraining from ImageNet labels, and how sure are we?"""
+    """How far is self-supervised pretraining from ImageNet labels, and how sure are we?
+
+    Example: bench run --methods all --tasks voc_cls
+    """
 
 
 @app.command()
 def run(
     methods: Annotated[
-        str, typer.Option(help="Comma-separated names and files (./flip.py), or 'all'.")
+        str,
+        typer.Option(
+            help="Comma-separated names and files (./flip.py), or 'all'.", autocompletion=_methods
+        ),
     ],
-    tasks: Annotated[str, typer.Option(help="Comma-separated names and files, or 'all'.")],
+    tasks: Annotated[
+        str,
+        typer.Option(help="Comma-separated names and files, or 'all'.", autocompletion=_tasks),
+    ],
     suite: SuiteName = "mini",
     seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
     data_root: DataRoot = None,
@@ -99,6 +130,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be computed, and what it takes.")
     ] = False,
+    track: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Trackers of the training losses: tensorboard, wandb, mlflow, aim, ...",
+        ),
+    ] = "",
     verbose: Verbose = False,
 ) -> None:
     """Plan the cells, skip those that are up to date, run the rest, render the leaderboard.
@@ -112,6 +150,11 @@ def run(
     selected_methods = plugins.select("methods", methods)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
+    trackers: tuple[str, ...] = ()
+    if track:
+        from bench.training.tracking import select_trackers
+
+        trackers = select_trackers(track)
     request = Request(
         suite=settings,
         methods=tuple(selected_methods),
@@ -124,6 +167,7 @@ def run(
         workers=workers or max(1, cores() // threads),
         threads=threads,
         keep=keep,
+        track=trackers,
         verbose=verbose,
         command=("bench", *sys.argv[1:]),
     )
@@ -315,7 +359,9 @@ def literature(
 @app.command()
 def audit(
     suite: SuiteName = "mini",
-    tasks: Annotated[str, typer.Option(help="Whose test splits are searched.")] = "all",
+    tasks: Annotated[
+        str, typer.Option(help="Whose test splits are searched.", autocompletion=_tasks)
+    ] = "all",
     data_root: DataRoot = None,
     out: Out = OUT,
     cache: Cache = CACHE,

@@ -1,8 +1,10 @@
 import sys
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pytest
 import torch
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 from made_up import save
 from support import SHORT
 
@@ -132,3 +134,36 @@ def reference(tmp_path_factory):
     compute(cells, asked, Reporter(), datasets)
     (folder / check.ORDER).write_text('[small]\nvoc_cls = ["imagenet", "random_init"]\n')
     return folder, cache, datasets
+
+
+@pytest.fixture
+def fake_tracker(monkeypatch):
+    """A tracker that keeps what it is told, by the name `fake`."""
+
+    class Fake(GeneralTracker):
+        name = "fake"
+        requires_logging_directory = True
+        runs: ClassVar[dict] = {}
+        failure = None
+
+        def __init__(self, run, folder):
+            super().__init__()
+            self.run, self.folder = run, folder
+
+        @property
+        def tracker(self):
+            return self
+
+        def start(self):
+            self.entries = self.runs[self.run] = [self.folder]
+
+        def log(self, values, step):
+            if self.failure:
+                raise self.failure
+            self.entries.append((step, values))
+
+        def finish(self):
+            self.entries.append("finished")
+
+    monkeypatch.setitem(LOGGER_TYPE_TO_CLASS, "fake", Fake)
+    return Fake

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from made_up import FAILED, TUNED, TUNING, encoder, save
 
-from bench.encoders.pretraining import Pretraining
+from bench.encoders.pretraining import LossCurve, Pretraining
 from bench.reporting import leaderboard, publish
 
 PAGE = "made/leaderboard.html"
@@ -13,13 +13,23 @@ IMAGE = Path(__file__).parents[1] / "results/reference/mini/voc_cls/jigsaw/sampl
 EVIL = "<img src=x onerror=alert(1)>&\"' [click](evil.html)"
 QUALITIES = {"imagenet": 2.0, "rotation": 0.8, "jig_saw": 0.7, "random_init": 0.2}
 
+STEPS = [8 * (k + 1) for k in range(200)]
+LOSSES = {
+    "rotation": {"loss": [1.4 / (1 + k / 50) for k in range(200)]},
+    "jig_saw": {
+        "loss_generator": [9.0 - 0.04 * k + (k % 7) / 5 for k in range(200)],
+        "loss_discriminator": [0.7 for _ in range(200)],
+    },
+}
+
 
 def made(folder):
     """Two tasks, one with stages and samples, one fine-tuned with predictions shown; a failure."""
     for place, (method, quality) in enumerate(QUALITIES.items()):
         seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
         network = encoder("rgb").model_copy(update={"parameters": 9 - place})
-        learned = Pretraining(views_seen=seen, seconds=seen * 2.0)
+        curve = LOSSES.get(method) and LossCurve(STEPS, LOSSES[method])
+        learned = Pretraining(views_seen=seen, seconds=seen * 2.0, loss_curve=curve)
         facts = {"pretraining": learned, "encoder": network}
         each = {"cat": 40.0 + place, "sofa": 20.0 - place, "yak": 30.0}
         stages = {"per_stage": [10.0 + place, 20.0, 15.0], "per_class": each}

@@ -42,6 +42,7 @@ from bench.runtime.files import atomic_write
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 from bench.training.method import load_or_pretrain
+from bench.training.tracking import Tracking
 
 
 def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Datasets:
@@ -162,6 +163,7 @@ class _Job:
             self.datasets,
             request.cache,
             reporter,
+            tracking=Tracking(request.track, request.logs),
         )
 
 

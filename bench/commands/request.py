@@ -26,6 +26,7 @@ class Request:
         workers: processes that compute encoders side by side on this machine's processor.
         threads: of each process, where it computes on a processor.
         keep: whether records of another code of a plug-in, under the same version, stay.
+        track: trackers that follow every training run, as accelerate names them.
         verbose: whether a failure shows its traceback.
         command: the command line, for the records.
     """
@@ -41,6 +42,7 @@ class Request:
     workers: int = 1
     threads: int = 1
     keep: bool = False
+    track: tuple[str, ...] = ()
     verbose: bool = False
     command: tuple[str, ...] = ()
 
@@ -48,6 +50,11 @@ class Request:
     def folder(self) -> Path:
         """OUT/SUITE."""
         return self.out / self.suite.name
+
+    @property
+    def logs(self) -> Path:
+        """The folder of what trackers write."""
+        return self.folder / "logs"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -11,10 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
+from bench.encoders.pretraining import LossCurve
 from bench.reporting import columns, markdown, text
 from bench.reporting.columns import Column
 from bench.reporting.format import estimate, points, typographic
@@ -37,6 +40,7 @@ THEMED = {
 }
 LONG = 8  # entries up to which a list is shown whole
 SEPARATE = ("method", "warnings")  # columns with cells of their own
+CURVE_SIZE = (400, 160)  # units of a loss curve's coordinates, which are integers
 
 
 def html(leaderboard: Leaderboard, figures: Mapping[str, bytes]) -> bytes:
@@ -58,6 +62,8 @@ def html(leaderboard: Leaderboard, figures: Mapping[str, bytes]) -> bytes:
         setup=_rendered([markdown.setup(leaderboard)]),
         reading=_rendered([markdown.reading(leaderboard)]),
         overview=_overview(leaderboard),
+        curves=_loss_curves(leaderboard),
+        curve_size=CURVE_SIZE,
         tables=[_table(leaderboard, table, figures) for table in leaderboard.tables],
         methods=len({row.method for table in leaderboard.tables for row in table.rows}),
         reference=REFERENCE,
@@ -229,6 +235,70 @@ def _gap(cell: Cell | None) -> dict[str, Any]:
     if cell is None:
         return {"text": "", "interval": None, "key": "", "tip": None}
     return _cell(columns.named("gap"), *cell)
+
+
+def _loss_curves(leaderboard: Leaderboard) -> list[dict[str, Any]]:
+    """What the template shows of every loss of every method that was trained here.
+
+    An encoder is the same in every task, so its losses are shown once.
+    """
+    curves: dict[str, dict[int, LossCurve]] = {}
+    for table in leaderboard.tables:
+        for row in table.rows:
+            for record in row.scored:
+                curve = record.pretraining.loss_curve
+                if curve:
+                    curves.setdefault(row.method, {}).setdefault(record.seed, curve)
+    panels = []
+    for method, seeds in curves.items():
+        for name in dict.fromkeys(name for curve in seeds.values() for name in curve.losses):
+            lines = [_loss_line(curve, name) for curve in seeds.values()]
+            panels += _loss_panel(method, name, [line for line in lines if line])
+    return panels
+
+
+def _loss_line(curve: LossCurve, name: str) -> list[tuple[int, float]]:
+    """The points (steps, loss) of one loss, those that are finite."""
+    points = zip(curve.steps, curve.losses.get(name, []), strict=False)
+    return [(steps, loss) for steps, loss in points if math.isfinite(loss)]
+
+
+def _loss_panel(
+    method: str, name: str, lines: Sequence[Sequence[tuple[int, float]]]
+) -> list[dict[str, Any]]:
+    """One loss of one method, a line for each seed, on a scale of its own; none without points."""
+    if not lines:
+        return []
+    losses = [loss for line in lines for _, loss in line]
+    low, high = min(losses), max(losses)
+    steps = max(line[-1][0] for line in lines)
+    ends = [float(np.mean([line[end][1] for line in lines])) for end in (0, -1)]
+    first, last = map(_loss, ends)
+    seeds = f", mean of {len(lines)} seeds" if len(lines) > 1 else ""
+    label = name.removeprefix("loss_")
+    return [
+        {
+            "method": method,
+            "loss": label,
+            "tip": f"{method}, {label}: from {first} to {last} in {steps:,} steps{seeds}.",
+            "low": _loss(low),
+            "high": _loss(high),
+            "steps": f"{steps:,} steps",
+            "lines": [_polyline(line, steps, low, high) for line in lines],
+        }
+    ]
+
+
+def _loss(value: float) -> str:
+    """A loss to three digits."""
+    return typographic(f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}")
+
+
+def _polyline(line: Sequence[tuple[int, float]], steps: int, low: float, high: float) -> str:
+    """The points of a line as SVG has them, of integers to keep the page small."""
+    across = CURVE_SIZE[0] / steps
+    down = CURVE_SIZE[1] / (high - low or 1)
+    return " ".join(f"{step * across:.0f},{(high - loss) * down:.0f}" for step, loss in line)
 
 
 def _settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from bench.runtime.device import fast_bfloat16
 from bench.runtime.environment import library_versions
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
+from bench.training.tracking import Tracking
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Context:
         reporter: for progress.
         task: name of the task at work; empty while the method is.
         files: digests of the files that the method read, see `read_file`.
+        tracking: the trackers that follow every training run.
     """
 
     suite: Suite
@@ -45,6 +47,7 @@ class Context:
     reporter: Reporter
     task: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    tracking: Tracking = field(default_factory=Tracking)
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -67,6 +70,16 @@ class Context:
     def dataset(self) -> Dataset:
         """The data set that the settings of the task at work name."""
         return self.datasets[self.settings.dataset]
+
+    def run_tracking(self, part: str = "") -> Tracking:
+        """The tracking of one training run: METHOD/seedK, or METHOD/TASK/seedK of a task.
+
+        Args:
+            part: what sets one run of a task apart, after seedK.
+        """
+        names = (self.method, self.task, f"seed{self.seed}", part)
+        run = "/".join(name for name in names if name)
+        return replace(self.tracking, run=run, say=self.reporter.say)
 
     def read_file(self, path: Path, name: str = "") -> Path:
         """Note that the method reads a file: another content makes its records outdated.

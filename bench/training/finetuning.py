@@ -171,7 +171,7 @@ class _Fits(Generic[Network]):
         held_out: list[int],
     ) -> float:
         """The score of one rate on the images held out; nan if it diverged."""
-        job = self._job(rate, self.settings.selection_fraction, remaining)
+        job = self._job(rate, self.settings.selection_fraction, remaining, f"rate{rate:g}")
         path = self._path(job, ".json")
         if distributed.all_processes(path.exists()):
             return float(json.loads(path.read_text(encoding="utf-8")))
@@ -219,7 +219,7 @@ class _Fits(Generic[Network]):
     def _path(self, job: TrainingJob, suffix: str) -> Path:
         return self.context.cache / "finetuned" / f"{job.key[:32]}{suffix}"
 
-    def _job(self, rate: float, share: float, positions: np.ndarray) -> TrainingJob:
+    def _job(self, rate: float, share: float, positions: np.ndarray, part: str = "") -> TrainingJob:
         """One training on some positions of the split, at one rate, for a share of the budget."""
         context = self.context
         recipe = self.settings.recipe(rate, share)
@@ -235,6 +235,7 @@ class _Fits(Generic[Network]):
             checkpoint=context.cache / "checkpoints" / f"{context.method}-{key[:24]}.pt",
             key=key,
             remedy=_remedy(self.task),
+            tracking=context.run_tracking(part),
         )
 
     def _key(self, recipe: Recipe, positions: np.ndarray) -> str:

@@ -44,6 +44,8 @@ class History:
         self._steps_since_point = 0
         self._final: dict[str, float] = {}
         self._final_steps = 0
+        self._recent: dict[str, float] = {}
+        self._recent_steps = 0
 
     def add_batch(self, batch: Any) -> None:
         """Note the pixels of a batch; every process must call this at the same step."""
@@ -90,7 +92,16 @@ class History:
             logged_values = {name: next(numbers) for name in logged}
             self._add_to_curve(step, loss_values)
             self._add_to_final(step, loss_values | logged_values)
+            self._add_to_recent(loss_values | logged_values)
         self._pending.clear()
+
+    def take_recent(self) -> dict[str, float]:
+        """Losses and metrics by name, means over the steps since the last call."""
+        self.flush()
+        means = {name: total / self._recent_steps for name, total in self._recent.items()}
+        self._recent = {}
+        self._recent_steps = 0
+        return means
 
     def result(
         self, views: int, seconds: float, order: list[int], optimizers: dict[str, str]
@@ -158,6 +169,11 @@ class History:
         self._final_steps += 1
         for name, value in values.items():
             self._final[name] = self._final.get(name, 0.0) + value
+
+    def _add_to_recent(self, values: dict[str, float]) -> None:
+        self._recent_steps += 1
+        for name, value in values.items():
+            self._recent[name] = self._recent.get(name, 0.0) + value
 
 
 def _pixel_statistics(batch: Any) -> list[float]:

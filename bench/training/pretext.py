@@ -93,6 +93,7 @@ class PretextTask(TrainableModule):
             checkpoint=folder / f"{context.method}-{context.key[:24]}.pt",
             key=context.key,
             remedy="lower pretraining.learning_rate",
+            tracking=context.run_tracking(),
         )
         trainer = Trainer(self, job)
         with context.reporter.stage("pretraining", self.recipe.views) as bar:

@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -36,10 +36,13 @@ from bench.training.optimizer import (
     rate_factor,
     step_and_measure,
 )
+from bench.training.tracking import Tracking, TrainingReport
 
 FIRST_CHECKPOINT = 1.0  # seconds into a run
 CHECKPOINT_SHARE = 0.01  # of the time may go into checkpoints: 50 ms of writing every 5 s
-GUARD_STEPS = 20  # between two checks that the loss is finite; each check waits for the GPU
+# Between two checks that the loss is finite, each of which also reports the losses. A check waits
+# for the GPU.
+GUARD_STEPS = 20
 
 
 class NonFiniteLossError(RuntimeError):
@@ -57,9 +60,11 @@ class TrainingJob:
         labels: one for each image, int64 (N,), as `TrainableModule.transform` takes it.
         seed: of every random draw.
         device: where to compute.
-        checkpoint: the file from which a stopped run resumes.
+        checkpoint: the file from which a stopped run resumes. The log of the losses is beside it,
+            of the same name with the suffix `.jsonl`, and stays after training.
         key: digest of everything that decides the weights.
         remedy: what to change if the loss diverges.
+        tracking: the trackers that follow the run.
     """
 
     name: str
@@ -71,6 +76,7 @@ class TrainingJob:
     checkpoint: Path
     key: str
     remedy: str
+    tracking: Tracking = field(default_factory=Tracking)
 
 
 @dataclass(frozen=True)
@@ -195,17 +201,35 @@ class Trainer:
             NonFiniteLossError: the loss diverged.
         """
         self.module.train()
+        bar.skip(self.step * self.job.recipe.batch)
+        log = self.job.checkpoint.with_suffix(".jsonl")
+        report = TrainingReport(log, self.job.tracking, self.accelerator, self.step)
+        try:
+            self._train(bar, report)
+        finally:
+            report.close()
+        return self.history.result(
+            views=self.steps * self.job.recipe.batch,
+            seconds=self.seconds,
+            order=self._first_images(),
+            optimizers={name: description(o.optimizer) for name, o in self.optimizers.items()},
+        )
+
+    def _train(self, bar: Bar, report: TrainingReport) -> None:
+        """Take the remaining steps."""
         batch_size = self.job.recipe.batch
-        bar.skip(self.step * batch_size)
         started = saved = time.monotonic()
         due = FIRST_CHECKPOINT
         finite = torch.ones((), dtype=torch.bool, device=self.accelerator.device)
         for batch in self._batches():
             losses = self._take_step(batch)
-            finite &= torch.stack(losses).isfinite().all()
+            finite &= torch.stack(list(losses.values())).isfinite().all()
             bar.advance(batch_size)
             if self.step % GUARD_STEPS == 0 or self.step == self.steps:
-                self._guard(finite, losses, bar)
+                self._guard(finite)
+                bar.note(_note(losses))
+                seconds = self.seconds + time.monotonic() - started
+                report.add(self.step, seconds, self._rate(), self.history.take_recent())
             now = time.monotonic()
             if now - saved > due and bool(finite):  # the next guard reports what is not finite
                 self.seconds += now - started
@@ -214,15 +238,9 @@ class Trainer:
                 saved = time.monotonic()
                 due = (saved - now) / CHECKPOINT_SHARE
         self.seconds += time.monotonic() - started
-        return self.history.result(
-            views=self.steps * batch_size,
-            seconds=self.seconds,
-            order=self._first_images(),
-            optimizers={name: description(o.optimizer) for name, o in self.optimizers.items()},
-        )
 
-    def _take_step(self, batch: Any) -> list[Tensor]:
-        """Update every objective's parameters in turn; their losses."""
+    def _take_step(self, batch: Any) -> dict[str, Tensor]:
+        """Update every objective's parameters in turn; their losses by name."""
         # Every step is a function of weights, optimizer and position: resuming needs no more.
         self._seed()
         self.history.add_batch(batch)
@@ -232,7 +250,7 @@ class Trainer:
             self.module.after_step(self.step, self.steps)
         self.history.add_step(self.step, self._rate(), losses, self.module.logged)
         self.step += 1
-        return list(losses.values())
+        return losses
 
     def _seed(self) -> None:
         seed_everything(hash((self.job.seed, self.step)) & 0x7FFFFFFF)
@@ -256,15 +274,12 @@ class Trainer:
         optimizer = next(iter(self.optimizers.values()))
         return float(optimizer.param_groups[0]["lr"])
 
-    def _guard(self, finite: Tensor, losses: list[Tensor], bar: Bar) -> None:
+    def _guard(self, finite: Tensor) -> None:
         if not distributed.all_processes(bool(finite)):
             raise NonFiniteLossError(
                 f"{self.job.name}: the loss is not finite by step {self.step} of {self.steps}; "
                 f"{self.job.remedy}"
             )
-        self.history.flush()
-        named = zip(self.losses, losses, strict=True)
-        bar.note(" ".join(f"{n.removeprefix('loss_')} {float(loss):.3g}" for n, loss in named))
 
     def _batches(self) -> Iterator[Any]:
         """The batches from the current step to the last one."""
@@ -348,6 +363,11 @@ class Trainer:
         if state["labels"] is not None:
             self.labels = state["labels"].cpu().numpy()
         self.history.load_state_dict(state["history"])
+
+
+def _note(losses: dict[str, Tensor]) -> str:
+    """Losses by name as text: `loss 1.234`, or `generator 1.234 discriminator 0.567`."""
+    return " ".join(f"{name.removeprefix('loss_')} {float(v):.3f}" for name, v in losses.items())
 
 
 def _accelerator(module: TrainableModule, job: TrainingJob, partial: bool) -> Accelerator:

@@ -111,6 +111,25 @@ def test_filters_by_method_and_by_task(visit):
     assert page.page.locator("thead th[data-task]:visible").count() == 1
 
 
+def test_losses_are_drawn_in_their_panels_and_filtered(visit):
+    page = visit().page
+    assert page.locator(".curve:visible").count() == 3
+    sizes = page.locator(".curve").evaluate_all(
+        """(panels) => panels.map((panel) => {
+        const [svg, line] = ["svg", "polyline"].map((n) => panel.querySelector(n));
+        const [inner, outer] = [line, svg].map((e) => e.getBoundingClientRect());
+        return [outer.height, inner.width / outer.width, inner.left - outer.left];
+        })"""
+    )
+    for height, share, left in sizes:
+        assert height > 60
+        assert 0.97 < share <= 1.02 and left > -2
+    page.locator(".curve").first.hover()
+    assert "from 1.4 to 0.281 in 1,600 steps" in page.inner_text("#tip")
+    page.fill("#find", "jig")
+    assert page.locator(".curve:visible").count() == 2
+
+
 def test_more_columns_on_demand(visit):
     page = visit()
     table = page.page.locator("table.leaderboard").nth(1)

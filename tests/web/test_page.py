@@ -4,10 +4,11 @@ import re
 import shutil
 
 import pytest
-from made_page import PAGE, made
-from made_up import FAILED, save
+from made_page import LOSSES, PAGE, STEPS, made
+from made_up import FAILED, encoder, save
 
 from bench import plugins
+from bench.encoders.pretraining import LossCurve, Pretraining
 from bench.reporting import leaderboard, publish
 
 
@@ -117,3 +118,57 @@ def test_numbers_have_a_true_minus_sign_and_never_a_negative_zero(folder):
     for cell in cells:
         assert not re.search(r"(?<![\w.])-\d", cell)
         assert not re.search(r"\N{MINUS SIGN}0(\.0)?(?![\d.])", cell)
+
+
+def curves(path):
+    """Of every panel: method, loss, its sentence, and the points of its lines."""
+    panels = re.findall(r'<figure class="curve".*?</figure>', path.read_text(), re.DOTALL)
+    for panel in panels:
+        method, tip = re.search(r'data-method="(.*?)" data-tip="(.*?)"', panel).groups()
+        loss = re.search(r"<span>(.*?)</span></figcaption>", panel)[1]
+        lines = re.findall(r'points="(.*?)"', panel)
+        points = [[tuple(map(int, p.split(","))) for p in line.split()] for line in lines]
+        yield method, loss, tip, points
+
+
+def test_every_loss_of_every_trained_method_is_drawn_once(folder):
+    drawn = list(curves(folder / PAGE))
+    assert [(method, loss) for method, loss, *_ in drawn] == [
+        ("rotation", "loss"),
+        ("jig_saw", "generator"),
+        ("jig_saw", "discriminator"),
+    ], "two tasks of one encoder"
+    assert all(len(lines) == 1 and len(lines[0]) == 200 for *_, lines in drawn)
+    _, _, tip, [line] = drawn[0]
+    assert (line[0], line[-1]) == ((2, 0), (400, 160)), "falls from the top to the bottom"
+    assert [y for _, y in line] == sorted(y for _, y in line)
+    assert tip == "rotation, loss: from 1.4 to 0.281 in 1,600 steps."
+    assert {y for _, y in drawn[2][3][0]} == {0}, "one that never changes is a straight line"
+
+
+def test_each_seed_has_a_line(tmp_path):
+    for seed in (0, 1):
+        falls = LossCurve([5, 10], {"loss": [2.0 + seed, 1.0 + seed]})
+        save(tmp_path, "rotation", 0.8, seed=seed, pretraining=Pretraining(loss_curve=falls))
+    publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
+    [(*_, tip, lines)] = curves(tmp_path / PAGE)
+    assert tip == "rotation, loss: from 2.5 to 1.5 in 10 steps, mean of 2 seeds."
+    assert lines == [[(200, 80), (400, 160)], [(200, 0), (400, 80)]]
+
+
+def test_nothing_is_drawn_of_records_without_curves(tmp_path):
+    save(tmp_path, "rotation", 0.8)
+    empty = Pretraining(loss_curve=LossCurve([], {"loss": []}))
+    save(tmp_path, "jig_saw", 0.7, pretraining=empty, encoder=encoder("rgb"))
+    publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
+    assert "Training losses" not in (tmp_path / PAGE).read_text()
+
+
+def test_losses_of_many_methods_are_light(tmp_path):
+    sizes = []
+    for curve in (None, LossCurve(STEPS, LOSSES["jig_saw"])):
+        for method in range(17):
+            save(tmp_path, f"m{method}", 0.5, pretraining=Pretraining(loss_curve=curve))
+        publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
+        sizes.append((tmp_path / PAGE).stat().st_size)
+    assert 0 < sizes[1] - sizes[0] < 100_000

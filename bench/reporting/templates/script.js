@@ -68,6 +68,9 @@ function filter() {
     const none = table.parentElement.querySelector(".none");
     if (none) none.hidden = rows.some((row) => !row.hidden);
   });
+  all(".curve").forEach((curve) => {
+    curve.hidden = !curve.dataset.method.toLowerCase().includes(part);
+  });
   const count = part ? `${shown.size} of ${every.size}` : every.size;
   byId("count").textContent = `${count} methods`;
 }
