@@ -74,6 +74,7 @@ class Outcome:
 def bench(capfd, monkeypatch, cache):
     """Call the command line in this process, as its entry point does."""
     monkeypatch.setenv("SSL_GAP_CACHE", str(cache))
+    monkeypatch.setenv("SSL_GAP_WORKERS", "1")
 
     def call(*arguments):
         monkeypatch.setattr(sys, "argv", ["bench", *map(str, arguments)])
