@@ -45,15 +45,20 @@ def test_a_run_killed_at_any_stage_ends_like_an_undisturbed_one(tmp_path):
         return lambda: len(list(cache.glob(pattern))) >= at_least
 
     out = tmp_path / "killed"
+
+    def recorded():
+        return sorted(path.parent.name for path in out.rglob("seed*.json"))
+
     kill_when(some("checkpoints/*.pt"), out, cache)
-    assert not list(out.rglob("seed*.json"))
+    assert recorded() == ["imagenet", "random_init"]
     kill_when(some("features/partial-*"), out, cache)
     kill_when(some("features/*/stages.json", 2), out, cache)  # both splits done: probing
-    assert not list(out.rglob("seed*.json"))
+    assert recorded() == ["imagenet", "random_init"]
     resumed = subprocess.run(command(out, cache), stderr=subprocess.PIPE, check=True)
-    assert b"3 cells, 0 up to date" in resumed.stderr
+    assert b"3 cells, 2 up to date" in resumed.stderr
     assert values(out / "smoke") == values(tmp_path / "whole/smoke")
     assert leaderboard(out / "smoke", clock=False) == leaderboard(
         tmp_path / "whole/smoke", clock=False
     )
     assert not list(cache.glob("checkpoints/*.pt"))
+    assert not list(cache.glob("features/*/*")), "neither whole nor partial ones are left"
