@@ -21,6 +21,7 @@ from bench.data.transforms import to_unit_range
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import PretextTask
+from bench.training.pretext_score import Measure, Scores, squared_errors
 
 MASKED = 0.5  # probability of a block to lose its L, and again to lose its ab
 BLOCK = 8  # pixels a side; ours, see docs/recipes.md
@@ -32,6 +33,7 @@ class Autoencoder(PretextTask):
 
     reference: ClassVar[str] = "Vincent et al. 2008, https://doi.org/10.1145/1390156.1390294"
     version: ClassVar[int] = 1
+    measure = Measure("squared error", "the mean image")
 
     def build(self, context: Context) -> None:
         """Add a decoder to the image's own grid."""
@@ -44,6 +46,11 @@ class Autoencoder(PretextTask):
         reconstructed = self._reconstruct(mask(clean)).float()
         self.log("l1", (reconstructed - clean).abs().mean())
         return F.mse_loss(reconstructed, clean)
+
+    def score(self, batch: Tensor) -> Scores:
+        """Squared error of the image from its masked copy, or of the mean of the batch's images."""
+        clean = to_unit_range(batch)
+        return squared_errors(self._reconstruct(mask(clean)), clean.mean(0), clean)
 
     def _reconstruct(self, noisy: Tensor) -> Tensor:
         image: Tensor = self.decoder(self.encoder(noisy), noisy.shape[2:])

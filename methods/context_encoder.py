@@ -26,6 +26,7 @@ from bench.training.adversarial import (
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import AdversarialPretextTask
+from bench.training.pretext_score import Measure, Scores, squared_errors
 
 ADVERSARIAL_WEIGHT = 0.001  # of the generator's loss; the error has the rest
 BORDER_WEIGHT = 10.0  # released train.lua
@@ -36,6 +37,7 @@ class ContextEncoder(AdversarialPretextTask):
 
     reference: ClassVar[str] = "Pathak et al. 2016, https://arxiv.org/abs/1604.07379"
     version: ClassVar[int] = 1
+    measure = Measure("squared error", "the mean color")
 
     def build(self, context: Context) -> None:
         """Add a decoder of the last stage, and the discriminator."""
@@ -71,6 +73,18 @@ class ContextEncoder(AdversarialPretextTask):
         crops, corners = batch
         real = crop_squares(to_unit_range(crops), corners, self.hole)
         return discriminator_loss(self.discriminator(real), self.discriminator(self.fake))
+
+    def score(self, batch: tuple[Tensor, Tensor]) -> Scores:
+        """Squared error inside the hole, or of a hole filled with the mean color around it."""
+        crops, corners = batch
+        clean = to_unit_range(crops)
+        first = corners + self.border
+        side = self.hole - 2 * self.border
+        hidden = crop_squares(clean, first, side)
+        inpainted = crop_squares(self._inpaint(clean, corners), first, side)
+        around = clean.sum((2, 3)) - hidden.sum((2, 3))
+        mean = around / (clean[0, 0].numel() - side**2)
+        return squared_errors(inpainted, mean[:, :, None, None], hidden)
 
     def _mask(self, clean: Tensor, corners: Tensor) -> Tensor:
         """Fill the hole, less its border, with the mean by which inputs are normalized."""

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from bench.data.transforms import patches, random_crop, to_gray, to_unit_range
 from bench.training.context import Context
 from bench.training.pretext import PretextTask
+from bench.training.pretext_score import ACCURACY, Scores, accuracies
 
 GRAYED = 0.66  # share of patches without color
 SHRUNK = 0.33  # share of patches with less detail
@@ -46,6 +47,7 @@ class ContextPrediction(PretextTask):
     reference: ClassVar[str] = "Doersch et al. 2015, https://arxiv.org/abs/1505.05192"
     version: ClassVar[int] = 1
     views_per_image: ClassVar[int] = 9
+    measure = ACCURACY
 
     def build(self, context: Context) -> None:
         """Add a classifier of pairs of patches."""
@@ -62,13 +64,23 @@ class ContextPrediction(PretextTask):
 
     def loss(self, batch: Tensor) -> Tensor:
         """Cross-entropy of the eight directions; `batch` is uint8 (B, 9, 3, side, side)."""
-        views = degrade(to_unit_range(batch.flatten(0, 1)))
-        features = self.encoder(views)[-1].mean((2, 3)).unflatten(0, batch.shape[:2])
-        pairs = PAIRS.to(batch.device)
-        logits = self.head(features[:, pairs].flatten(2).flatten(0, 1))
+        logits = self._classify(batch)
         labels = DIRECTIONS.to(batch.device).repeat(len(batch))
         self.log("accuracy", (logits.argmax(1) == labels).float().mean())
         return F.cross_entropy(logits.float(), labels)
+
+    def score(self, batch: Tensor) -> Scores:
+        """Accuracy over the 40 pairs of neighbors of each image; chance is 1 in 8."""
+        logits = self._classify(batch).unflatten(0, (len(batch), len(PAIRS)))
+        return accuracies(logits, DIRECTIONS.to(batch.device))
+
+    def _classify(self, batch: Tensor) -> Tensor:
+        """Logits (40 B, 8) of all pairs of neighbors, by image, from degraded patches."""
+        views = degrade(to_unit_range(batch.flatten(0, 1)))
+        features = self.encoder(views)[-1].mean((2, 3)).unflatten(0, batch.shape[:2])
+        pairs = PAIRS.to(batch.device)
+        logits: Tensor = self.head(features[:, pairs].flatten(2).flatten(0, 1))
+        return logits
 
 
 def degrade(views: Tensor) -> Tensor:

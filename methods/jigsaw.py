@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from bench.data.transforms import mosaic, patches, random_crop, to_gray, to_unit_range
 from bench.training.context import Context
 from bench.training.pretext import PretextTask
+from bench.training.pretext_score import ACCURACY, Scores, accuracies
 
 ORDERS = 701
 TILE = 64 / 85  # of a square's side
@@ -54,6 +55,7 @@ class Jigsaw(PretextTask):
     reference: ClassVar[str] = "Noroozi and Favaro 2016, https://arxiv.org/abs/1603.09246"
     version: ClassVar[int] = 1
     views_per_image: ClassVar[int] = 9
+    measure = ACCURACY
 
     def build(self, context: Context) -> None:
         """Add a classifier of nine tiles' features, in the order shown."""
@@ -76,6 +78,12 @@ class Jigsaw(PretextTask):
         logits = self._solve(batch, order)
         self.log("accuracy", (logits.argmax(1) == order).float().mean())
         return F.cross_entropy(logits.float(), order)
+
+    def score(self, batch: Tensor) -> Scores:
+        """Accuracy over 16 orders of each image; chance is 1 in 701."""
+        order = torch.randint(ORDERS, (len(batch), DRAWS), device=batch.device)
+        logits = self._solve(batch, order.flatten())
+        return accuracies(logits.unflatten(0, order.shape), order)
 
     def _solve(self, batch: Tensor, order: Tensor) -> Tensor:
         """Logits of the orders, (n B, 701), of tiles shuffled by `order` (n B,), by image."""

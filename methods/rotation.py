@@ -16,6 +16,7 @@ from bench.data.transforms import to_unit_range
 from bench.training.context import Context
 from bench.training.heads import Classifier
 from bench.training.pretext import PretextTask
+from bench.training.pretext_score import ACCURACY, Scores, accuracies
 
 
 class Rotation(PretextTask):
@@ -24,6 +25,7 @@ class Rotation(PretextTask):
     reference: ClassVar[str] = "Gidaris et al. 2018, https://arxiv.org/abs/1803.07728"
     version: ClassVar[int] = 1
     views_per_image: ClassVar[int] = 4
+    measure = ACCURACY
 
     def build(self, context: Context) -> None:
         """Add a four-way classifier on the last stage."""
@@ -32,8 +34,18 @@ class Rotation(PretextTask):
 
     def loss(self, batch: Tensor) -> Tensor:
         """Cross-entropy of the rotation; `batch` contains upright crops, uint8 (B, 3, H, H)."""
-        rotated = torch.cat([batch.rot90(k, (2, 3)) for k in range(4)])
         labels = torch.arange(4, device=batch.device).repeat_interleave(len(batch))
-        logits = self.head(self.encoder(to_unit_range(rotated))[-1])
+        logits = self._classify(batch)
         self.log("accuracy", (logits.argmax(1) == labels).float().mean())
         return F.cross_entropy(logits, labels)
+
+    def score(self, batch: Tensor) -> Scores:
+        """Accuracy over the four rotations of each image; chance is 1 in 4."""
+        logits = self._classify(batch).unflatten(0, (4, len(batch)))
+        return accuracies(logits.movedim(0, 1), torch.arange(4, device=batch.device))
+
+    def _classify(self, batch: Tensor) -> Tensor:
+        """Logits (4 B, 4) of all rotations of crops, by rotation."""
+        rotated = torch.cat([batch.rot90(k, (2, 3)) for k in range(4)])
+        logits: Tensor = self.head(self.encoder(to_unit_range(rotated))[-1])
+        return logits

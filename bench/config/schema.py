@@ -62,6 +62,8 @@ class ImageFolder(Section):
     """Folder of the training split, below the data root."""
     test: str = ""
     """Folder of the test split; empty for a data set that is only trained on."""
+    validation: str = ""
+    """Folder of images on which a pretext task is scored, never trained on; empty for no score."""
     damaged: Literal["stop", "skip"] = "stop"
     """Whether a truncated or foreign file stops the run or is left out and counted."""
 
@@ -242,13 +244,15 @@ class Suite(Section):
         """Digest of what every row shares: backbone, pretraining images and the common recipe.
 
         The recipe of one method concerns its own row, the settings and data of one task its own
-        table; both are compared there. So a suite that gains a method or a task keeps its rows.
+        table; both are compared there. So a suite that gains a method or a task keeps its rows. No
+        encoder and no task's score depends on the validation images.
         """
+        images = self.datasets[PRETRAINING].model_dump(mode="json", exclude={"validation"})
         shared = {
             "name": self.name,
             "backbone": self.backbone.model_dump(mode="json"),
             "synthetic": self.synthetic and self.synthetic.model_dump(mode="json"),
-            "pretraining_data": self.datasets[PRETRAINING].model_dump(mode="json"),
+            "pretraining_data": images,
             "pretraining": self.pretraining.model_dump(mode="json"),
         }
         return digest(shared)

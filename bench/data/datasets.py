@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from bench.config.schema import Suite, Synthetic
 from bench.data import synthetic_objects, synthetic_scenes
 from bench.data.coco import open_coco
 from bench.data.image_files import ImageFiles
-from bench.data.image_folder import open_image_folder
+from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
 from bench.errors import UserError, unknown
@@ -57,6 +57,8 @@ class Dataset:
         classes: names, in the order of labels; empty for images without labels.
         train: the training split.
         test: the test split; None for a data set that is only trained on.
+        validation: images on which pretext tasks are scored, with the labels of the training split;
+            None where the suite declares none. Records do not name them.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Dataset:
     classes: tuple[str, ...]
     train: Split
     test: Split | None
+    validation: LabeledImages | None = None
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -121,12 +124,7 @@ def _data_root(suite: Suite, root: Path | None, cache: Path, reporter: Reporter)
 
 def _open(name: str, section: schema.Dataset, root: Path, reporter: Reporter) -> Dataset:
     if isinstance(section, schema.ImageFolder):
-        train = open_image_folder(root, name, section, "train", reporter)
-        test = open_image_folder(root, name, section, "test", reporter) if section.test else None
-        if test is not None and test.classes != train.classes:
-            odd = sorted({*test.classes} ^ {*train.classes})
-            raise UserError(f"datasets.{name}: the splits have other classes: {', '.join(odd)}")
-        return Dataset(name, section, train.classes, train, test)
+        return _open_image_folders(name, section, root, reporter)
     if isinstance(section, schema.Voc):
         return Dataset(name, section, section.classes, *open_voc(root, name, section, reporter))
     if isinstance(section, schema.VocMasks):
@@ -134,6 +132,44 @@ def _open(name: str, section: schema.Dataset, root: Path, reporter: Reporter) ->
         return Dataset(name, section, section.classes, *masks)
     classes, coco_train, coco_test = open_coco(root, name, section, reporter)
     return Dataset(name, section, classes, coco_train, coco_test)
+
+
+def _open_image_folders(
+    name: str, section: schema.ImageFolder, root: Path, reporter: Reporter
+) -> Dataset:
+    """The splits of an image folder; those of validation may lack classes.
+
+    Raises:
+        UserError: a split is missing, empty or damaged, or has other classes.
+    """
+    train = open_image_folder(root, name, section, "train", reporter)
+    test = validation = None
+    if section.test:
+        test = open_image_folder(root, name, section, "test", reporter)
+        odd = sorted({*test.classes} ^ {*train.classes})
+        if odd:
+            raise UserError(f"datasets.{name}: the splits have other classes: {', '.join(odd)}")
+    if section.validation:
+        validation = open_image_folder(root, name, section, "validation", reporter)
+        validation = _with_classes(validation, train.classes, name)
+    return Dataset(name, section, train.classes, train, test, validation)
+
+
+def _with_classes(images: LabeledImages, classes: tuple[str, ...], name: str) -> LabeledImages:
+    """Validation images whose labels are indices of the training classes.
+
+    Raises:
+        UserError: they have a class that training lacks, or only one of both has classes.
+    """
+    odd = sorted({*images.classes} - {*classes})
+    if odd:
+        raise UserError(f"datasets.{name}: only validation has the classes {', '.join(odd)}")
+    if classes and not images.classes:
+        raise UserError(f"datasets.{name}: validation has no class folders, unlike train")
+    if not classes:
+        return images
+    indices = np.searchsorted(classes, images.classes)
+    return replace(images, labels=indices[images.labels], classes=classes)
 
 
 def usable_classes(dataset: Dataset, least: int = 1) -> tuple[list[int], list[str]]:

@@ -13,6 +13,8 @@ from bench.data.image_files import ImageFiles, verify
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
 
+SplitName = Literal["train", "test", "validation"]
+
 SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 
@@ -42,14 +44,14 @@ class LabeledImages:
 
 
 def open_image_folder(
-    root: Path, name: str, section: ImageFolder, split: Literal["train", "test"], reporter: Reporter
+    root: Path, name: str, section: ImageFolder, split: SplitName, reporter: Reporter
 ) -> LabeledImages:
     """Open one split of an image folder: FOLDER/CLASS/**/*.jpg, or FOLDER/*.jpg without classes.
 
     Raises:
         UserError: the folder is missing or empty, mixes both forms, or an image is damaged.
     """
-    folder = root / (section.train if split == "train" else section.test)
+    folder = root / getattr(section, split)
     if not folder.is_dir():
         key = f"datasets.{name}.{split}"
         raise UserError(f"{folder}: no such folder (the suite's {key}); see --data-root")

@@ -65,6 +65,39 @@ class LossCurve:
 
 
 @dataclass(frozen=True)
+class PretextScore:
+    """How well a method solves its own task, beside an answer that needs no training.
+
+    Both are means over the same validation images, which no encoder is trained on.
+
+    Attributes:
+        measure: what is measured, in words: "accuracy" or "squared error".
+        higher_is_better: whether more of it is better.
+        value: of the trained network.
+        trivial_answer: what answers without training: "chance" or "the mean image".
+        trivial: the same measure of this answer.
+        low: of the improvement over it, the low end of a 95% interval; above 0 is better.
+        high: its high end. The interval is normal: the mean of the images' differences, and 1.96
+            standard errors on both sides.
+        num_images: how many images.
+    """
+
+    measure: str
+    higher_is_better: bool
+    value: float
+    trivial_answer: str
+    trivial: float
+    low: float
+    high: float
+    num_images: int
+
+    @property
+    def improves(self) -> bool:
+        """Whether the network is better than the trivial answer, beyond the interval."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
 class Pretraining:
     """Cost and outcome of a training run.
 
@@ -74,6 +107,8 @@ class Pretraining:
         logged: losses and logged metrics, averaged over the last tenth of the run.
         trace: what the run did; None for weights that were not trained here.
         loss_curve: the losses over the run; None for weights that were not trained here.
+        pretext: the method's score at its own task; None where it has none, or the suite declares
+            no validation images.
     """
 
     views_seen: int = 0
@@ -81,3 +116,4 @@ class Pretraining:
     logged: dict[str, float] = field(default_factory=dict)
     trace: TrainingTrace | None = None
     loss_curve: LossCurve | None = None
+    pretext: PretextScore | None = None

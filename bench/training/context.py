@@ -67,6 +67,11 @@ class Context:
         return split
 
     @property
+    def validation(self) -> LabeledImages | None:
+        """The images on which a pretext task is scored, if the suite declares any."""
+        return self.datasets[PRETRAINING].validation
+
+    @property
     def dataset(self) -> Dataset:
         """The data set that the settings of the task at work name."""
         return self.datasets[self.settings.dataset]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
+from dataclasses import replace
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from accelerate.utils import send_to_device
 from torch import Tensor, nn
@@ -12,11 +15,14 @@ from torch.utils.data import default_collate
 from torchvision.utils import make_grid
 
 from bench.config.schema import Recipe
+from bench.data.image_folder import LabeledImages
 from bench.data.stream import Stream
 from bench.data.transforms import random_crop
 from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import PretextScore
 from bench.runtime.device import seed_everything
 from bench.training.context import Context
+from bench.training.pretext_score import BATCH, SEED, VIEWS, Measure, Scores, summarize
 from bench.training.trainer import Objective, TrainableModule, Trainer, TrainingJob
 
 COLUMNS = 10  # images in each row of a method's visualization
@@ -33,6 +39,7 @@ class PretextTask(TrainableModule):
         version: raise it when the weights may change.
         datasets: what it trains on.
         inputs: of the encoder's branches (`Encoder`).
+        measure: what `score` returns; None for a method that has no score.
         recipe: how it is trained; `build` sets it.
     """
 
@@ -40,6 +47,8 @@ class PretextTask(TrainableModule):
     version: ClassVar[int] = 1
     datasets: ClassVar[tuple[str, ...]] = ("pretraining",)
     inputs: ClassVar[tuple[str, ...]] = ("rgb",)
+
+    measure: ClassVar[Measure | None] = None
 
     recipe: Recipe
 
@@ -75,6 +84,17 @@ class PretextTask(TrainableModule):
         """
         return None
 
+    def score(self, batch: Any) -> Scores:
+        """The measure on validation images: of the network, and of an answer without training.
+
+        Called once after training for each of some batches that `transform` made, in evaluation
+        mode, without gradients. It needs a `measure`.
+
+        Returns:
+            Two values for each image, (B,) each.
+        """
+        raise NotImplementedError
+
     def pretrain(self, context: Context) -> Encoder:
         """Train by the suite's recipe, resuming from the last checkpoint.
 
@@ -97,10 +117,34 @@ class PretextTask(TrainableModule):
         )
         trainer = Trainer(self, job)
         with context.reporter.stage("pretraining", self.recipe.views) as bar:
-            self.encoder.pretraining = trainer.run(bar)
+            pretraining = trainer.run(bar)
+        self.encoder.pretraining = replace(pretraining, pretext=self.score_on(context.validation))
         self.encoder.samples = self._grid(job)
         job.checkpoint.unlink(missing_ok=True)
         return self.encoder
+
+    def score_on(self, images: LabeledImages | None) -> PretextScore | None:
+        """The score on validation images, 512 views of them, the same ones for every run.
+
+        It leaves the state of random draws as it is.
+        """
+        if images is None or self.measure is None:
+            return None
+        count = min(VIEWS // self.views_per_image, len(images.labels))
+        stream = Stream(images.images, images.labels, SEED, self.transform, count)
+        parts = np.array_split(np.arange(count), math.ceil(count / BATCH))
+        device = next(self.parameters()).device
+        self.eval()
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            scores = [self._score_part(stream, part, device) for part in parts]
+        values, trivial = (torch.cat(column).cpu() for column in zip(*scores, strict=True))
+        return summarize(self.measure, values, trivial)
+
+    def _score_part(self, stream: Stream, part: np.ndarray, device: torch.device) -> Scores:
+        """`score` of the images at some positions of a stream."""
+        batch = default_collate([stream[position] for position in part.tolist()])
+        seed_everything(SEED)
+        return self.score(send_to_device(batch, device))
 
     def _grid(self, job: TrainingJob) -> Tensor | None:
         """`visualize` of the stream's first images as one image, uint8 (3, H, W)."""
