@@ -1,10 +1,10 @@
 """How long the first run takes: README's first command in a new folder, with an empty cache.
 
-    python benchmarks/first_run.py [--times 3] [--costs]
+    python benchmarks/first_run.py [--times 3] [--costs] [--beside 1]
     python benchmarks/first_run.py --records results/reference/tiny
 
 Writes benchmarks/first_run.toml: seconds to the first row and of all rows, and the share of each
-stage. `--costs` also writes what `bench run --dry-run` estimates from, bench/config/costs.toml;
+stage. `--beside N` keeps N other processes busy meanwhile. `--costs` also writes what `bench run --dry-run` estimates from, bench/config/costs.toml;
 `--records` writes that alone, from the records of a suite. Exit status 1 if a claim does not hold.
 """
 
@@ -26,11 +26,13 @@ from bench.commands import estimate
 from bench.config.loader import to_toml
 from bench.results import storage
 from bench.results.record import Record
+from bench.runtime.workers import cores
 
 ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).with_suffix(".toml")
 COSTS = ROOT / "bench" / "config" / "costs.toml"
 MAX_FIRST_ROW, MAX_ALL_ROWS = 60.0, 600.0  # seconds, on two idle cores
+MAX_BESIDE = 1320.0  # seconds of all rows, beside one busy process
 STAGES = ("pretraining", "features", "probing", "rendering", "rest")
 IN_FLIGHT = ("features", "checkpoints")  # folders of the cache that a finished encoder leaves empty
 HEADER = (
@@ -115,13 +117,14 @@ def size(folder: Path) -> float:
 
 
 def stage_seconds(records: Sequence[Record], log: str, total: float) -> dict[str, float]:
-    """Seconds of each stage of a run."""
+    """Seconds of each stage of a run; what workers do side by side takes its share of the time."""
+    workers = min(cores(), len({(record.method, record.seed) for record in records}))
     rendering = re.search(r"rendering ([\d.]+) s", log)
     trained = {(record.method, record.seed): record.pretraining.seconds for record in records}
     known = {
-        "pretraining": sum(trained.values()),
-        "features": sum(record.timings.get("features", 0.0) for record in records),
-        "probing": sum(record.timings.get("probe", 0.0) for record in records),
+        "pretraining": sum(trained.values()) / workers,
+        "features": sum(record.timings.get("features", 0.0) for record in records) / workers,
+        "probing": sum(record.timings.get("probe", 0.0) for record in records) / workers,
         "rendering": float(rendering[1]) if rendering else 0.0,
     }
     return known | {"rest": total - sum(known.values())}
@@ -167,6 +170,7 @@ def main() -> int:
     parser.add_argument("--tasks", default="voc_cls")
     parser.add_argument("--suite", default="mini")
     parser.add_argument("--times", type=int, default=1, help="how often to measure")
+    parser.add_argument("--beside", type=int, default=0, help="processes that are busy meanwhile")
     parser.add_argument("--costs", action="store_true", help="write costs.toml, too")
     parser.add_argument("--records", type=Path, help="OUT/SUITE: only write its costs")
     options = parser.parse_args()
@@ -174,7 +178,13 @@ def main() -> int:
         costs_of_records(options.records)
         return 0
     named = (options.methods, options.tasks, options.suite)
-    runs = [measure(*named) for _ in range(options.times)]
+    spinning = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(spinning) for _ in range(options.beside)]
+    try:
+        runs = [measure(*named) for _ in range(options.times)]
+    finally:
+        for process in others:
+            process.kill()
     last = runs[-1]
     once = last.stages["rest"] + last.stages["rendering"]
     costs = estimate.measure(last.records, max(once, 0.0), last.megabytes)
@@ -183,10 +193,12 @@ def main() -> int:
     command = "bench run --methods {} --tasks {} --suite {}".format(*named)
     text = to_toml(result(runs, command, costs.machine))
     print(text)
+    if options.beside:
+        print(f"claim: all rows within {MAX_BESIDE:g} s beside one busy process")
+        return int(any(run.all_rows > MAX_BESIDE for run in runs))
     RESULT.write_text(text, encoding="utf-8")
-    slow = any(r.first_row > MAX_FIRST_ROW or r.all_rows > MAX_ALL_ROWS for r in runs)
     print(f"claim: first row within {MAX_FIRST_ROW:g} s, all within {MAX_ALL_ROWS:g} s")
-    return int(slow)
+    return int(any(r.first_row > MAX_FIRST_ROW or r.all_rows > MAX_ALL_ROWS for r in runs))
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ from bench.reporting.web import PAGE
 from bench.results.record import Record
 from bench.runtime import distributed
 from bench.runtime.progress import Reporter, about
+from bench.runtime.workers import cores, load
 
+BUSY = 0.4  # of the cores, by other programs: a run is then told to take longer
 RESUME = "run the same command again to resume"
 
 
@@ -130,6 +132,11 @@ def _announce(
         names = ", ".join(dict.fromkeys(added))
         reporter.say(f"with {names}: the untrained encoder of the same input")
     reporter.say(plan.counts(cells, todo))
+    if todo and load() > BUSY * cores():
+        reporter.say(
+            f"this machine is busy: {load():.1f} of its {cores()} cores over the last minute; "
+            "the run takes its share and longer"
+        )
 
 
 def _check_writable(folder: Path) -> None:

@@ -39,6 +39,11 @@ class Ended:
         return f"signal {self.signal} ended its process"
 
 
+def load() -> float:
+    """Cores that were busy on average over the last minute; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 @dataclass
 class _Worker:
     """A process, the pipe to it, and the index of the job that it computes."""
