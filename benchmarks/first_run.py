@@ -4,8 +4,9 @@
     python benchmarks/first_run.py --records results/reference/tiny
 
 Writes benchmarks/first_run.toml: seconds to the first row and of all rows, and the share of each
-stage. `--beside N` keeps N other processes busy meanwhile. `--costs` also writes what `bench run --dry-run` estimates from, bench/config/costs.toml;
-`--records` writes that alone, from the records of a suite. Exit status 1 if a claim does not hold.
+stage. `--beside N` keeps N other processes busy meanwhile. `--costs` also writes what
+`bench run --dry-run` estimates from, bench/config/costs.toml; `--records` writes that alone, from
+the records of a suite. Exit status 1 if a claim does not hold.
 """
 
 import argparse
