@@ -58,7 +58,10 @@ def test_missing_and_empty_data_roots(bench, tmp_path):
     assert (done.status, "empty: the folder is empty" in done.error) == (2, True)
 
 
-def test_a_truncated_image_stops_before_training(bench, smoke, devkit, tmp_path, cache):
+def test_a_truncated_image_stops_before_training(
+    bench, smoke, devkit, tmp_path, cache, monkeypatch
+):
+    monkeypatch.setattr("bench.runtime.progress.PLAIN_SECONDS", 0.0)  # every stage has lines
     root = tmp_path / "data"
     shutil.copytree(devkit, root)
     own = without_rendering(smoke, tmp_path / "own.toml")
