@@ -25,7 +25,7 @@ class Measure:
     Attributes:
         name: in words, such as "squared error".
         trivial_answer: what answers without training, such as "the mean image".
-        higher_is_better: whether more of it is better.
+        higher_is_better: whether it is an accuracy, 0 to 1, and not an error.
     """
 
     name: str
