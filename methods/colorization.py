@@ -18,10 +18,17 @@ from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
 from bench.data.transforms import to_unit_range
-from bench.training.color_bins import ab_centers, annealed_mean, class_weights, color_loss
+from bench.training.color_bins import (
+    ab_centers,
+    annealed_mean,
+    class_weights,
+    color_loss,
+    color_scores,
+)
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import PretextTask
+from bench.training.pretext_score import Measure, Scores
 
 STRIDE = 4  # of the predicted colors, in pixels; released VGG net
 
@@ -31,6 +38,7 @@ class Colorization(PretextTask):
 
     reference: ClassVar[str] = "Zhang et al. 2016, https://arxiv.org/abs/1603.08511"
     version: ClassVar[int] = 1
+    measure = Measure("cross-entropy", "the best constant")
     inputs: ClassVar[tuple[str, ...]] = ("L",)
 
     def build(self, context: Context) -> None:
@@ -48,6 +56,13 @@ class Colorization(PretextTask):
         logits = self.head(self.encoder(rgb), rgb.shape[2:])
         self.log("ab_error", (annealed_mean(logits.detach()) - ab).abs().mean())
         return color_loss(logits, ab, self.weights)
+
+    def score(self, batch: Tensor) -> Scores:
+        """Cross-entropy of the colors, or of the shares of the batch's colors for every pixel."""
+        rgb = to_unit_range(batch)
+        ab = rgb_to_lab(rgb)[:, 1:, ::STRIDE, ::STRIDE]
+        logits = self.head(self.encoder(rgb), rgb.shape[2:])
+        return color_scores(logits, ab, self.weights)
 
     def visualize(self, batch: Tensor) -> Tensor:
         """Rows: the gray image, the predicted colors, the original."""

@@ -24,6 +24,7 @@ from bench.training.adversarial import ImagePool, PatchDiscriminator, diversity
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import AdversarialPretextTask
+from bench.training.pretext_score import Measure, Scores, absolute_errors, total
 
 CYCLE = 10.0  # lambda, section 5.1 (released: lambda_A, lambda_B)
 CHANNELS = (1, 3)  # of gray and of color images
@@ -34,6 +35,7 @@ class CycleGan(AdversarialPretextTask):
 
     reference: ClassVar[str] = "Zhu et al. 2017, https://arxiv.org/abs/1703.10593"
     version: ClassVar[int] = 1
+    measure = Measure("cycle error", "the mean image")
     inputs: ClassVar[tuple[str, ...]] = ("L",)
 
     discriminator: nn.ModuleList
@@ -77,6 +79,19 @@ class CycleGan(AdversarialPretextTask):
         ]
         return torch.stack(losses).sum() / 2
 
+    def score(self, batch: Tensor) -> Scores:
+        """Sum of what both cycles lose, L1, or of the errors of the batch's mean images.
+
+        To copy the gray image both ways would lose less. It is no answer, as nothing is colored.
+        """
+        color = _scaled_lab(batch)
+        gray = color[:, :1]
+        colored = self._color(gray)
+        grayed = self.graying(color).float()
+        gray_cycle = absolute_errors(self.graying(colored).float(), gray.mean(0), gray)
+        color_cycle = absolute_errors(self._color(grayed), color.mean(0), color)
+        return total([gray_cycle, color_cycle])
+
     def _color(self, gray: Tensor) -> Tensor:
         image: Tensor = self.decoder(self.encoder.branches[0](gray), gray.shape[2:])
         colored: Tensor = image.float().tanh()
@@ -94,10 +109,15 @@ class CycleGan(AdversarialPretextTask):
 
 def _domains(batch: Tensor) -> tuple[Tensor, Tensor]:
     """The first half of a batch as gray images, (n, 1, H, H), the second as color, (n, 3, H, H)."""
-    lab = rgb_to_lab(to_unit_range(batch))
-    images = torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], dim=1)
+    images = _scaled_lab(batch)
     half = (len(batch) + 1) // 2
     return images[:half, :1], images[-half:]
+
+
+def _scaled_lab(batch: Tensor) -> Tensor:
+    """L / 50 - 1 and ab / 110 of crops, uint8 (B, 3, H, H), as (B, 3, H, H)."""
+    lab = rgb_to_lab(to_unit_range(batch))
+    return torch.cat([lab[:, :1] / 50 - 1, lab[:, 1:] / 110], dim=1)
 
 
 def _squared(logits: Tensor, target: float) -> Tensor:

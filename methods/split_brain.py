@@ -21,6 +21,7 @@ from bench.training import color_bins
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import PretextTask
+from bench.training.pretext_score import Measure, Scores, total
 
 STRIDE = 4  # of the predictions, in pixels; as colorization
 
@@ -30,6 +31,7 @@ class SplitBrain(PretextTask):
 
     reference: ClassVar[str] = "Zhang et al. 2017, https://arxiv.org/abs/1611.09842"
     version: ClassVar[int] = 1
+    measure = Measure("cross-entropy", "the best constant")
     inputs: ClassVar[tuple[str, ...]] = ("L", "ab")
 
     def build(self, context: Context) -> None:
@@ -53,6 +55,15 @@ class SplitBrain(PretextTask):
         self.log("loss_color", loss_color)
         self.log("loss_lightness", loss_lightness)
         return loss_color + loss_lightness
+
+    def score(self, batch: Tensor) -> Scores:
+        """Sum of both cross-entropies, or that of the batch's shares for every pixel."""
+        rgb = to_unit_range(batch)
+        lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
+        color_logits, lightness_logits = self._predict(rgb)
+        color = color_bins.color_scores(color_logits, lab[:, 1:], self.weights)
+        lightness = color_bins.lightness_scores(lightness_logits, lab)
+        return total([color, lightness])
 
     def _predict(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the colors, from lightness, and of the lightness, from colors."""

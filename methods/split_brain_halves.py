@@ -23,6 +23,7 @@ from bench.training import color_bins
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import PretextTask
+from bench.training.pretext_score import Measure, Scores, total
 
 # All ours; docs/recipes.md lists what was tried.
 REACH = 4.0  # pixels along a row from the diagonal over which a prediction's weight falls to 1 / e
@@ -37,6 +38,7 @@ class SplitBrainHalves(PretextTask):
 
     reference: ClassVar[str] = "after Zhang et al. 2017, https://arxiv.org/abs/1611.09842"
     version: ClassVar[int] = 1
+    measure = Measure("cross-entropy", "the best constant")
     inputs: ClassVar[tuple[str, ...]] = ("above_diagonal", "below_diagonal")
 
     def build(self, context: Context) -> None:
@@ -65,6 +67,20 @@ class SplitBrainHalves(PretextTask):
             total = total + (entropy * weight).sum() / (weight.sum() * len(rgb))
             total = total + color_bins.color_loss(color, targets[:, 1:], self.weights, weight)
         return total
+
+    def score(self, batch: Tensor) -> Scores:
+        """Sum of the cross-entropies, or that of the batch's shares near the cut, side by side."""
+        rgb = to_unit_range(batch)
+        lab = rgb_to_lab(rgb)[:, :, ::STRIDE, ::STRIDE]
+        scores = []
+        for side, features, classifier in self._decode(rgb):
+            rows, columns, weight = near_the_cut(side, rgb)
+            logits = classifier(features[:, :, rows, columns, None])
+            lightness, color = logits.split(self.split, 1)
+            targets = lab[:, :, rows, columns, None]
+            scores.append(color_bins.lightness_scores(lightness, targets, weight))
+            scores.append(color_bins.color_scores(color, targets[:, 1:], self.weights, weight))
+        return total(scores)
 
     def _decode(self, rgb: Tensor) -> list[tuple[str, Tensor, nn.Module]]:
         """Each side, its features (B, WIDTH, h, w) from the opposite side, and their classifier."""

@@ -72,7 +72,7 @@ class PretextScore:
 
     Attributes:
         measure: what is measured, in words: "accuracy" or "squared error".
-        higher_is_better: whether more of it is better.
+        higher_is_better: whether it is an accuracy, 0 to 1, and not an error.
         value: of the trained network.
         trivial_answer: what answers without training: "chance" or "the mean image".
         trivial: the same measure of this answer.

@@ -112,6 +112,19 @@ def selected(row: Row) -> str:
     return ", ".join(parts)
 
 
+def pretext(row: Row) -> str:
+    """The score at the method's own task, mean over seeds; empty without one."""
+    score = next((r.pretraining.pretext for r in row.scored if r.pretraining.pretext), None)
+    value = row.mean(lambda r: r.pretraining.pretext and r.pretraining.pretext.value)
+    trivial = row.mean(lambda r: r.pretraining.pretext and r.pretraining.pretext.trivial)
+    if score is None or value is None or not trivial:
+        return ""
+    if not score.higher_is_better:
+        return f"{score.measure} {value / trivial:.2f} of {score.trivial_answer}'s"
+    chance = f"{score.trivial_answer} {formats.percentage(trivial)}"
+    return f"{formats.percentage(value)} of {round(1 / trivial)}-way ({chance})"
+
+
 def _range(value: Any) -> str:
     """A value, or the smallest and the largest of several."""
     values = value.values() if isinstance(value, dict) else value
@@ -307,6 +320,16 @@ COLUMNS: tuple[Column, ...] = (
         section="obtained",
     ),
     Column(
+        key="pretext",
+        heading="Pretext",
+        help="Score of the method at its own task, on images that it was not trained on. An "
+        "accuracy comes with the number of choices and chance. An error is a share of the error of "
+        "an answer that needs no training.",
+        value=lambda table, row: pretext(row),
+        section="obtained",
+        ascending=True,
+    ),
+    Column(
         key="num_settings",
         heading="Settings tried",
         help="Hyperparameter settings that the task compared on training images.",
@@ -376,7 +399,8 @@ COLUMNS: tuple[Column, ...] = (
         "pretraining shows no benefit here. `generated images collapsed`: a generator drew nearly "
         "the same image every time. `collapsed features`: fewer than two effective directions. "
         "`contaminated`: test images have near-duplicates among the pretraining images. `failed`: "
-        "the row, or the seed, has no score.",
+        "the row, or the seed, has no score. `not better than` an answer at its own task: the "
+        "method does not improve on an answer that needs no training, or not beyond its interval.",
         value=_warnings,
     ),
 )

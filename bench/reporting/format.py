@@ -55,6 +55,11 @@ def probability(value: float) -> str:
     return "<1%" if value < 0.01 else f"{100 * value:.0f}%"
 
 
+def percentage(value: float) -> str:
+    """A share in percent; with a decimal below 10%."""
+    return f"{100 * value:.0f}%" if value >= 0.1 else f"{100 * value:.1f}%"
+
+
 def count(value: float) -> str:
     """A number of things."""
     return f"{value:,.0f}"

@@ -23,6 +23,9 @@ def warnings(records: Sequence[Record], gains: Mapping[str, Estimate]) -> list[s
     diversities = [record.pretraining.logged.get("diversity", 1.0) for record in scored]
     if min(diversities, default=1.0) < COLLAPSED:
         texts.append("generated images collapsed")
+    scores = [record.pretraining.pretext for record in scored]
+    for answer in sorted({s.trivial_answer for s in scores if s and not s.improves}):
+        texts.append(f"not better than {answer} at its own task")
     for baseline, gain in gains.items():
         if gain.interval is None:
             continue

@@ -12,6 +12,7 @@ from bench.data.color import rgb_to_lab
 from bench.data.image_folder import LabeledImages
 from bench.data.stream import Stream
 from bench.data.transforms import random_crop, to_unit_range
+from bench.training.pretext_score import Scores
 
 # Zhang, Isola and Efros 2016, resources/pts_in_hull.npy: the 313 points of a grid of 10 that are in
 # gamut. For every a, the least and the greatest b.
@@ -107,11 +108,57 @@ def color_loss(logits: Tensor, ab: Tensor, weights: Tensor, mask: Tensor | None 
     bins, shares = soft_encode(ab.movedim(1, -1))
     log = logits.float().log_softmax(dim=1).movedim(1, -1)
     entropy = -(log.gather(-1, bins) * shares).sum(-1)
+    weight = _color_weight(ab, bins, weights, mask)
+    return (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
+
+
+def _color_weight(ab: Tensor, bins: Tensor, weights: Tensor, mask: Tensor | None) -> Tensor:
+    """Weight of every position, (B, h, w): that of its nearest bin; 0 in gray images."""
     colored = (ab.abs() > GRAY).flatten(1).any(dim=1)
     weight = weights[bins[..., 0]] * colored[:, None, None]
-    if mask is not None:
-        weight = weight * mask
-    return (weight * entropy).sum() / weight.sum().clamp(min=1e-6)
+    return weight if mask is None else weight * mask
+
+
+def color_scores(logits: Tensor, ab: Tensor, weights: Tensor, mask: Tensor | None = None) -> Scores:
+    """Cross-entropy of each image's colors: of the network, and of the best constant shares.
+
+    The arguments are those of `color_loss`. A gray image has 0 for both.
+    """
+    bins, shares = soft_encode(ab.movedim(1, -1))
+    return _entropies(logits, bins, shares, _color_weight(ab, bins, weights, mask))
+
+
+def lightness_scores(logits: Tensor, lab: Tensor, mask: Tensor | None = None) -> Scores:
+    """Cross-entropy of each image's lightness: of the network, and of the best constant shares.
+
+    Args:
+        logits: (B, 100, h, w).
+        lab: the true image, (B, 3, h, w).
+        mask: weight of every position, (h, w); 1 if not given.
+    """
+    bins = lightness_bins(lab)[..., None]
+    ones = torch.ones_like(bins, dtype=torch.float32)
+    weight = ones[..., 0] if mask is None else ones[..., 0] * mask
+    return _entropies(logits, bins, ones, weight)
+
+
+def _entropies(logits: Tensor, bins: Tensor, shares: Tensor, weight: Tensor) -> Scores:
+    """Cross-entropy of each image: of the network, and of the batch's best constant shares.
+
+    Args:
+        logits: (B, bins, h, w).
+        bins: of every position, int64 (B, h, w, n).
+        shares: of these bins, (B, h, w, n).
+        weight: of every position, (B, h, w).
+    """
+    weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1e-6)
+    constant = torch.zeros(logits.shape[1], device=logits.device)
+    constant.index_add_(0, bins.flatten(), (shares * weight[..., None]).flatten())
+    constant_log = (constant / constant.sum().clamp(min=1e-6)).clamp(min=1e-12).log()
+    log = logits.float().log_softmax(dim=1).movedim(1, -1)
+    answers = (log.gather(-1, bins), constant_log[bins])
+    values, trivial = (-((answer * shares).sum(-1) * weight).sum((1, 2)) for answer in answers)
+    return values, trivial
 
 
 def lightness_bins(lab: Tensor) -> Tensor:

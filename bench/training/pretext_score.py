@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,7 +25,7 @@ class Measure:
     Attributes:
         name: in words, such as "squared error".
         trivial_answer: what answers without training, such as "the mean image".
-        higher_is_better: whether more of it is better.
+        higher_is_better: whether it is an accuracy, 0 to 1, and not an error.
     """
 
     name: str
@@ -57,6 +58,19 @@ def squared_errors(predicted: Tensor, trivial: Tensor, truth: Tensor) -> Scores:
     answers = (predicted, trivial)
     values, constant = (((answer - truth) ** 2).flatten(1).mean(1) for answer in answers)
     return values, constant
+
+
+def absolute_errors(predicted: Tensor, trivial: Tensor, truth: Tensor) -> Scores:
+    """Mean absolute error of each image; arguments as `squared_errors`."""
+    answers = (predicted, trivial)
+    values, constant = ((answer - truth).abs().flatten(1).mean(1) for answer in answers)
+    return values, constant
+
+
+def total(scores: Sequence[Scores]) -> Scores:
+    """The sum of several scores of the same images."""
+    values, trivial = (torch.stack(column).sum(0) for column in zip(*scores, strict=True))
+    return values, trivial
 
 
 def summarize(measure: Measure, values: Tensor, trivial: Tensor) -> PretextScore | None:

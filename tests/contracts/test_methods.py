@@ -1,8 +1,10 @@
 """The contract of a method: the checks of `bench test`, over every file in methods/."""
 
 import inspect
+import math
 
 import pytest
+import torch
 from support import TILED
 
 from bench import plugins
@@ -48,6 +50,34 @@ def test_a_batch_of_one_image(name, on_smoke):
     batch = on_smoke.batch(pretext, images=1)
     for objective in pretext.objectives().values():
         assert objective.loss(batch).isfinite()
+
+
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_a_score_at_its_own_task_repeats_and_changes_nothing(name, on_smoke, context):
+    pretext = on_smoke(name).pretext()
+    weights = {key: tensor.clone() for key, tensor in pretext.state_dict().items()}
+    state = torch.get_rng_state()
+    first, second = (pretext.score_on(context(name).validation) for _ in range(2))
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), state)
+    for key, tensor in pretext.state_dict().items():
+        assert torch.equal(tensor, weights[key]), key
+    assert first.num_images == 40
+    numbers = (first.value, first.trivial, first.low, first.high)
+    assert all(map(math.isfinite, numbers))
+    gain = first.value - first.trivial
+    assert first.low <= (gain if first.higher_is_better else -gain) <= first.high
+    assert pretext.measure.name == first.measure and first.trivial > 0
+
+
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_a_score_is_two_numbers_for_each_image(name, on_smoke):
+    on_smoke = on_smoke(name)
+    pretext = on_smoke.pretext().eval()
+    with torch.no_grad():
+        for images in (1, 4):
+            for part in pretext.score(on_smoke.batch(pretext, images)):
+                assert part.shape == (images,) and part.isfinite().all()
 
 
 def test_labels_are_for_supervised_training_alone():

@@ -61,6 +61,7 @@ def test_an_override_changes_the_hash_and_the_value():
         "datasets.voc.min_positives=1",
         "datasets.voc_masks.masks='Other'",
         "datasets.more={kind='image_folder', train='more'}",
+        "datasets.pretraining.validation=''",
     ],
 )
 def test_the_hash_leaves_out_what_rows_and_tables_do_not_share(override):

@@ -46,6 +46,42 @@ def test_splits_have_the_names_that_records_give_them(suite, root):
     assert datasets["pretraining"].classes == tuple(sorted(suite.datasets["voc"].classes))
 
 
+def test_validation_images_have_the_labels_of_the_training_classes(suite, root):
+    lacking, *rest = sorted(path.name for path in (root / "validation").iterdir())
+    shutil.rmtree(root / "validation" / lacking)
+    dataset = opened(suite, root, "pretraining")["pretraining"]
+    validation = dataset.validation
+    assert validation.classes == dataset.classes
+    folders = [file.split("/")[0] for file in validation.images.files]
+    assert [validation.classes[label] for label in validation.labels] == folders
+    assert {*folders} == {*rest}
+    assert list(dataset.splits) == ["pretraining_train"], "no split that records name"
+
+
+def test_validation_images_that_do_not_fit_are_refused(suite, root):
+    (root / "validation/boat").rename(root / "validation/yacht")
+    with pytest.raises(UserError, match="pretraining: only validation has the classes yacht"):
+        opened(suite, root, "pretraining")
+    flat = root / "flat"
+    flat.mkdir()
+    shutil.copy(next((root / "validation").rglob("*.jpg")), flat / "one.jpg")
+    labeled = folders(suite, train="pretraining", validation="flat")
+    with pytest.raises(UserError, match="scenes: validation has no class folders, unlike train"):
+        opened(labeled, root, "scenes")
+    unlabeled = folders(suite, train="flat", validation="flat")
+    assert opened(unlabeled, root, "scenes")["scenes"].validation.labels.tolist() == [0]
+    shutil.rmtree(root / "validation")
+    with pytest.raises(UserError, match=r"no such folder \(the suite's .*pretraining.validation\)"):
+        opened(suite, root, "pretraining")
+
+
+def test_validation_images_are_optional(suite, root):
+    shutil.rmtree(root / "validation")
+    section = suite.datasets["pretraining"].model_copy(update={"validation": ""})
+    plain = suite.model_copy(update={"datasets": {"pretraining": section}})
+    assert opened(plain, root, "pretraining")["pretraining"].validation is None
+
+
 def test_images_of_the_user_are_those_that_were_rendered(suite, root, smoke_data):
     datasets = opened(suite, root, *smoke_data)
     assert fingerprints(datasets) == fingerprints(smoke_data)

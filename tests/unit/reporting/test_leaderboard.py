@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from made_up import FAILED, encoder, save, text_of
 
-from bench.encoders.pretraining import Pretraining
-from bench.reporting import leaderboard
+from bench.encoders.pretraining import PretextScore, Pretraining
+from bench.reporting import columns, leaderboard
 from bench.results import storage
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
@@ -127,6 +127,37 @@ def test_what_a_task_warns_of_is_said_once_for_all_seeds(folder):
     for seed in (0, 1):
         save(folder, "rotation", 0.8, seed=seed, warnings=["collapsed features"])
     assert rows(folder)["rotation"].warnings.count("collapsed features") == 1
+
+
+def own_score(value, low, trivial=0.25, answer="chance", measure="accuracy"):
+    """The history of an encoder that was scored at its own task."""
+    better = measure == "accuracy"
+    score = PretextScore(measure, better, value, answer, trivial, low, low + 0.1, 512)
+    return Pretraining(views_seen=100, seconds=1.0, pretext=score)
+
+
+def test_a_row_says_what_it_reached_at_its_own_task(folder):
+    save(folder, "turned", 0.8, pretraining=own_score(0.706, 0.3))
+    save(folder, "turned", 0.8, seed=1, pretraining=own_score(0.714, 0.3))
+    error = own_score(0.031, 0.01, 0.05, "the mean image", "squared error")
+    save(folder, "painted", 0.8, pretraining=error)
+    save(folder, "puzzled", 0.8, pretraining=own_score(0.04, 0.01, 1 / 701))
+    table = leaderboard.load(folder / "made").tables[0]
+    texts = {row.method: columns.named("pretext").text(table, row) for row in table.rows}
+    assert texts == {
+        "turned": "71% of 4-way (chance 25%)",
+        "painted": "squared error 0.62 of the mean image's",
+        "puzzled": "4.0% of 701-way (chance 0.1%)",
+        **dict.fromkeys(("imagenet", "random_init", "rotation"), "-"),
+    }
+    assert "| 71% of 4-way (chance 25%) |" in text_of(folder)
+    assert not any("at its own task" in text for row in table.rows for text in row.warnings)
+
+
+def test_a_row_that_learned_nothing_of_its_own_task_is_warned_of(folder):
+    save(folder, "turned", 2.5, pretraining=own_score(0.3, 0.02))
+    save(folder, "turned", 2.5, seed=1, pretraining=own_score(0.27, -0.01))
+    assert rows(folder)["turned"].warnings == ("not better than chance at its own task",)
 
 
 def test_a_collapsed_generator_is_warned_of(folder):
