@@ -291,6 +291,7 @@ def check(
     data_root: DataRoot = None,
     cache: Cache = CACHE,
     device: Device = "auto",
+    workers: Workers = 0,
     verbose: Verbose = False,
 ) -> None:
     """Rerun a folder of reference results; exit 1 if one changed or the order no longer holds.
@@ -300,7 +301,7 @@ def check(
     from bench.commands import check as command
 
     with tempfile.TemporaryDirectory() as temporary:
-        locations = Locations(out or Path(temporary), cache, data_root, device)
+        locations = Locations(out or Path(temporary), cache, data_root, device, workers or cores())
         verdicts, pairs = command.check(reference, locations, Reporter())
     stdout = _stdout()
     for part in command.render(verdicts, pairs):

@@ -111,8 +111,9 @@ def compute(
 
 def _worker_count(groups: Sequence[Sequence[Cell]], request: Request, device: torch.device) -> int:
     """How many encoders are computed at the same time, each in a process of its own."""
-    sources = [plugins.source("methods", name) for name in request.methods]
-    sources += [plugins.source("tasks", name) for name in request.tasks]
+    cells = [cell for group in groups for cell in group]
+    sources = [plugins.source("methods", cell.method) for cell in cells]
+    sources += [plugins.source("tasks", cell.task) for cell in cells]
     from_this_process = any(source.origin == "object" for source in sources)
     if device.type != "cpu" or distributed.world_size() > 1 or from_this_process:
         return 1

@@ -82,12 +82,14 @@ class Locations:
         cache: folder for what can be computed again.
         data_root: folder of the data sets, for suites that do not render their own.
         device: a torch device's name, or `auto`.
+        workers: processes that compute encoders side by side on this machine's processor.
     """
 
     out: Path
     cache: Path
     data_root: Path | None = None
     device: str = "auto"
+    workers: int = 1
 
     def request(self, record: Record) -> Request:
         """The request that runs the cell of a record again."""
@@ -101,6 +103,7 @@ class Locations:
             out=self.out,
             cache=self.cache,
             device=self.device,
+            workers=self.workers,
         )
 
 
