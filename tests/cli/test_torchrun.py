@@ -8,6 +8,8 @@ import sys
 import pytest
 from support import SHORT
 
+from bench.results.changes import DESCENTS, LOSSES
+
 STATISTICS = """
 import copy, sys, torch
 from torch import distributed, nn
@@ -60,12 +62,14 @@ def test_statistics_are_those_of_all_processes(tmp_path):
 
 
 def same_training(trace, other):
-    """The same images, pixels and rates; losses that differ by rounding alone."""
-    losses = trace.pop("losses"), other.pop("losses")
+    """The same images, pixels and rates; losses and descents that differ by rounding alone."""
+    for what, tolerance in (("losses", LOSSES), ("descents", DESCENTS)):
+        ours = trace.pop(what)
+        theirs = other.pop(what)
+        assert {*ours} == {*theirs}
+        for name, values in ours.items():
+            assert values == pytest.approx(theirs[name], rel=tolerance)
     assert trace == other
-    assert {*losses[0]} == {*losses[1]}
-    for name, values in losses[0].items():
-        assert values == pytest.approx(losses[1][name], rel=1e-3)
 
 
 @pytest.mark.slow
