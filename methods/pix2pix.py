@@ -27,7 +27,7 @@ from bench.training.adversarial import (
 from bench.training.context import Context
 from bench.training.heads import Decoder
 from bench.training.pretext import AdversarialPretextTask
-from bench.training.pretext_score import Measure, Scores, absolute_errors
+from bench.training.pretext_score import Measure, Scores, swapped_errors
 
 L1_WEIGHT = 100.0  # lambda, section 3.1
 DROPOUT = 0.5  # section 6.1.1
@@ -40,7 +40,7 @@ class Pix2Pix(AdversarialPretextTask):
 
     reference: ClassVar[str] = "Isola et al. 2017, https://arxiv.org/abs/1611.07004"
     version: ClassVar[int] = 1
-    measure = Measure("color error", "the mean color")
+    measure = Measure("color error", "another image")
     inputs: ClassVar[tuple[str, ...]] = ("L",)
 
     def build(self, context: Context) -> None:
@@ -67,10 +67,12 @@ class Pix2Pix(AdversarialPretextTask):
         return discriminator_loss(self.discriminator(real), self.discriminator(self.fake))
 
     def score(self, batch: Tensor) -> Scores:
-        """Absolute error of ab / 110, or of the batch's mean color for every pixel."""
+        """Absolute error of ab / 110, or of the colors predicted for other images of the batch.
+
+        Not of the mean color: the adversary asks for vivid colors, which err more than gray ones.
+        """
         rgb = to_unit_range(batch)
-        ab = _scaled_lab(rgb)[:, 1:]
-        return absolute_errors(self._predict_ab(rgb), ab.mean((0, 2, 3))[:, None, None], ab)
+        return swapped_errors(self._predict_ab(rgb), _scaled_lab(rgb)[:, 1:])
 
     def _predict_ab(self, rgb: Tensor) -> Tensor:
         """Predicted ab / 110 of RGB images, (B, 2, H, W), from their L."""
