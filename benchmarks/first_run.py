@@ -1,12 +1,13 @@
 """How long the first run takes: README's first command in a new folder, with an empty cache.
 
-    python benchmarks/first_run.py [--times 3] [--costs] [--beside 1]
+    python benchmarks/first_run.py [--times 3] [--costs] [--beside 1] [--out FOLDER]
     python benchmarks/first_run.py --records results/reference/tiny
 
 Writes benchmarks/first_run.toml: seconds to the first row and of all rows, and the share of each
-stage. `--beside N` keeps N other processes busy meanwhile. `--costs` also writes what
-`bench run --dry-run` estimates from, bench/config/costs.toml; `--records` writes that alone, from
-the records of a suite. Exit status 1 if a claim does not hold.
+stage. Every time has an empty cache and another seed; `--out` keeps the records. `--beside N` keeps
+N other processes busy meanwhile. `--costs` also writes what `bench run --dry-run` estimates from,
+bench/config/costs.toml; `--records` writes that alone, from the records of a suite. Exit status 1
+if a claim does not hold.
 """
 
 import argparse
@@ -63,12 +64,12 @@ class FirstRun:
     records: list[Record]
 
 
-def measure(methods: str, tasks: str, suite: str) -> FirstRun:
-    """Run the command in a new folder."""
+def measure(methods: str, tasks: str, suite: str, seed: int, out: Path) -> FirstRun:
+    """Run the command with an empty cache, where the records of lower seeds are up to date."""
     with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch) / "out"
         cache = Path(scratch) / "cache"
         arguments = ["run", "--methods", methods, "--tasks", tasks, "--suite", suite]
+        arguments += ["--seeds", str(seed + 1)]
         command = [sys.executable, "-m", "bench", *arguments, "--out", out, "--cache", cache]
         log = Path(scratch) / "log"
         with log.open("w") as stderr:
@@ -81,12 +82,12 @@ def measure(methods: str, tasks: str, suite: str) -> FirstRun:
         text = log.read_text()
         if process.returncode:
             raise SystemExit(f"{text}\nbench run ended with status {process.returncode}")
-        records = list(storage.read_all(out / suite).values())
+        records = [r for r in storage.read_all(out / suite).values() if r.seed == seed]
         trained = {(record.method, record.seed) for record in records if record.recipe}
         megabytes = {
             "images": size(cache / "scenes"),
             "encoder": size(cache / "encoders") / max(len(trained), 1),
-            "record": size(out) / len(records),
+            "record": size(out / suite) / len(records) / (seed + 1),
             "in_flight": in_flight,
         }
         stages = stage_seconds(records, text, all_rows)
@@ -97,12 +98,18 @@ def watch(process: subprocess.Popen[Any], leaderboard: Path, cache: Path) -> tup
     """Wait for a run: the time of its first row, and the most megabytes that were in flight."""
     first_row = 0.0
     most = 0.0
+    earlier = modified(leaderboard)
     while process.poll() is None:
-        if not first_row and leaderboard.exists():
+        if not first_row and modified(leaderboard) != earlier:
             first_row = time.monotonic()
         most = max(most, sum(size(cache / name) for name in IN_FLIGHT))
         time.sleep(0.2)
     return first_row or time.monotonic(), most
+
+
+def modified(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 if there is none."""
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def size(folder: Path) -> float:
@@ -172,6 +179,7 @@ def main() -> int:
     parser.add_argument("--suite", default="mini")
     parser.add_argument("--times", type=int, default=1, help="how often to measure")
     parser.add_argument("--beside", type=int, default=0, help="processes that are busy meanwhile")
+    parser.add_argument("--out", type=Path, help="where to keep the records")
     parser.add_argument("--costs", action="store_true", help="write costs.toml, too")
     parser.add_argument("--records", type=Path, help="OUT/SUITE: only write its costs")
     options = parser.parse_args()
@@ -182,7 +190,9 @@ def main() -> int:
     spinning = [sys.executable, "-c", "while True: pass"]
     others = [subprocess.Popen(spinning) for _ in range(options.beside)]
     try:
-        runs = [measure(*named) for _ in range(options.times)]
+        with tempfile.TemporaryDirectory() as scratch:
+            out = options.out or Path(scratch)
+            runs = [measure(*named, seed, out) for seed in range(options.times)]
     finally:
         for process in others:
             process.kill()
