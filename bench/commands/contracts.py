@@ -28,6 +28,7 @@ from bench.evaluation.task import TaskResult
 from bench.metrics import registry
 from bench.plugins import Kind
 from bench.results import storage
+from bench.results.record import Record
 from bench.runtime.device import seed_everything
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -260,11 +261,16 @@ def becomes_a_row(bench: Bench, kind: Kind) -> None:
             cache=bench.cache,
             device="cpu",
         )
-        execute.compute([Cell(method, task, 0)], request, bench.reporter, bench.datasets)
+        cells = [Cell(method, task, 0)]
+        execute.compute(cells, request, bench.reporter, bench.datasets, announce=_silent)
         record = storage.read(Cell(method, task, 0).path(request))
     require(record.status == "ok", f"the run failed: {record.error}")
     inside = record.value is not None and 0 <= record.value <= 100
     require(inside, f"the score is {record.value}, not in 0 to 100")
+
+
+def _silent(cell: Cell, record: Record) -> None:
+    """Print no score: those of these tests mean nothing."""
 
 
 def same_predictions(bench: Bench, kind: Kind) -> None:

@@ -142,6 +142,8 @@ def dry_run(request: Request) -> Iterator[str]:
     costs = load(request.suite.name)
     yield _total(list(estimates.values()), request.workers, costs)
     yield _disk(todo, request, costs)
+    if request.data_root is None and not request.suite.synthetic and todo:
+        yield "data: needs --data-root, the folder with the suite's data sets"
     yield "dry run: nothing was computed or written"
 
 

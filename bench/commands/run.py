@@ -134,8 +134,8 @@ def _announce(
     reporter.say(plan.counts(cells, todo))
     if todo and load() > BUSY * cores():
         reporter.say(
-            f"this machine is busy: {load():.1f} of its {cores()} cores over the last minute; "
-            "the run takes its share and longer"
+            f"this machine is busy (load {load():.1f} on {cores()} cores): "
+            "expect the run to take longer"
         )
 
 

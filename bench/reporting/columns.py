@@ -106,7 +106,8 @@ def selected(row: Row) -> str:
     """What was selected on training images: the stage and the hyperparameters, over seeds."""
     parts = [f"stage {stage}" for stage in sorted(row.selected_stages)]
     settings = [record.hyperparameters.selected for record in row.scored]
-    for name in dict.fromkeys(name for values in settings for name in values):
+    names = dict.fromkeys(name for values in settings for name in values if name != "stage")
+    for name in names:
         texts = dict.fromkeys(_range(values[name]) for values in settings if name in values)
         parts += [f"{name.replace('_', ' ')} {text}" for text in texts if text]
     return ", ".join(parts)

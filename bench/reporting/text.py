@@ -251,7 +251,9 @@ def _data(table: Table) -> str:
         parts.append(
             f"{verb} on {images}{' + '.join(f'`{name}`' for name in _splits(table, part))}"
         )
-    return f"{', '.join(parts)}."
+    rendered = table.example.suite_settings.synthetic is not None
+    note = " The images are rendered, in the layout of these splits." if rendered else ""
+    return f"{', '.join(parts)}.{note}"
 
 
 def _splits(table: Table, part: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 PLAIN_SECONDS = 60.0  # at least, between two lines of a cell where there is no terminal
+LEAST_SECONDS = 1.0  # of a stage before its rate is shown on a line
 PRIOR_SECONDS = 30.0  # of estimated work that count as measured before any cell has finished
 MINUTE, HOUR = 60, 3600  # seconds
 
@@ -191,7 +192,9 @@ class Bar:
 
     def _line(self, time_text: str) -> None:
         count = f"{self._done:,}/{self._total:,} {self._unit}"
-        parts = [count, f"{self._rate():,.0f} {self._unit}/s", time_text, self._note]
+        measured = time.monotonic() - self._started >= LEAST_SECONDS
+        rate = f"{self._rate():,.0f} {self._unit}/s" if measured else ""
+        parts = [count, rate, time_text if measured else "", self._note]
         text = f"{self._name}: {', '.join(part for part in parts if part)}"
         overall = self._reporter.overall
         self._reporter.say(f"{overall.text(self.left())}; {text}" if overall else text)
