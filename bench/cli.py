@@ -164,7 +164,7 @@ def run(
         out=out,
         cache=cache,
         device=device,
-        workers=workers or max(1, cores() // threads),
+        workers=1 if device.startswith("cuda") else workers or max(1, cores() // threads),
         threads=threads,
         keep=keep,
         track=trackers,

@@ -140,7 +140,7 @@ def dry_run(request: Request) -> Iterator[str]:
         else:
             yield f"  {cell}: up to date"
     costs = load(request.suite.name)
-    yield _total(list(estimates.values()), request.workers, costs)
+    yield _total(estimates, request.workers, costs)
     yield _disk(todo, request, costs)
     if request.data_root is None and not request.suite.synthetic and todo:
         yield "data: needs --data-root, the folder with the suite's data sets"
@@ -151,13 +151,16 @@ def _time(estimate: float | None) -> str:
     return UNKNOWN if estimate is None else f"about {about(estimate)}"
 
 
-def _total(estimates: Sequence[float | None], workers: int, costs: Costs | None) -> str:
+def _total(estimates: Mapping[Cell, float | None], workers: int, costs: Costs | None) -> str:
     if not estimates:
         return "time: none"
-    if costs is None or None in estimates:
+    if costs is None or None in estimates.values():
         return f"time: {UNKNOWN}"
-    seconds = [value for value in estimates if value is not None]
-    total = costs.seconds_once + max(sum(seconds) / workers, *seconds)
+    encoders: dict[tuple[str, int], float] = defaultdict(float)
+    for cell, value in estimates.items():
+        encoders[cell.method, cell.seed] += value or 0.0
+    at_once = max(sum(encoders.values()) / workers, *encoders.values())
+    total = costs.seconds_once + at_once
     return f"time: about {about(total)} (as measured on {costs.machine})"
 
 

@@ -180,13 +180,15 @@ def _side_by_side(
     groups: Sequence[Sequence[Cell]], job: _Job, reporter: Reporter
 ) -> Iterator[tuple[Cell, Record]]:
     """Compute the cells of several encoders at a time, each in a worker process."""
+    finished = set[Cell]()
     for index, outcome in processes.compute(groups, job.start, job.workers, reporter):
         if not isinstance(outcome, processes.Ended):
+            finished.add(outcome[0])
             yield outcome
             continue
         error = UserError(f"{outcome}; too little memory ends a process by signal 9")
         for cell in groups[index]:
-            if not plan.is_up_to_date(cell, job.request):
+            if cell not in finished:
                 yield cell, _save_failure(cell, job.context(cell, reporter), job.request, error)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def run(request: Request, reporter: Reporter) -> Leaderboard:
     if todo:
         plan.check_tables(todo, request)
         try:
-            with reporter.cells(_estimates(todo, request), request.workers):
+            with reporter.cells(_estimates(todo, request), request.workers, _by_encoder(todo)):
                 from bench.commands.execute import compute
 
                 compute(todo, request, reporter, announce=rows.show)
@@ -122,6 +123,14 @@ def _estimates(todo: Sequence[Cell], request: Request) -> dict[str, float | None
     """The estimated seconds of each cell, by its name."""
     seconds = estimate.seconds(todo, request)
     return {str(cell): value for cell, value in zip(todo, seconds, strict=True)}
+
+
+def _by_encoder(todo: Sequence[Cell]) -> list[list[str]]:
+    """The names of the cells of each encoder, which follow one another."""
+    names: dict[tuple[str, int], list[str]] = defaultdict(list)
+    for cell in todo:
+        names[cell.method, cell.seed].append(str(cell))
+    return list(names.values())
 
 
 def _announce(

@@ -38,6 +38,7 @@ class TrainingTrace:
         losses: every loss at the first 10 steps, by name, averaged over processes.
         descents: by the same names, the inner product of gradient and weight change at these steps,
             per unit of learning rate; negative where the step descends.
+        updates: by the same names, the steps of the whole run that changed the first weights.
         optimizers: by the same names, the kind of optimizer, and for each of its groups the
             settings that do not change and the number of weights, in words.
     """
@@ -48,6 +49,7 @@ class TrainingTrace:
     views: int
     losses: dict[str, list[float]]
     descents: dict[str, list[float]] = field(default_factory=dict)
+    updates: dict[str, int] = field(default_factory=dict)
     optimizers: dict[str, str] = field(default_factory=dict)
 
 

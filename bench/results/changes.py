@@ -20,6 +20,7 @@ from bench.results.record import Record
 
 LOSSES = 1e-3  # relative; rounding moves the losses of ten steps by less
 DESCENTS = 1e-2  # relative
+UPDATES = 0.05  # of the steps may change weights or not by rounding, where the rate is near 0
 NO_LOSS = 1e-4  # absolute: a loss near 0 has no relative difference
 PIXELS = 1e-3  # relative, of means and standard deviations
 
@@ -152,6 +153,11 @@ def _traces(
         text = f"changed from {', '.join(before.losses)} to {', '.join(after.losses)}"
         yield Change(plugin, "names of the losses", text)
         return
+    for name, count in before.updates.items():
+        now = after.updates.get(name, 0)
+        if abs(now - count) > max(1, UPDATES * count):
+            text = f"{now} steps of {name} changed the weights, not {count}"
+            yield Change(plugin, "updates", text)
     yield from _steps(plugin, "losses", LOSSES, before.losses, after.losses)
     yield from _steps(plugin, "descents", DESCENTS, before.descents, after.descents)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,10 +33,17 @@ class Overall:
     Args:
         seconds: an estimate for each cell, by its name; None where there is none.
         workers: cells that are at work at a time, at most.
+        sequences: names of the cells that follow one another, those of one encoder.
     """
 
-    def __init__(self, seconds: Mapping[str, float | None], workers: int) -> None:
+    def __init__(
+        self,
+        seconds: Mapping[str, float | None],
+        workers: int,
+        sequences: Sequence[Sequence[str]] = (),
+    ) -> None:
         self._estimates = dict(seconds)
+        self._sequences = sequences
         self._total = len(seconds)
         self._workers = workers
         self._at_work: dict[str, float] = {}  # since when
@@ -73,10 +80,14 @@ class Overall:
         now = time.monotonic()
         taken = {cell: now - since for cell, since in self._at_work.items()}
         pace = self._pace(estimates, taken)
-        at_work = sorted(max(pace * estimates[cell] - taken[cell], 0.0) for cell in taken)
-        at_work[-1:] = [max(stage, *at_work[-1:])] if at_work else []
-        waiting = sum(pace * value for cell, value in estimates.items() if cell not in taken)
-        return max([(sum(at_work) + waiting) / self._workers, *at_work])
+        left = {cell: pace * value for cell, value in estimates.items()}
+        for cell, seconds in taken.items():
+            left[cell] = max(left[cell] - seconds, 0.0)
+        if taken:
+            longest = max(taken, key=lambda cell: left[cell])
+            left[longest] = max(left[longest], stage)
+        sequences = [sum(left.get(cell, 0.0) for cell in cells) for cells in self._sequences]
+        return max([sum(left.values()) / self._workers, *left.values(), *sequences])
 
     def _pace(self, estimates: Mapping[str, float], taken: Mapping[str, float]) -> float:
         """Measured seconds for each estimated one."""
@@ -249,14 +260,20 @@ class Reporter:
             self.overall.finish(cell, failed)
 
     @contextmanager
-    def cells(self, seconds: Mapping[str, float | None], workers: int) -> Iterator[None]:
+    def cells(
+        self,
+        seconds: Mapping[str, float | None],
+        workers: int,
+        sequences: Sequence[Sequence[str]] = (),
+    ) -> Iterator[None]:
         """Show the progress of all cells above that of each stage.
 
         Args:
             seconds: an estimate for each cell, by its name; None where there is none.
             workers: cells that are at work at a time, at most.
+            sequences: names of the cells that follow one another, those of one encoder.
         """
-        self.overall = Overall(seconds, workers)
+        self.overall = Overall(seconds, workers, sequences)
         try:
             with self._shown():
                 yield

@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -30,13 +30,15 @@ class Ended:
     """The end of a process that had not finished its job.
 
     Attributes:
-        signal: the number of the one that ended it, or its exit status.
+        status: its exit status; less than 0 is the number of the signal that ended it.
     """
 
-    signal: int
+    status: int
 
     def __str__(self) -> str:
-        return f"signal {self.signal} ended its process"
+        if self.status < 0:
+            return f"signal {-self.status} ended its process"
+        return f"its process ended with status {self.status}"
 
 
 def load() -> float:
@@ -85,14 +87,15 @@ def compute(
                 _hand_out(pool[-1], waiting, jobs)
             ready = wait([worker.pipe for worker in pool])
             for worker in [worker for worker in pool if worker.pipe in ready]:
-                assert worker.job is not None
                 what, *values = _receive(worker)
                 if what == "result":
+                    assert worker.job is not None
                     yield worker.job, values[0]
                 elif what == "ended":
                     pool.remove(worker)
                     reporter.forget(id(worker))
-                    yield worker.job, Ended(*values)
+                    if worker.job is not None:
+                        yield worker.job, Ended(*values)
                 elif what == "done":
                     worker.job = None
                     if waiting:
@@ -119,6 +122,9 @@ def _start(start: Callable[[], Work]) -> _Worker:
 @contextmanager
 def _ignored_interrupts() -> Iterator[None]:
     """Let processes that are started here ignore Ctrl-C: their parent decides what it ends."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may set what a signal does
+        return
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
@@ -128,7 +134,8 @@ def _ignored_interrupts() -> Iterator[None]:
 
 def _hand_out(worker: _Worker, waiting: list[int], jobs: Sequence[Any]) -> None:
     worker.job = waiting.pop(0)
-    worker.pipe.send(jobs[worker.job])
+    with suppress(OSError):  # of a process that is gone; the next message says so
+        worker.pipe.send(jobs[worker.job])
 
 
 def _receive(worker: _Worker) -> Sequence[Any]:
@@ -137,7 +144,7 @@ def _receive(worker: _Worker) -> Sequence[Any]:
         message: Sequence[Any] = worker.pipe.recv()
     except (EOFError, OSError):
         worker.process.join()
-        return "ended", abs(worker.process.exitcode or 0)
+        return "ended", worker.process.exitcode or 0
     if message[0] == "refused":
         raise UserError(*message[1:])
     if message[0] == "error":

@@ -37,6 +37,8 @@ class History:
         self._rates_sha256 = ""
         self._first_losses: dict[str, list[float]] = {}
         self._descents: dict[str, list[float]] = {}
+        self._updates: dict[str, int] = {}
+        self._changed: dict[str, list[Tensor]] = {}
         self._pending: list[tuple[int, dict[str, Tensor], dict[str, Tensor]]] = []
         self._curve_steps: list[int] = []
         self._curve: dict[str, list[float]] = {}
@@ -61,6 +63,10 @@ class History:
         """
         self._descents.setdefault(name, []).append(float(f"{descent:.{DIGITS}g}"))
 
+    def add_update(self, name: str, changed: Tensor) -> None:
+        """Note whether a step changed the weights of an objective, a scalar on the device."""
+        self._changed.setdefault(name, []).append(changed)
+
     def add_step(
         self, step: int, rate: float, losses: dict[str, Tensor], logged: dict[str, Tensor]
     ) -> None:
@@ -81,6 +87,9 @@ class History:
 
     def flush(self) -> None:
         """Read the losses and metrics of the steps since the last call from the device."""
+        for name, changed in self._changed.items():
+            self._updates[name] = self._updates.get(name, 0) + int(torch.stack(changed).sum())
+        self._changed.clear()
         if not self._pending:
             return
         scalars = [
@@ -123,6 +132,7 @@ class History:
             views=views,
             losses=self._first_losses,
             descents=self._descents,
+            updates=self._updates,
             optimizers=optimizers,
         )
         return Pretraining(
@@ -136,7 +146,7 @@ class History:
     def state_dict(self) -> dict[str, Any]:
         """Everything so far, for a checkpoint."""
         self.flush()
-        skipped = {"steps", "_pending"}
+        skipped = {"steps", "_pending", "_changed"}
         return {name: value for name, value in vars(self).items() if name not in skipped}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

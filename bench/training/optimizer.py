@@ -6,13 +6,15 @@ import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from bench.config.schema import Recipe
 
 # What decides an update, besides the learning rate, in the words of torch.optim.
-DESCRIBED = ("betas", "momentum", "dampening", "nesterov", "eps", "weight_decay", "maximize")
+DESCRIBED = (
+    *("betas", "momentum", "dampening", "nesterov", "eps", "weight_decay", "amsgrad", "maximize"),
+)
 
 
 def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
@@ -70,6 +72,12 @@ def step_and_measure(optimizer: Optimizer) -> float:
             if weight.grad is not None
         ]
     return float(sum(products))
+
+
+def first_weight(optimizer: Optimizer) -> Tensor:
+    """The first parameter that an optimizer has."""
+    weight: Tensor = next(p for group in optimizer.param_groups for p in group["params"])
+    return weight
 
 
 def description(optimizer: Optimizer) -> str:

@@ -32,6 +32,7 @@ from bench.training.checkpoint import read_checkpoint, save_checkpoint
 from bench.training.history import TRACED_BATCHES, TRACED_STEPS, History
 from bench.training.optimizer import (
     description,
+    first_weight,
     make_optimizer,
     rate_factor,
     step_and_measure,
@@ -263,10 +264,13 @@ class Trainer:
             loss: Tensor = self.model(batch, self.losses[name])
         optimizer.zero_grad()
         self.accelerator.backward(loss)
+        weight = first_weight(optimizer)
+        before = weight.detach().clone()
         if self.step < TRACED_STEPS:
             self.history.add_descent(name, step_and_measure(optimizer) / rate)
         else:
             optimizer.step()
+        self.history.add_update(name, (weight.detach() != before).any())
         return loss.detach()
 
     def _rate(self) -> float:

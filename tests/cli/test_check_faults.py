@@ -486,6 +486,28 @@ def test_an_optimizer_that_updates_otherwise(check, monkeypatch, fault):
     assert f"tasks/voc_cls_finetune.py: {what}: " in outcome.text
 
 
+def test_training_that_stops_after_the_traced_steps(check, monkeypatch):
+    """Half of the steps, at a rate at which no score shows them."""
+
+    class Stops(torch.optim.AdamW):
+        def step(self, *_, **__):
+            self.taken = getattr(self, "taken", 0) + 1
+            if self.taken <= 2:
+                super().step()
+
+    true = trainer.make_optimizer
+
+    def other(parameters, recipe):
+        optimizer = true(parameters, recipe)
+        optimizer.__class__ = type("AdamW", (Stops,), {})
+        return optimizer
+
+    monkeypatch.setattr(trainer, "make_optimizer", other)
+    outcome = check(PROBED[:1])
+    assert outcome.changed == {PROBED[0]}
+    assert "methods/rotation.py: updates: " in outcome.text
+
+
 def test_a_renamed_variable_changes_nothing(check, monkeypatch, tmp_path):
     text = plugins.source("methods", "rotation").path.read_text()
     changed = tmp_path / "rotation.py"

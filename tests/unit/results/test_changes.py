@@ -20,6 +20,7 @@ TRACE = TrainingTrace(
     views=192,
     losses={"loss": [1.386, 1.380, 1.371], "other": [0.0, 0.1, 0.2]},
     descents={"loss": [-30.0, -25.0, -20.0], "other": [-4.0, 0.0, -3.0]},
+    updates={"loss": 12, "other": 12},
     optimizers={"loss": "AdamW of 12 weights with eps 1e-08", "other": "SGD of 3 weights"},
 )
 
@@ -94,6 +95,11 @@ FAULTS = {
         "descents",
         "other of step 2 changed from -3 to 0",
     ),
+    "steps that stop": (
+        {"updates": TRACE.updates | {"other": 10}},
+        "updates",
+        "10 steps of other changed the weights, not 12",
+    ),
     "another optimizer": (
         {"optimizers": TRACE.optimizers | {"loss": "AdamW of 12 weights with eps 1e-05"}},
         "optimizer",
@@ -121,7 +127,7 @@ def test_a_fault_in_training_names_plugin_and_number(before, changes, what, text
 
 def test_a_reference_without_descents_allows_any(before):
     """Records of earlier versions have none."""
-    old = Pretraining(views_seen=192, trace=replace(TRACE, descents={}, optimizers={}))
+    old = Pretraining(views_seen=192, trace=replace(TRACE, descents={}, updates={}, optimizers={}))
     reference = before.model_copy(update={"pretraining": old})
     assert not list(method_changes(reference, before, METHOD))
     assert {change.what for change in method_changes(before, reference, METHOD)} == {
@@ -136,6 +142,7 @@ def test_rounding_is_no_change(before):
         pixels=[[110.0001, 60.0], [112.0, 60.9999]],
         losses={"loss": [1.3861, 1.3809, 1.3701], "other": [1e-6, 0.10005, 0.2001]},
         descents={"loss": [-30.1, -24.9, -20.1], "other": [-4.01, 5e-5, -3.0]},
+        updates={"loss": 11, "other": 12},
     )
     after = before.model_copy(
         update={

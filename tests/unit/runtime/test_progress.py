@@ -22,6 +22,7 @@ def clock(monkeypatch):
 
 def test_plain_lines_where_there_is_no_terminal(capsys, monkeypatch):
     monkeypatch.setattr("bench.runtime.progress.PLAIN_SECONDS", 0.0)
+    monkeypatch.setattr("bench.runtime.progress.LEAST_SECONDS", 0.0)
     reporter = Reporter()
     reporter.cell = "rotation seed 0: "
     with reporter.stage("pretraining", 100) as bar:
@@ -92,6 +93,11 @@ def test_cells_side_by_side_share_the_time_left(clock):
     overall.finish("a", failed=True)
     overall.start("c")
     assert overall.left(stage=150.0) == pytest.approx(150.0), "the last one decides"
+
+
+def test_the_cells_of_one_encoder_wait_for_one_another():
+    overall = Overall(dict.fromkeys("abc", 100.0), 2, ["ab", "c"])
+    assert overall.left(0.0) == pytest.approx(200.0), "not 300 / 2"
 
 
 def test_without_an_estimate_there_is_no_time(clock):

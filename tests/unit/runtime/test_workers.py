@@ -4,6 +4,7 @@ import functools
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -32,6 +33,10 @@ def compute(folder, job, reporter):
     """Leave a file and yield its length; a job may ask for the end of its process, or an error."""
     if job == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if job == "exit":
+        os._exit(3)
+    while job == "hold" and not (folder / "release").exists():
+        time.sleep(0.01)
     if job == "refuse":
         raise UserError("no such thing")
     if job == "fail":
@@ -69,9 +74,29 @@ def test_every_job_is_computed_in_one_of_the_processes(run, tmp_path):
 
 def test_a_process_that_dies_loses_its_job_alone(run, tmp_path):
     results, _ = run("die", "a", "b", count=1)
-    assert results == {0: workers.Ended(9), 1: "result of a", 2: "result of b"}
+    assert results == {0: workers.Ended(-9), 1: "result of a", 2: "result of b"}
     assert str(results[0]) == "signal 9 ended its process"
     assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
+
+
+def test_an_idle_process_that_dies_loses_nothing(tmp_path):
+    log = Log()
+    jobs = workers.compute(("a", "hold"), functools.partial(start, tmp_path), 2, log)
+    assert next(jobs) == (0, "result of a")
+    os.kill(int((tmp_path / "a").read_text()), signal.SIGKILL)
+    (tmp_path / "release").touch()
+    assert list(jobs) == [(1, "result of hold")]
+
+
+def test_it_works_outside_of_the_main_thread(run):
+    with ThreadPoolExecutor(1) as pool:
+        results, _ = pool.submit(run, "a", "b").result()
+    assert results == {0: "result of a", 1: "result of b"}
+
+
+def test_a_process_that_exits_is_not_said_to_be_killed(run):
+    results, _ = run("exit")
+    assert str(results[0]) == "its process ended with status 3"
 
 
 def test_what_a_user_did_wrong_is_raised_as_such(run):
