@@ -83,6 +83,7 @@ def test_an_idle_process_that_dies_loses_nothing(tmp_path):
     log = Log()
     jobs = workers.compute(("a", "hold"), functools.partial(start, tmp_path), 2, log)
     assert next(jobs) == (0, "result of a")
+    time.sleep(0.5)  # until it waits for another job
     os.kill(int((tmp_path / "a").read_text()), signal.SIGKILL)
     (tmp_path / "release").touch()
     assert list(jobs) == [(1, "result of hold")]
