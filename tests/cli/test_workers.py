@@ -1,9 +1,14 @@
 """Encoders computed side by side: the same numbers, and one failure alone."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+
+from bench.commands import execute
+from bench.commands.request import Cell
+from bench.runtime.workers import Ended
 
 METHODS = "rotation,colorization,imagenet"
 TASKS = ("--tasks", "voc_cls,voc_cls_finetune")
@@ -64,6 +69,18 @@ def test_a_method_from_a_path_that_kills_its_process_fails_alone(bench_run, tmp_
         "imagenet",
         "random_init",
     ]
+
+
+def test_what_a_killed_process_had_recorded_stays(monkeypatch):
+    """A cell that failed before is not replaced by the failure of its process."""
+    first = Cell("rotation", "voc_cls", 0)
+    second = Cell("rotation", "voc_seg", 0)
+    outcomes = [(0, (first, "failed for a reason")), (0, Ended(-9))]
+    monkeypatch.setattr(execute.processes, "compute", lambda *_: iter(outcomes))
+    monkeypatch.setattr(execute, "_save_failure", lambda cell, *_: f"{cell} was lost")
+    job = SimpleNamespace(start=None, workers=2, request=None, context=lambda *_: None)
+    results = list(execute._side_by_side([[first, second]], job, None))
+    assert results == [(first, "failed for a reason"), (second, f"{second} was lost")]
 
 
 @pytest.mark.parametrize("option", ["--workers", "--threads"])
