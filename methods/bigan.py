@@ -24,7 +24,7 @@ from bench.training.adversarial import SLOPE, Conditioned, adversarial_loss, div
 from bench.training.context import Context
 from bench.training.heads import Classifier
 from bench.training.pretext import AdversarialPretextTask
-from bench.training.pretext_score import Measure, Scores, energy_scores
+from bench.training.pretext_score import Measure, Scores, swapped_errors
 
 LATENT = 200  # released train_imagenet.sh
 SIZE, STRIDE, PADDING = 5, 2, 2  # of every convolution, released net.py
@@ -35,7 +35,7 @@ class BiGan(AdversarialPretextTask):
 
     reference: ClassVar[str] = "Donahue et al. 2017, https://arxiv.org/abs/1605.09782"
     version: ClassVar[int] = 1
-    measure = Measure("energy score", "the mean image")
+    measure = Measure("reconstruction error", "another image")
 
     def build(self, context: Context) -> None:
         """Add the projection to z, the generator and the joint discriminator."""
@@ -69,13 +69,12 @@ class BiGan(AdversarialPretextTask):
         return joint_loss(encoded, generated, flipped=False)
 
     def score(self, batch: Tensor) -> Scores:
-        """Energy score of G(z) as a forecast of images, or of the mean of the batch's images.
+        """Absolute error of G(E(x)) from x, or of the reconstructions of other images of the batch.
 
-        It says how well the generator matches the images, and nothing of the encoder. After a few
-        hundred steps G(E(x)) is no nearer to x than to other images.
+        Not of the mean image: the discriminator asks for images that vary as real ones do.
         """
         x = to_unit_range(batch)
-        return energy_scores(self.generator(_draw_z(x)), x)
+        return swapped_errors(self.generator(self._encode(x)), x)
 
     def _encode(self, x: Tensor) -> Tensor:
         z: Tensor = self.project(self.encoder(x)[-1])

@@ -82,27 +82,6 @@ def swapped_errors(predicted: Tensor, truth: Tensor) -> Scores:
     return own, (distances.sum(0) - own) / max(1, len(truth) - 1)
 
 
-def energy_scores(generated: Tensor, truth: Tensor) -> Scores:
-    """Energy score of each image: of generated images, and of the mean image alone.
-
-    The score is the mean distance of the image from the generated ones, less half the mean distance
-    between these (Gneiting and Raftery 2007, section 4.2). In expectation no images have a lower
-    one than images of the true distribution. Distances are root mean squares over pixels.
-
-    Args:
-        generated: images that were made without seeing `truth`, (B, ...).
-        truth: of the same shape.
-    """
-    made = generated.flatten(1)
-    real = truth.flatten(1)
-    count = len(made)
-    scale = real.shape[1] ** 0.5
-    exact = "donot_use_mm_for_euclid_dist"
-    spread = torch.cdist(made, made, compute_mode=exact).sum() / max(1, count * (count - 1))
-    values = torch.cdist(made, real, compute_mode=exact).mean(0) - spread / 2
-    return values / scale, (real - real.mean(0)).norm(dim=1) / scale
-
-
 def total(scores: Sequence[Scores]) -> Scores:
     """The sum of several scores of the same images."""
     values, trivial = (torch.stack(column).sum(0) for column in zip(*scores, strict=True))

@@ -17,7 +17,6 @@ from bench.training.pretext_score import (
     ACCURACY,
     Measure,
     accuracies,
-    energy_scores,
     summarize,
     swapped_errors,
     total,
@@ -65,22 +64,6 @@ def test_a_prediction_of_its_own_image_beats_that_of_others_and_a_constant_does_
     assert others.tolist() == pytest.approx([(1 + 3) / 2, (1 + 2) / 2, (3 + 2) / 2])
     values, others = swapped_errors(torch.full((3, 2), 0.3), truth)
     assert torch.allclose(values, others)
-
-
-def test_an_energy_score_is_least_for_images_of_the_true_distribution():
-    made, real = torch.tensor([[0.0, 0.0], [2.0, 2.0]]), torch.tensor([[0.0, 0.0], [4.0, 4.0]])
-    values, mean = energy_scores(made, real)
-    assert values.tolist() == pytest.approx([1 - 2 / 2, 3 - 2 / 2])
-    assert mean.tolist() == pytest.approx([2, 2])
-    torch.manual_seed(0)
-    truth = torch.randn(300, 20)
-    same, wide, narrow, moved = (
-        energy_scores(scale * torch.randn(300, 20) + shift, truth)[0].mean()
-        for scale, shift in ((1, 0), (1.5, 0), (0.5, 0), (1, 0.5))
-    )
-    assert same < min(wide, narrow, moved)
-    constant, mean = energy_scores(truth.mean(0).expand(300, 20), truth)
-    assert torch.allclose(constant, mean, atol=1e-5)
 
 
 def test_rotation_is_scored_against_chance(context):
