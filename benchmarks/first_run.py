@@ -154,9 +154,11 @@ def result(runs: Sequence[FirstRun], command: str, machine: str) -> dict[str, An
 
 
 def write_costs(suite: str, costs: estimate.Costs) -> None:
-    """Replace the costs of one suite."""
+    """Replace the costs of one suite; tasks that were not measured keep theirs."""
     table: dict[str, Any] = tomllib.loads(COSTS.read_text(encoding="utf-8"))
-    table[suite] = dataclasses.asdict(costs)
+    before = table.get(suite, {}).get("seconds_per_row", {})
+    rows = before | costs.seconds_per_row
+    table[suite] = dataclasses.asdict(dataclasses.replace(costs, seconds_per_row=rows))
     text = to_toml({name: table[name] for name in sorted(table)})
     COSTS.write_text(HEADER + text, encoding="utf-8")
 

@@ -150,7 +150,8 @@ def wait_for(condition, process):
 def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(tmp_path, cache, sent, status):
     folder = tmp_path / "smoke"
     process = start(tmp_path, cache)
-    wait_for(lambda: ">random_init</button>" in page_of(folder), process)
+    names = ("imagenet", "random_init")
+    wait_for(lambda: all(f">{name}</button>" in page_of(folder) for name in names), process)
     if sent == signal.SIGKILL:
         os.killpg(process.pid, sent)
     else:
@@ -158,7 +159,7 @@ def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(tmp_path, cache
     _, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     assert sorted(rows_of(folder)) == ["imagenet", "random_init"]
-    assert all(f">{name}</button>" in page_of(folder) for name in ("imagenet", "random_init"))
+    assert all(f">{name}</button>" in page_of(folder) for name in names)
     assert len(storage.read_all(folder)) == 2
     if sent != signal.SIGKILL:
         assert err.splitlines()[-1] == (

@@ -42,8 +42,8 @@ def test_four_suites_ship():
 
 
 def test_an_override_changes_the_hash_and_the_value():
-    plain, other = loader.load("mini"), loader.load("mini", ["pretraining.crop=32"])
-    assert other.pretraining.crop == 32
+    plain, other = loader.load("mini"), loader.load("mini", ["pretraining.crop=48"])
+    assert other.pretraining.crop == 48
     assert plain.sha256 != other.sha256
     same = loader.load("mini", [f"pretraining.crop={plain.pretraining.crop}"])
     assert same.sha256 == plain.sha256
@@ -94,7 +94,7 @@ def test_the_hash_covers_what_all_rows_share(override):
 
 
 def test_a_recipe_changes_its_own_method_alone():
-    plain, other = loader.load("mini"), loader.load("mini", ["recipes.rotation.crop=32"])
+    plain, other = loader.load("mini"), loader.load("mini", ["recipes.rotation.crop=48"])
     assert settings.recipe(other, "rotation") != settings.recipe(plain, "rotation")
     assert settings.recipe(other, "jigsaw") == settings.recipe(plain, "jigsaw")
 

@@ -132,6 +132,7 @@ def test_a_reference_without_descents_allows_any(before):
     assert not list(method_changes(reference, before, METHOD))
     assert {change.what for change in method_changes(before, reference, METHOD)} == {
         "descents",
+        "updates",
         "optimizer",
     }
 

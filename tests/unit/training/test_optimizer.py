@@ -56,8 +56,9 @@ def test_weights_without_a_gradient_do_not_count():
 def test_a_description_names_what_decides_an_update():
     adam = description(make_optimizer(parameters(), recipe(optimizer="adamw", betas=(0.5, 0.9))))
     assert adam == (
-        "AdamW of 2 weights with betas (0.5, 0.9), eps 1e-08, weight_decay 0.5, maximize False "
-        "and 1 weights with betas (0.5, 0.9), eps 1e-08, weight_decay 0.0, maximize False"
+        "AdamW of 2 weights with betas (0.5, 0.9), eps 1e-08, weight_decay 0.5, amsgrad False, "
+        "maximize False and 1 weights with betas (0.5, 0.9), eps 1e-08, weight_decay 0.0, "
+        "amsgrad False, maximize False"
     )
     sgd = description(make_optimizer(parameters(), recipe(optimizer="sgd")))
     assert sgd.startswith("SGD of 2 weights with momentum 0.9, dampening 0, nesterov True")

@@ -59,7 +59,9 @@ def test_the_budget_counts_what_the_encoder_sees(context, tmp_path):
         class Counted(plugin):
             def build(self, context, seen=seen):
                 super().build(context)
-                self.encoder.register_forward_pre_hook(lambda _, x: seen.append(len(x[0])))
+                self.encoder.register_forward_pre_hook(
+                    lambda network, x: seen.append(len(x[0]) * network.training)
+                )
 
         counted = replace(with_recipe(context, method), cache=tmp_path / method)
         encoder = Counted().pretrain(counted)
