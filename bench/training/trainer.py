@@ -267,7 +267,8 @@ class Trainer:
         weight = first_weight(optimizer)
         before = weight.detach().clone()
         if self.step < TRACED_STEPS:
-            self.history.add_descent(name, step_and_measure(optimizer) / rate)
+            descent = step_and_measure(optimizer)
+            self.history.add_descent(name, descent / rate if rate else 0.0)
         else:
             optimizer.step()
         self.history.add_update(name, (weight.detach() != before).any())
