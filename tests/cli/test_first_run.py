@@ -123,6 +123,8 @@ def start(out, cache):
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        # Where these tests run in the background, Ctrl-C is ignored, and a child inherits that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
