@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from bench import plugins
-from bench.commands.request import Locations, Request
+from bench.commands.request import Locations, Request, recorded_command
 from bench.config import loader
 from bench.errors import Interrupted, UserError
 from bench.runtime import distributed
@@ -169,7 +169,7 @@ def run(
         keep=keep,
         track=trackers,
         verbose=verbose,
-        command=("bench", *sys.argv[1:]),
+        command=recorded_command(sys.argv[1:]),
     )
     if dry_run:
         for line in estimate.dry_run(request):

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config.schema import Suite
 from bench.results import storage
 from bench.results.record import Record
+
+ABSOLUTE = re.compile(r"(^|[,=])(/[^,]*)")  # a path in an argument, after what separates it
+
+
+def recorded_command(arguments: Sequence[str]) -> tuple[str, ...]:
+    """A command line as records have it: absolute paths, which say whose machine it was, by name.
+
+    Args:
+        arguments: without the program.
+    """
+    return ("bench", *(ABSOLUTE.sub(_file_name, argument) for argument in arguments))
+
+
+def _file_name(match: re.Match[str]) -> str:
+    return match[1] + Path(match[2]).name
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from bench.commands import plan
 from bench.commands.request import Cell, Request
 from bench.config import loader, settings
 from bench.reporting import leaderboard
+from bench.results import storage
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 SUITES = ("mini", "tiny")
@@ -97,3 +98,9 @@ def test_nothing_of_the_reference_would_be_run_again(name, tables, tmp_path):
             request = Request(suite, tuple(rows), (task,), (0,), None, REFERENCE, tmp_path)
             for method in rows:
                 assert plan.is_up_to_date(Cell(method, task, 0), request), (task, method)
+
+
+def test_no_record_that_ships_names_a_folder_of_a_machine():
+    for path in sorted(REFERENCE.parent.glob("*/*/*/*/seed*.json")):
+        command = storage.read(path).provenance.command
+        assert not any(part.startswith("/") or "=/" in part for part in command), path
