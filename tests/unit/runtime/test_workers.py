@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from worker_jobs import start
 
 from bench.errors import UserError
 from bench.runtime import workers
@@ -23,31 +24,6 @@ class Log:
 
     def forget(self, worker):
         self.events.append(("forget",))
-
-
-def start(folder):
-    return functools.partial(compute, folder)
-
-
-def compute(folder, job, reporter):
-    """Leave a file and yield its length; a job may ask for the end of its process, or an error."""
-    if job == "die":
-        os.kill(os.getpid(), signal.SIGKILL)
-    if job == "exit":
-        os._exit(3)
-    while job == "hold" and not (folder / "release").exists():
-        time.sleep(0.01)
-    if job == "refuse":
-        raise UserError("no such thing")
-    if job == "fail":
-        raise ValueError("a bug")
-    with reporter.stage("stage", 2) as bar:
-        bar.advance(2)
-    reporter.say(f"{job} is done")
-    (folder / job).write_text(str(os.getpid()))
-    if job == "wait":
-        time.sleep(600)
-    yield f"result of {job}"
 
 
 @pytest.fixture
@@ -113,7 +89,9 @@ def test_any_other_error_is_raised_with_its_traceback(run):
 def test_the_processes_end_with_the_loop(tmp_path):
     jobs = workers.compute(("a", "wait"), functools.partial(start, tmp_path), 2, Log())
     next(jobs)
-    while not (tmp_path / "wait").exists():
+    for _ in range(6000):
+        if (tmp_path / "wait").exists():
+            break
         time.sleep(0.01)
     process = int((tmp_path / "wait").read_text())
     jobs.close()
