@@ -15,15 +15,16 @@ from rich.table import Table as Grid
 
 from bench.errors import UserError, unknown
 from bench.metrics import registry
-from bench.metrics.average_precision import Floats
-from bench.metrics.registry import Metric
-from bench.reporting.format import signed_interval
+from bench.reporting.format import MISSING, settled, signed_interval
 from bench.results import comparability, storage
 from bench.results.differences import Difference, differences
 from bench.results.record import Record
-from bench.statistics import intervals
+from bench.statistics import calibration
 from bench.statistics.cache import EXACT, SEED, find_metric, weights
 from bench.statistics.intervals import Estimate
+from bench.statistics.planning import Needed
+from bench.statistics.scores import IMAGES_ONLY, less, row_score
+from bench.statistics.training_runs import Runs, training_runs
 
 EXTREMES = 3  # classes shown at either end
 
@@ -42,7 +43,9 @@ class Comparison:
         methods: A's and B's.
         values: the main scores in points, each the mean over its seeds.
         difference: A less B, with its 95% interval; None where they cannot be compared.
-        p_above: share of the resamples in which A is above B, those where they are equal by half.
+        p_above: share of the samples in which A is above B, those where they are equal by half;
+            None where nothing is known of the training runs of one of them.
+        needed: what would tell them apart at this difference; likewise.
         paired: whether both were tested on the same images.
         classes: A less B by class, best for A first.
         settings: in what they differ.
@@ -54,7 +57,8 @@ class Comparison:
     methods: tuple[str, str]
     values: tuple[float, float]
     difference: Estimate | None
-    p_above: float
+    p_above: float | None
+    needed: Needed | None
     paired: bool
     classes: tuple[tuple[str, float], ...]
     settings: tuple[Difference, ...]
@@ -67,12 +71,14 @@ class Contrast:
 
     Attributes:
         difference: of the means over seeds, in points, with its 95% interval.
-        p_above: share of the resamples in which the first is above.
+        p_above: see `Comparison`.
+        needed: see `Comparison`.
         paired: whether both were tested on the same images.
     """
 
     difference: Estimate
-    p_above: float
+    p_above: float | None
+    needed: Needed | None
     paired: bool
 
 
@@ -89,8 +95,8 @@ def compare(left: str, right: str, out: Path) -> list[Comparison]:
     Raises:
         UserError: no such records, or nothing in common.
     """
-    left_rows, left_method = _rows_of(left, out)
-    right_rows, right_method = _rows_of(right, out)
+    left_rows, left_method, left_folder = _rows_of(left, out)
+    right_rows, right_method, right_folder = _rows_of(right, out)
     pairs = [
         (a, b)
         for a in sorted(left_rows)
@@ -101,22 +107,31 @@ def compare(left: str, right: str, out: Path) -> list[Comparison]:
     ]
     if not pairs:
         raise UserError(f"{left} and {right} have no scored task and method in common")
-    return [_comparison(left_rows[a], right_rows[b]) for a, b in pairs]
+    return [
+        _comparison(
+            left_rows[a],
+            right_rows[b],
+            runs_of(left_rows, a, left_folder),
+            runs_of(right_rows, b, right_folder),
+        )
+        for a, b in pairs
+    ]
 
 
-def _rows_of(text: str, out: Path) -> tuple[Rows, str | None]:
-    """The rows that an argument names, and its method, if it names one."""
+def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:
+    """The rows that an argument names, its method, if it names one, and the suite's folder."""
     path = Path(text)
     if any(path.glob("*/*/seed*.json")) or any(path.glob("*/*/*/seed*.json")):
-        return _read_rows(_suite_folder(path)), None
+        folder = _suite_folder(path)
+        return read_rows(folder), None, folder
     parent = path.parent
     named = parent if parent.is_dir() and parent != Path() else out / parent
     folder = _suite_folder(named)
-    rows = _read_rows(folder)
+    rows = read_rows(folder)
     methods = {method for _, method in rows}
     if path.name not in methods:
         raise unknown(f"method in {folder}", path.name, methods)
-    return rows, path.name
+    return rows, path.name, folder
 
 
 def _suite_folder(path: Path) -> Path:
@@ -132,7 +147,21 @@ def _suite_folder(path: Path) -> Path:
     return folders[0]
 
 
-def _read_rows(folder: Path) -> Rows:
+def runs_of(rows: Rows, row: tuple[str, str], folder: Path) -> Runs:
+    """What is known of the training runs of a row, by its seeds and by the rows beside it."""
+    task, method = row
+    beside = {m: [r for _, r in seeds] for (t, m), seeds in rows.items() if t == task}
+    example = beside[method][0]
+    uncertainty = calibration.read(folder, example.suite, example.suite_sha256)
+    return training_runs(beside, calibration.task(uncertainty, example))[method]
+
+
+def read_rows(folder: Path) -> Rows:
+    """The scored rows below a suite's folder.
+
+    Raises:
+        UserError: a record cannot be read, or is not where it belongs.
+    """
     records = storage.read_all(folder)
     comparability.check_places(records, folder)
     rows: Rows = defaultdict(list)
@@ -144,7 +173,7 @@ def _read_rows(folder: Path) -> Rows:
     return dict(rows)
 
 
-def _comparison(left: Seeds, right: Seeds) -> Comparison:
+def _comparison(left: Seeds, right: Seeds, left_runs: Runs, right_runs: Runs) -> Comparison:
     sides = [[record for _, record in side] for side in (left, right)]
     first = sides[0][0]
     second = sides[1][0]
@@ -152,7 +181,7 @@ def _comparison(left: Seeds, right: Seeds) -> Comparison:
     for path, record in (*left, *right):
         check_value(path, record)
     reason = _incomparable(first, second) or reason
-    outcome = None if reason or metric is None else contrast(left, right)
+    outcome = None if reason or metric is None else contrast(left, right, left_runs, right_runs)
     classes = {} if reason else _class_differences(sides[0], sides[1])
     return Comparison(
         task=first.task,
@@ -160,7 +189,8 @@ def _comparison(left: Seeds, right: Seeds) -> Comparison:
         methods=(first.method, second.method),
         values=(_mean(sides[0]), _mean(sides[1])),
         difference=outcome.difference if outcome else None,
-        p_above=outcome.p_above if outcome else float("nan"),
+        p_above=outcome.p_above if outcome else None,
+        needed=outcome.needed if outcome else None,
         paired=outcome.paired if outcome else False,
         classes=tuple(sorted(classes.items(), key=lambda item: -item[1])),
         settings=tuple(differences(*sides)),
@@ -212,7 +242,9 @@ def _class_differences(left: Sequence[Record], right: Sequence[Record]) -> dict[
     return {name: value - each[1][name] for name, value in each[0].items()}
 
 
-def contrast(left: Seeds, right: Seeds) -> Contrast:
+def contrast(
+    left: Seeds, right: Seeds, left_runs: Runs = IMAGES_ONLY, right_runs: Runs = IMAGES_ONLY
+) -> Contrast:
     """A row less another, from the predictions of their seeds.
 
     On the same test images both are scored on the same resamples; on others each on its own.
@@ -228,25 +260,16 @@ def contrast(left: Seeds, right: Seeds) -> Contrast:
         for record, own in zip(records, [*arrays[0], *arrays[1]], strict=True)
     )
     names = [side[0][1].method for side in (left, right)]
-    # Seeds of two rows are not paired, not even of rows of one name: the second has its own order.
-    second_order = [SEED, *names[1].encode(), *([0] if names[0] == names[1] else [])]
-    left_samples = _samples(arrays[0], metric, SEED, [SEED, *names[0].encode()])
-    right_samples = _samples(arrays[1], metric, SEED if paired else SEED + 1, second_order)
-    value = _mean([r for _, r in left]) - _mean([r for _, r in right])
-    samples = intervals.center_on(value, left_samples - right_samples)
-    return Contrast(
-        intervals.estimate(value, samples), intervals.probability_above(samples), paired
-    )
-
-
-def _samples(seeds: Sequence[Arrays], metric: Metric, seed: int, order: list[int]) -> Floats:
-    """The row's value on every resample of images, and of seeds where there are several."""
-    resampled = [
-        registry.resampled_values(metric, arrays, weights(len(arrays["ids"]), seed))
-        for arrays in seeds
+    scores = [
+        [registry.resampled_values(metric, each, weights(len(each["ids"]), seed)) for each in side]
+        for side, seed in zip(arrays, (SEED, SEED if paired else SEED + 1), strict=True)
     ]
-    values = [each[0] for each in resampled]
-    return intervals.combine_seeds(values, [each[1:] for each in resampled], order)
+    rows = [
+        row_score(names[0], scores[0], left_runs),
+        row_score(names[1], scores[1], right_runs, other=names[0] == names[1]),
+    ]
+    found = less(*rows)
+    return Contrast(found.difference, found.p_better, found.needed, paired)
 
 
 def same_images(left: Record, left_arrays: Arrays, right: Record, right_arrays: Arrays) -> bool:
@@ -274,6 +297,9 @@ def render(comparisons: Sequence[Comparison], left: str, right: str) -> Iterator
     for reason in dict.fromkeys(row.refused for row in comparisons if row.refused):
         yield f"not comparable: {reason}"
     for row in comparisons:
+        if row.needed and row.difference:
+            methods = " / ".join(dict.fromkeys(row.methods))
+            yield f"{row.task}, {methods}: {settled(row.difference, row.needed)}"
         if len(row.classes) > 1:
             yield _extremes(row)
     rows = _settings(comparisons)
@@ -287,7 +313,8 @@ def _outcome(row: Comparison) -> tuple[str, str, str]:
     if row.difference is None:
         return "not comparable", "-", "-"
     images = "same, paired" if row.paired else "different, unpaired"
-    return signed_interval(row.difference), f"{100 * row.p_above:.1f}%", images
+    above = MISSING if row.p_above is None else f"{100 * row.p_above:.1f}%"
+    return signed_interval(row.difference), above, images
 
 
 def _extremes(row: Comparison) -> str:

@@ -16,6 +16,7 @@ from bench import plugins
 from bench.config.schema import DATASET_KINDS, Section, Suite, tuples
 from bench.errors import UserError, from_validation, unknown
 
+UNCERTAINTY = "uncertainty"  # how much runs vary: a table that is outside of the suite
 DEEPEST = 8  # suites that extend one another
 NEAR = 0.8  # similarity of names from which on one is taken for a misspelled other
 
@@ -44,7 +45,8 @@ def load(request: str, overrides: list[str] | None = None) -> Suite:
 
 def _inherited(request: str, depth: int) -> dict[str, Any]:
     """The tables of a suite file over those of the suite that it extends."""
-    data = _read(request)
+    data = read_tables(request)
+    data.pop(UNCERTAINTY, None)  # no setting: see bench.statistics.calibration
     base = data.pop("extends", None)
     if base is None:
         return data
@@ -68,7 +70,12 @@ def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _read(request: str) -> dict[str, Any]:
+def read_tables(request: str) -> dict[str, Any]:
+    """The tables of a suite's own file, without those of the suite that it extends.
+
+    Raises:
+        UserError: no such suite, or its file is not TOML.
+    """
     if request.endswith(".toml"):
         path = Path(request)
         if not path.is_file():

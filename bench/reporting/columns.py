@@ -98,6 +98,18 @@ def _mean(read: Callable[[Record], Any]) -> Callable[[Table, Row], float | None]
     return lambda table, row: row.mean(read)
 
 
+def _run_sd(table: Table, row: Row) -> float | None:
+    return row.runs.spread.variance**0.5 if row.runs.spread else None
+
+
+def _rank(ranks: str, end: str) -> Callable[[Table, Row], int | None]:
+    def read(table: Table, row: Row) -> int | None:
+        found = getattr(row, ranks)
+        return getattr(found, end) if found else None
+
+    return read
+
+
 def _warnings(table: Table, row: Row) -> str:
     return "failed" if row.status == "failed" else "; ".join(row.warnings)
 
@@ -163,11 +175,11 @@ COLUMNS: tuple[Column, ...] = (
         key="rank_range",
         heading="Rank range",
         help="Range of possible ranks. 4-9 of 17: three rows are significantly better, eight "
-        "significantly worse, five indistinguishable. Rows are in the order of their scores. Each "
-        "pair is tested by itself at 95%, so among many pairs a few are called wrongly.",
+        "significantly worse, five indistinguishable. Rows are in the order of their scores. All "
+        "pairs are tested jointly: with 95% confidence, no range of the table is wrong.",
         value=lambda table, row: row.rank_range,
         shown_in=("markdown", "terminal", "web", "latex"),
-        sort=lambda row: row.rank,
+        sort=lambda row: row.ranks and row.ranks.first,
         ascending=True,
     ),
     Column(
@@ -188,9 +200,9 @@ COLUMNS: tuple[Column, ...] = (
         key="value",
         heading="{metric} (95% CI)",
         help="Main score in points, 0 to 100; more is better. The brackets are the 95% confidence "
-        "interval over test images. We score 1,000 random halves of the test split and take the "
-        "central 95%, centered on the score. With several seeds, the score is their mean, and the "
-        "interval includes their spread by Student's t.",
+        "interval over test images and training runs. Images: 1,000 random halves of the test "
+        "split. Runs: the spread of the row's seeds, or of rows like it. With several seeds, the "
+        "score is their mean.",
         value=lambda table, row: row.value,
         format=formats.estimate,
         kind="estimate",
@@ -247,26 +259,26 @@ COLUMNS: tuple[Column, ...] = (
         "Name of the untrained method with the inputs of the row.",
         lambda table, row: row.matched_baseline,
     ),
-    _in_files(
-        "rank",
-        "First rank",
-        "Smallest rank that the row may have.",
-        lambda table, row: row.rank,
-        kind="integer",
-    ),
-    _in_files(
-        "last_rank",
-        "Last rank",
-        "Largest rank that the row may have.",
-        lambda table, row: row.last_rank,
-        kind="integer",
+    *(
+        _in_files(key, heading, help_, _rank(ranks, end), kind="integer")
+        for key, heading, help_, ranks, end in (
+            ("rank", "First rank", "Smallest rank that the row may have.", "ranks", "first"),
+            ("last_rank", "Last rank", "Largest rank that the row may have.", "ranks", "last"),
+            (
+                "own_rank",
+                "First rank, by itself",
+                "The same, each pair tested by itself at 95%: among many, a few are wrong.",
+                "own_ranks",
+                "first",
+            ),
+            ("own_last_rank", "Last rank, by itself", "Likewise.", "own_ranks", "last"),
+        )
     ),
     Column(
         key="p_better",
         heading="P(better than next row)",
-        help="Share of the halves of the test split in which the row beats the next one. 50% is a "
-        "toss-up; two rows differ significantly from about 97.5% on. With one seed it says nothing "
-        "about another run.",
+        help="Probability that the row is better than the next one, over test images and training "
+        "runs. 50% is a toss-up.",
         value=lambda table, row: row.p_better,
         format=formats.probability,
         kind="number",
@@ -275,12 +287,40 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         key="seeds",
         heading="Seeds",
-        help="Independent runs of pretraining and scoring. With one, the interval says nothing "
-        f"about another run. The {REFERENCE} weights come from elsewhere: their seeds differ in "
-        "scoring alone.",
+        help="Independent runs of pretraining and scoring: each has its own first weights, order "
+        "of images and augmentation.",
         value=lambda table, row: len(row.scored),
         format=formats.count,
         kind="integer",
+        section="more",
+    ),
+    Column(
+        key="training_runs",
+        heading="Training runs",
+        help="How it is known how far another run would move the row: from its own `seeds`; from "
+        "the seeds of the suite's `calibration`; from rows of its `kind`; `fixed` weights do not "
+        "move; `unknown`, then the interval covers test images only.",
+        value=lambda table, row: row.runs.source,
+        section="more",
+        ascending=True,
+    ),
+    Column(
+        key="run_sd",
+        heading="Sd of a run",
+        help="Standard deviation of the score over training runs, in points: the median of what is "
+        "known of it.",
+        value=_run_sd,
+        format=formats.deviation,
+        kind="number",
+        section="more",
+    ),
+    Column(
+        key="images_share",
+        heading="Doubt due to images",
+        help="Share of the test images in the variance of the score. The rest is training runs.",
+        value=lambda table, row: row.shares.get("images"),
+        format=formats.percentage,
+        kind="number",
         section="more",
     ),
     Column(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from bench.statistics.intervals import Estimate
+from bench.statistics.planning import Needed
 
 MISSING = "-"
 MINUS, EN_DASH = "\N{MINUS SIGN}", "\N{EN DASH}"
@@ -14,6 +15,11 @@ MINUTE, HOUR = 60, 3600  # seconds
 def points(value: float) -> str:
     """Points with one decimal, never a negative zero."""
     return f"{value:z.1f}"
+
+
+def deviation(value: float) -> str:
+    """A standard deviation in points, with two decimals."""
+    return f"{value:.2f}"
 
 
 def signed(value: float) -> str:
@@ -37,6 +43,23 @@ def signed_interval(difference: Estimate | None) -> str:
     if difference.interval is None:
         return text
     return f"{text} [{difference.interval.low:z.2f}, {difference.interval.high:z.2f}]"
+
+
+def settled(difference: Estimate, needed: Needed) -> str:
+    """What would tell two rows apart at their difference, as a sentence without a stop."""
+    interval = difference.interval
+    if interval and not interval.low <= 0 <= interval.high:
+        return "told apart"
+    if difference.value == 0:
+        return "the same score"
+    ways = []
+    if needed.seeds:
+        ways.append(f"{needed.seeds} seed{'s' if needed.seeds > 1 else ''} of each")
+    if needed.images:
+        ways.append(f"{needed.images:.1f} times as many test images")
+    if not ways:
+        return "at this difference, neither seeds nor test images alone would tell them apart"
+    return f"at this difference, {' or '.join(ways)} would tell them apart in half of the repeats"
 
 
 def share(estimated: Estimate) -> str:

@@ -9,27 +9,26 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench.config.schema import Suite
 from bench.errors import UserError
-from bench.metrics.average_precision import Floats
 from bench.reporting import csv, latex
-from bench.reporting.rows import Pair, Row, Table
+from bench.reporting.rows import Row, Table
 from bench.reporting.warnings import warnings
 from bench.results import audit, comparability, storage
 from bench.results.audit import Audit
 from bench.results.record import Record
 from bench.results.storage import Problem
-from bench.statistics import intervals
-from bench.statistics.cache import EXACT, SEED, Resampled, all_resampled_scores
-from bench.statistics.intervals import ConfidenceInterval, Estimate
+from bench.statistics import calibration, intervals
+from bench.statistics.cache import Resampled, all_resampled_scores
+from bench.statistics.calibration import Uncertainty
+from bench.statistics.intervals import Estimate
+from bench.statistics.scores import Scores, score_rows
+from bench.statistics.simultaneous import Ranks
 
 if TYPE_CHECKING:
     import pandas as pd
 
 PLAIN = ["rgb"]  # the inputs of the encoder that is the baseline of every row
-NOTHING = Estimate(0.0, ConfidenceInterval(0.0, 0.0))
 
 Records = Mapping[Path, Record]
 
@@ -119,7 +118,9 @@ def load(folder: Path, cache: Path | None = None) -> Leaderboard:
         nothing = f"{folder}: contains no records; make some with bench run"
         raise UserError(str(problems[0]) if problems else nothing)
     comparability.check_suite(usable, folder)
-    return build(usable, scores, audit.read(folder), problems)
+    first = next(iter(usable.values()))
+    uncertainty = calibration.read(folder, first.suite, first.suite_sha256)
+    return build(usable, scores, uncertainty, audit.read(folder), problems)
 
 
 def _with_images(path: Path, record: Record) -> Record:
@@ -132,6 +133,7 @@ def _with_images(path: Path, record: Record) -> Record:
 def build(
     records: Records,
     scores: Mapping[Path, Resampled],
+    uncertainty: Uncertainty | None = None,
     audited: Audit | None = None,
     problems: Sequence[Problem] = (),
 ) -> Leaderboard:
@@ -140,6 +142,7 @@ def build(
     Args:
         records: at least one.
         scores: of every scored record, whole and resampled.
+        uncertainty: the calibration of the suite, where there is one.
         audited: of the suite, where there is one.
         problems: the records that were left out.
 
@@ -149,43 +152,20 @@ def build(
     by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
     for path, record in records.items():
         by_task[record.task][path] = record
-    tables = tuple(_table(task, by_task[task], scores, audited) for task in sorted(by_task))
+    tables = tuple(
+        _table(task, by_task[task], scores, uncertainty, audited) for task in sorted(by_task)
+    )
     first = next(iter(records.values()))
     settings = first.suite_settings
     return Leaderboard(first.suite, first.suite_sha256, settings, tables, audited, tuple(problems))
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """The main scores of a table by method: means over seeds, and their samples if there are any.
-
-    The metric of a table is known, and then every row has samples, or it is not.
-    """
-
-    values: Mapping[str, float]
-    samples: Mapping[str, Floats]
-    pairs: Mapping[tuple[str, str], Pair]
-    reason: str
-
-    def value(self, method: str) -> Estimate:
-        """The score of a method, its interval cut at the ends of the scale."""
-        if not self.samples:
-            return Estimate(self.values[method])
-        low, high = intervals.interval(self.samples[method], self.values[method])
-        interval = ConfidenceInterval(max(low, 0.0), min(high, 100.0))
-        return Estimate(self.values[method], interval)
-
-    def difference(self, method: str | None, other: str | None) -> Estimate | None:
-        """The score of a method less that of another; None without one of the two."""
-        if method is None or other is None:
-            return None
-        if not self.samples:
-            return Estimate(self.values[method] - self.values[other])
-        return NOTHING if method == other else self.pairs[method, other].difference
-
-
 def _table(
-    task: str, records: Records, resampled: Mapping[Path, Resampled], audited: Audit | None
+    task: str,
+    records: Records,
+    resampled: Mapping[Path, Resampled],
+    uncertainty: Uncertainty | None,
+    audited: Audit | None,
 ) -> Table:
     comparability.check_table(records, task)
     groups: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
@@ -193,60 +173,34 @@ def _table(
         groups[record.method].append((path, record))
     sizes = {resampled[p].num_images: p for p, r in records.items() if r.status == "ok"}
     comparability.check_sizes(sizes)
-    scores = _scores(groups, resampled)
+    calibrated = calibration.task(uncertainty, next(iter(records.values())))
+    scores = score_rows(groups, resampled, calibrated)
     order = sorted(groups, key=lambda m: (m not in scores.values, -scores.values.get(m, 0.0)))
     rows = [Row(m, tuple(sorted((r for _, r in groups[m]), key=lambda r: r.seed))) for m in order]
+    baseline = _baseline(rows, PLAIN)
     table = Table(
         task=task,
         rows=tuple(rows),
         reference=_reference(rows),
-        baseline=_baseline(rows, PLAIN),
+        baseline=baseline,
         num_images=next(iter(sizes), 0),
         pairs=scores.pairs,
+        above_baseline=_above(baseline, rows, scores),
     )
+    ranks = scores.ranks()
     nexts = dict(pairwise(row.method for row in rows if row.scored))
-    filled = (_fill(r, table, scores, nexts.get(r.method), audited) for r in rows if r.scored)
+    filled = (
+        _fill(r, table, scores, ranks.get(r.method), nexts.get(r.method), audited)
+        for r in rows
+        if r.scored
+    )
     return replace(table, rows=(*filled, *(row for row in rows if not row.scored)))
 
 
-def _scores(
-    groups: Mapping[str, Sequence[tuple[Path, Record]]], resampled: Mapping[Path, Resampled]
-) -> _Scores:
-    values: dict[str, float] = {}
-    samples: dict[str, Floats] = {}
-    reason = ""
-    for method, seeds in groups.items():
-        scored = [(record, resampled[path]) for path, record in seeds if record.status == "ok"]
-        known = [scores.values for _, scores in scored if scores.values is not None]
-        if known:
-            values[method] = float(np.mean([each[0] for each in known]))
-            samples[method] = intervals.combine_seeds(
-                [each[0] for each in known],
-                [each[1:] for each in known],
-                [SEED, *method.encode()],  # no other row's: seeds are not paired
-            )
-        elif scored:
-            values[method] = float(np.mean([record.value for record, _ in scored]))
-            reason = scored[0][1].reason
-    return _Scores(values, samples, _pairs(values, samples), reason)
-
-
-def _pairs(
-    values: Mapping[str, float], samples: Mapping[str, Floats]
-) -> dict[tuple[str, str], Pair]:
-    """Every ordered pair of two scored rows."""
-    pairs = {}
-    for method in samples:
-        for other in samples:
-            if method != other:
-                value = values[method] - values[other]
-                difference = samples[method] - samples[other]
-                if abs(value) < EXACT and np.nanmax(np.abs(difference)) < EXACT:
-                    value = 0.0  # equal but for rounding
-                    difference = np.zeros_like(difference)
-                estimate = intervals.estimate(value, difference)
-                pairs[method, other] = Pair(estimate, intervals.probability_above(difference))
-    return pairs
+def _above(baseline: str | None, rows: Iterable[Row], scores: Scores) -> frozenset[str] | None:
+    """The pretrained rows above the baseline, jointly; None where nothing can be said."""
+    names = [r.method for r in rows if r.role == "pretrained" and scores.known(r.method, baseline)]
+    return scores.above(baseline, names) if baseline and names else None
 
 
 def _reference(rows: Iterable[Row]) -> str | None:
@@ -269,7 +223,12 @@ def _baseline(rows: Iterable[Row], inputs: list[str] | None, other_than: str = "
 
 
 def _fill(
-    row: Row, table: Table, scores: _Scores, following: str | None, audited: Audit | None
+    row: Row,
+    table: Table,
+    scores: Scores,
+    ranks: Ranks | None,
+    following: str | None,
+    audited: Audit | None,
 ) -> Row:
     """A scored row with everything that is computed from the other rows."""
     method = row.method
@@ -279,8 +238,6 @@ def _fill(
     gain = scores.difference(method, baseline)
     matched_gain = scores.difference(method, matched)
     gains = {} if row.role == "untrained" else {baseline: gain, matched: matched_gain}
-    others = [pair.difference for (one, _), pair in table.pairs.items() if one == method]
-    ends = [difference.interval for difference in others if difference.interval]
     row = replace(
         row,
         value=scores.value(method),
@@ -289,25 +246,35 @@ def _fill(
         matched_baseline=matched,
         matched_gain=matched_gain,
         gap_closed=_gap_closed(method, reference, baseline, scores),
-        rank=1 + sum(end.high < 0 for end in ends) if scores.samples else None,
-        last_rank=len(scores.values) - sum(e.low > 0 for e in ends) if scores.samples else None,
-        p_better=table.pairs[method, following].p_better if following and scores.samples else None,
+        ranks=ranks,
+        own_ranks=_own_ranks(method, table) if ranks else None,
+        p_better=table.pairs[method, following].p_better if following and scores.rows else None,
+        runs=scores.runs[method],
+        shares=scores.rows[method].shares if scores.rows else {},
     )
-    known = {name: gain for name, gain in gains.items() if name and gain}
+    known = {n: gain for n, gain in gains.items() if n and gain and scores.known(method, n)}
     texts = [*warnings(row.records, known), *audit.warnings(audited, row.scored)]
     texts += [f"no interval: {scores.reason}"] if scores.reason else []
     return replace(row, warnings=tuple(texts))
 
 
+def _own_ranks(method: str, table: Table) -> Ranks:
+    """The ranks of a row by the interval of each of its pairs."""
+    tested = [p for (a, _), p in table.pairs.items() if a == method and p.p_better is not None]
+    ends = [pair.difference.interval for pair in tested if pair.difference.interval]
+    worse = sum(end.low > 0 for end in ends)
+    return Ranks(1 + sum(end.high < 0 for end in ends), len(ends) + 1 - worse)
+
+
 def _gap_closed(
-    method: str, reference: str | None, baseline: str | None, scores: _Scores
+    method: str, reference: str | None, baseline: str | None, scores: Scores
 ) -> Estimate | None:
-    if not scores.samples or reference is None or baseline is None:
+    if not scores.rows or reference is None or baseline is None:
         return None
-    samples = scores.samples
+    rows = scores.rows
     values = scores.values
-    part = samples[method] - samples[baseline]
-    whole = samples[reference] - samples[baseline]
+    part = rows[method].samples - rows[baseline].samples
+    whole = rows[reference].samples - rows[baseline].samples
     interval = intervals.ratio_interval(part, whole)
     distance = values[reference] - values[baseline]
     if interval is None or not distance:

@@ -11,24 +11,14 @@ import numpy as np
 from bench.results.record import Record, Role
 from bench.statistics.cache import find_metric
 from bench.statistics.intervals import Estimate
+from bench.statistics.scores import Pair
+from bench.statistics.simultaneous import Ranks
+from bench.statistics.training_runs import Runs
 
+UNKNOWN = Runs(None)
 REFERENCE, BASELINE = "ImageNet", "random init"  # as text names the rows of these roles
 
 Value = TypeVar("Value")
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One row less another.
-
-    Attributes:
-        difference: in points, paired over test images.
-        p_better: share of the resamples in which the difference is above 0, those where it is 0
-            by half: 0..1. With one seed it says nothing of another run.
-    """
-
-    difference: Estimate
-    p_better: float
 
 
 @dataclass(frozen=True)
@@ -45,9 +35,12 @@ class Row:
         matched_gain: value - value(matched_baseline), paired.
         gap_closed: share of the way from baseline to reference; None also where the reference
             cannot be told from the baseline, since the share can then be any number.
-        rank: 1 + the number of rows that are better, by an interval of the difference without 0.
-        last_rank: the number of rows less those that are worse, by the same measure.
-        p_better: the share of resamples in which it is better than the table's next row.
+        ranks: that it may have, all rows' together, see `bench.statistics.simultaneous`; None where
+            nothing is known of its training runs.
+        own_ranks: that it may have by the intervals of its own pairs, tested one by one.
+        p_better: the share of samples in which it is better than the table's next row.
+        runs: what is known of its training runs.
+        shares: of its variance: `images` and `training`, 0..1.
         warnings: what a reader must know before believing the score.
     """
 
@@ -59,17 +52,20 @@ class Row:
     matched_baseline: str | None = None
     matched_gain: Estimate | None = None
     gap_closed: Estimate | None = None
-    rank: int | None = None
-    last_rank: int | None = None
+    ranks: Ranks | None = None
+    own_ranks: Ranks | None = None
     p_better: float | None = None
+    runs: Runs = UNKNOWN
+    shares: Mapping[str, float] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
     @property
     def rank_range(self) -> str | None:
-        """From `rank` to `last_rank`, as text."""
-        if self.rank is None or self.rank == self.last_rank:
-            return None if self.rank is None else f"{self.rank}"
-        return f"{self.rank}-{self.last_rank}"
+        """From the first rank to the last, as text."""
+        if self.ranks is None:
+            return None
+        first, last = self.ranks
+        return f"{first}" if first == last else f"{first}-{last}"
 
     @property
     def scored(self) -> list[Record]:
@@ -130,6 +126,8 @@ class Table:
         baseline: the untrained method with RGB input; None if no such row has a score.
         num_images: how many it was tested on; 0 if every row failed.
         pairs: (method, other) -> the one less the other, for any two scored rows.
+        above_baseline: the pretrained rows that are above the baseline, jointly; None where that
+            cannot be said of any.
     """
 
     task: str
@@ -138,11 +136,17 @@ class Table:
     baseline: str | None = None
     num_images: int = 0
     pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)
+    above_baseline: frozenset[str] | None = None
 
     @property
     def example(self) -> Record:
         """A record that speaks for all: a scored one where there is one."""
         return next((r for row in self.rows for r in row.scored), self.rows[0].records[0])
+
+    @property
+    def known(self) -> list[Row]:
+        """The scored rows of which something is known of training runs."""
+        return [row for row in self.rows if row.scored and row.runs.spread is not None]
 
     @property
     def metric(self) -> str:

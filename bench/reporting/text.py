@@ -16,12 +16,17 @@ from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.rows import BASELINE, REFERENCE, Row, Table
 from bench.results.record import Record
 from bench.statistics.cache import find_metric
+from bench.statistics.training_runs import Source
 
-ONE_SEED = (
-    "**One run per row.** The intervals cover test images only. Another run would move a row by an"
-    " amount that was not measured here. Do not read differences of a few points as differences of"
-    " methods."
-)
+LISTED = 4  # rows that a sentence names
+KNOWN: dict[Source, str] = {
+    "calibration": "**One seed** of {rows}. How far another run would move them is known from the"
+    " calibration of the suite, which has several seeds of each.",
+    "kind": "**One seed** of {rows}. How far another run would move them is taken from rows like"
+    " them that have several seeds.",
+    "fixed": "The weights of {rows} come from elsewhere. The interval is about these weights: no"
+    " other pretraining is in it.",
+}
 RENDERED = (
     "**The images are rendered**: small scenes that the suite draws for itself. No number here can"
     " be compared with a published one."
@@ -65,12 +70,10 @@ def key(leaderboard: Leaderboard) -> list[str]:
         f"Each row is one way to pretrain the backbone `{backbone}`. All rows are scored by the"
         " same protocol on the same test images. The **gap** is the score of the"
         f" {REFERENCE} weights minus the score of the row. Brackets are 95% confidence intervals"
-        " over test images.",
+        " over test images and training runs.",
     ]
     if leaderboard.settings.synthetic:
         paragraphs.append(RENDERED)
-    if one_seed(leaderboard):
-        paragraphs.append(ONE_SEED)
     return paragraphs
 
 
@@ -85,13 +88,6 @@ def problems(leaderboard: Leaderboard) -> list[str]:
     reasons = (problem.reason for problem in leaderboard.problems)
     pairs = zip(paths, reasons, strict=True)
     return [*lines, *(f"- {verbatim(path)}: {verbatim(reason)}" for path, reason in pairs)]
-
-
-def one_seed(leaderboard: Leaderboard) -> bool:
-    """Whether every row has one seed."""
-    return {
-        len(row.scored) for table in leaderboard.tables for row in table.rows if row.scored
-    } == {1}
 
 
 def lead(table: Table) -> str:
@@ -117,18 +113,10 @@ def lead(table: Table) -> str:
 def caveats(leaderboard: Leaderboard, table: Table) -> list[str]:
     """Caveats of one table, one paragraph each."""
     scored = [row for row in table.rows if row.scored]
-    single = [row.method for row in scored if len(row.scored) == 1]
-    paragraphs = _benefit(table)
+    paragraphs = [*_benefit(table), *_doubt(table)]
     subset = _subset(table)
     if subset:
         paragraphs.append(subset)
-    if single and len(single) == len(scored) and not one_seed(leaderboard):
-        paragraphs.append(ONE_SEED)
-    elif single and len(single) < len(scored):
-        paragraphs.append(
-            f"**One seed** of {', '.join(single)}: their intervals cover test images only. A"
-            " difference to one of them includes the seeds of the other row only."
-        )
     if table.reference and table.baseline and not any(row.gap_closed for row in scored):
         paragraphs.append(
             f"No **gap closed**: {REFERENCE} is not significantly better than {BASELINE}."
@@ -143,15 +131,48 @@ def caveats(leaderboard: Leaderboard, table: Table) -> list[str]:
 
 
 def _benefit(table: Table) -> list[str]:
-    """Number of methods that beat random init; nothing without intervals."""
-    gains = [row.gain for row in table.rows if row.role == "pretrained" and row.gain]
-    intervals = [gain.interval for gain in gains if gain.interval]
-    if not intervals:
+    """Number of methods that beat random init; nothing where that cannot be said."""
+    if table.above_baseline is None:
         return []
-    better = sum(interval.low > 0 for interval in intervals)
+    known = [row for row in table.known if row.role == "pretrained"]
+    better = len(table.above_baseline)
     verb = "beats" if better == 1 else "beat"
-    count = f"{better} of {len(intervals)} pretrained methods"
-    return [f"{count} {verb} {BASELINE} (the 95% CI excludes 0)."]
+    count = f"{better} of {len(known)} pretrained methods"
+    return [f"{count} {verb} {BASELINE}, tested jointly at 95%."]
+
+
+def _doubt(table: Table) -> list[str]:
+    """Where the training runs' share of the intervals comes from, and where there is none."""
+    rows = [row for row in table.rows if row.value and row.value.interval]
+    unknown = [row.method for row in rows if row.runs.source == "unknown"]
+    paragraphs = []
+    if unknown and len(unknown) == len([row for row in rows if row.runs.source != "fixed"]):
+        paragraphs.append(
+            "**Test images only.** No row has several seeds, and the suite has no calibration. So"
+            " the intervals say nothing of another run, which would move a row by an amount that is"
+            " not known here. No rank and no probability is claimed."
+        )
+    elif unknown:
+        paragraphs.append(
+            f"**Test images only** for {listing(unknown)}: no row of that kind has several seeds."
+            " No rank and no probability is claimed of them."
+        )
+    paragraphs += [_known(source, rows) for source in KNOWN if _known(source, rows)]
+    return paragraphs
+
+
+def _known(source: Source, rows: Iterable[Row]) -> str:
+    """How the training runs of the rows of one source are known; empty if there are none."""
+    methods = [row.method for row in rows if row.runs.source == source]
+    return KNOWN[source].format(rows=listing(methods)) if methods else ""
+
+
+def listing(names: Sequence[str]) -> str:
+    """Names in code, the last after `and`; many are counted."""
+    if len(names) > LISTED:
+        return f"{len(names)} rows"
+    texts = [f"`{name}`" for name in names]
+    return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def setup(leaderboard: Leaderboard) -> list[tuple[str, str]]:

@@ -1,8 +1,7 @@
-"""Confidence intervals of values, differences and ratios, over test images and over seeds.
+"""Confidence intervals of values, differences and ratios, from the samples that `model` draws.
 
 Two rows of a table are compared on the same resamples: the samples of their difference are the
-differences of their samples. docs/intervals.md says why the intervals are computed this
-way. benchmarks/coverage.py measures how often they contain the true value.
+differences of their samples.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import stdtrit
 
 from bench.metrics.average_precision import Floats
 
@@ -32,11 +30,14 @@ class Estimate:
 
     Attributes:
         value: the number itself.
-        interval: None where the test images could not be resampled.
+        interval: of everything that is known to vary; None where the test images could not be
+            resampled.
+        images: of the test images alone, where training runs are known to vary as well.
     """
 
     value: float
     interval: ConfidenceInterval | None = None
+    images: ConfidenceInterval | None = None
 
     @property
     def low(self) -> float | None:
@@ -49,9 +50,10 @@ class Estimate:
         return self.interval.high if self.interval else None
 
 
-def estimate(value: float, samples: ArrayLike) -> Estimate:
-    """A value with the interval of its samples (B,), see `interval`."""
-    return Estimate(value, interval(samples, value))
+def estimate(value: float, samples: ArrayLike, images: ArrayLike | None = None) -> Estimate:
+    """A value with the interval of its samples (B,), and of those of the images alone."""
+    inner = None if images is None else interval(images, value)
+    return Estimate(value, interval(samples, value), inner)
 
 
 def center_on(value: float, samples: ArrayLike) -> Floats:
@@ -63,42 +65,6 @@ def center_on(value: float, samples: ArrayLike) -> Floats:
     values = np.asarray(samples, dtype=float)
     centered: Floats = value + values - np.nanmean(values)
     return centered
-
-
-def combine_seeds(values: ArrayLike, resampled: ArrayLike, seed: int | list[int]) -> Floats:
-    """Samples of a mean over seeds: of the images, and of the seeds where there are several.
-
-    Images and seeds are crossed: every seed is scored on the same images. So the images are drawn
-    for all seeds at once, and the mean of the seeds is varied by Student's t with one degree of
-    freedom less than seeds. Their spread contains part of what the images do: what a resample does
-    to one seed and not to the others (its variance about their mean). That part is taken from the
-    images, so that it does not count twice. Seeds drawn with replacement, as one would draw images,
-    give too narrow an interval (Davison and Hinkley 1997, section 3.8: resampling k groups has
-    (k - 1) / k of their variance; and three values have no tails).
-
-    Args:
-        values: (S,) the statistic of each seed on all images.
-        resampled: (S, B) the same on every resample of the images.
-        seed: of the order in which t's quantiles meet the resamples; a row's own, so that seeds
-            of different rows are independent.
-
-    Returns:
-        (B,) samples, whose mean is that of the values.
-    """
-    values = np.asarray(values, dtype=float)
-    resampled = np.asarray(resampled, dtype=float)
-    count, size = resampled.shape
-    centered = resampled - np.nanmean(resampled, axis=1, keepdims=True)
-    together = centered.mean(axis=0)
-    if count == 1:
-        return center_on(float(values[0]), together)
-    each = float(np.nanmean((centered - together) ** 2, axis=1).sum()) / (count - 1)
-    images = float(np.nanvar(together))
-    shared = np.sqrt(max(1 - each / count / images, 0)) if images else 1.0
-    quantiles = stdtrit(count - 1, (np.arange(size) + 0.5) / size)
-    by_seeds = values.std(ddof=1) / np.sqrt(count) * quantiles
-    permuted = np.random.default_rng(seed).permutation(by_seeds)
-    return center_on(float(values.mean()), shared * together + permuted)
 
 
 def interval(samples: ArrayLike, value: float, level: float = LEVEL) -> ConfidenceInterval:
@@ -131,7 +97,7 @@ def ratio_interval(
     There every ratio is possible (Fieller 1954, J. R. Stat. Soc. B 16(2)), so none is given.
 
     Args:
-        part: (B,) samples of the numerator, from `center_on` or `combine_seeds`.
+        part: (B,) samples of the numerator, from `center_on` or `model.samples`.
         whole: (B,) samples of the denominator, on the same resamples.
         level: coverage aimed at, between 0 and 1.
     """
