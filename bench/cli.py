@@ -146,6 +146,7 @@ def run(
     from bench.commands import estimate
     from bench.commands.run import run as run_request
     from bench.reporting.terminal import TaskTable
+    from bench.statistics import calibration
 
     selected_methods = plugins.select("methods", methods)
     selected_tasks = plugins.select("tasks", tasks)
@@ -175,6 +176,7 @@ def run(
         for line in estimate.dry_run(request):
             typer.echo(line)
         return
+    calibration.provide(suite, settings.sha256, out / settings.name)
     reporter = Reporter()
     reporter.console.quiet = not distributed.is_main()
     try:
@@ -278,6 +280,30 @@ def compare(
         plugins.add_metric(path)
     stdout = _stdout()
     for part in command.render(command.compare(left, right, out), left, right):
+        stdout.print(part, highlight=False, markup=False)
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Of one suite's records.")],
+    to: Annotated[
+        Path | None,
+        typer.Option(help="A suite's file that gets the section; else a file beside the records."),
+    ] = None,
+    metric: Metrics = None,
+    cache: Cache = CACHE,
+    verbose: Verbose = False,
+) -> None:
+    """Measure how much runs vary, from records of several seeds, for rows that have one seed.
+
+    Example: bench calibrate results/local/mini
+    """
+    from bench.commands import calibrate as command
+
+    for path in metric or []:
+        plugins.add_metric(path)
+    stdout = _stdout()
+    for part in command.render(*command.calibrate(folder, to, cache)):
         stdout.print(part, highlight=False, markup=False)
 
 

@@ -11,11 +11,13 @@ Exact on any machine, too: the metric gives the recorded value for the recorded 
 new value for the new ones, and the test images are the same.
 
 A score may move: the same seed on the same machine gives the same bytes, but other machines and
-library versions round otherwise, and training amplifies that. So a score may move by what the test
-images cannot tell from nothing: by `WIDTH` times the half of the paired 95% interval of new less
-reference that is towards 0. What a leaderboard would not print (`PRINTED`) never counts. Where a
-frozen encoder has the same weights nothing amplifies rounding, so the scores of the images must be
-the same too, as `ALIKE` says. Imports torch only to compute.
+library versions round otherwise, and training amplifies that to another training run. So a score
+may differ by what two runs differ by: by the quantile of that difference which all cells together
+pass with 99% (`FALSE_ALARM`), where the spread of runs is known (`bench.statistics.model`). Where
+it is not, the paired interval of new less reference over the test images takes its place, at the
+same level. What a leaderboard would not print (`PRINTED`) never counts. Where a frozen encoder has
+the same weights nothing amplifies rounding, so the scores of the images must be the same too, as
+`ALIKE` says. Imports torch only to compute.
 """
 
 from __future__ import annotations
@@ -34,9 +36,10 @@ from pathlib import Path
 import numpy as np
 from rich import box
 from rich.table import Table as Grid
+from scipy.special import ndtri
 
 from bench.commands import plan
-from bench.commands.compare import Arrays, contrast, same_images
+from bench.commands.compare import Arrays, contrast, read_rows, runs_of, same_images
 from bench.commands.request import Cell, Locations, Request, suite_of
 from bench.config.loader import to_toml
 from bench.config.schema import Suite
@@ -49,10 +52,11 @@ from bench.results.changes import Change, method_changes, task_changes, version_
 from bench.results.record import Record
 from bench.runtime.progress import Reporter
 from bench.statistics.cache import EXACT
-from bench.statistics.intervals import Estimate
+from bench.statistics.intervals import LEVEL, Estimate
+from bench.statistics.training_runs import Runs
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
-WIDTH = 1.5  # three standard errors, not two: else 1 cell in 20 would move by chance alone
+FALSE_ALARM = 0.01  # chance that any cell of a check is beyond its tolerance without a fault
 ALIKE = 0.995  # least correlation of a class's scores, median of the classes; see docs/checks.md
 PRINTED = 0.05  # points: half of a leaderboard's last digit
 KINDS = ("methods", "tasks")
@@ -135,16 +139,18 @@ def check(
     groups: dict[tuple[str, str, int], list[Stored]] = defaultdict(list)
     for path, record in records.items():
         groups[record.suite, record.suite_sha256, _processes(record)].append((path, record))
+    runs = _training_runs(reference)
     verdicts: list[Verdict] = []
     rows: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
     for group in groups.values():
         with tempfile.TemporaryDirectory() as folder:  # no group uses what another one left
             fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
             for old, new in _rerun(group, fresh, reporter):
-                verdicts.append(judge(old, new))
+                verdicts.append(judge(old, new, runs[old[0]], FALSE_ALARM / len(records)))
                 if new[1].status == "ok":
                     rows[new[1].suite, new[1].task, new[1].method].append(new)
-    return verdicts, [_settle(pair, rows) for pair in declared]
+    known = {(o.suite, o.task, o.method): runs[path] for path, o in records.items()}
+    return verdicts, [_settle(pair, rows, known) for pair in declared]
 
 
 def _read_reference(reference: Path, out: Path) -> dict[Path, Record]:
@@ -158,6 +164,17 @@ def _read_reference(reference: Path, out: Path) -> dict[Path, Record]:
             raise UserError(f"{path}: failed; a reference has finished cells only")
         storage.predictions_file(path, record)  # complete, before hours are spent
     return records
+
+
+def _training_runs(reference: Path) -> dict[Path, Runs]:
+    """What is known of the training runs of the row of each record."""
+    return {
+        path: runs_of(rows, row, folder)
+        for folder in sorted({file.parents[2] for file in reference.glob("*/*/*/seed*.json")})
+        for rows in [read_rows(folder)]
+        for row, seeds in rows.items()
+        for path, _ in seeds
+    }
 
 
 def _processes(record: Record) -> int:
@@ -261,8 +278,14 @@ def _launcher(processes: int) -> list[str]:
     return [sys.executable, "-m", *launch, "-m", "bench"]
 
 
-def judge(old: Stored, new: Stored) -> Verdict:
+def judge(old: Stored, new: Stored, runs: Runs, false_alarm: float = FALSE_ALARM) -> Verdict:
     """Compare a cell with its reference.
+
+    Args:
+        old: the reference.
+        new: the same cell, run again.
+        runs: what is known of the training runs of the row.
+        false_alarm: chance that another run without a fault is beyond the tolerance.
 
     Raises:
         UserError: predictions are missing or were changed.
@@ -300,25 +323,35 @@ def judge(old: Stored, new: Stored) -> Verdict:
     if not alike >= ALIKE:
         text = f"the same weights give other scores: correlation {alike:.3f}"
         changes.append(Change(task, "scores", text))
-    tolerance = _tolerance(difference)
-    if abs(difference.value) > tolerance:
-        text = f"the score changed by {difference.value:+.2f}, beyond its tolerance {tolerance:.2f}"
+    most = tolerance(difference, runs, false_alarm)
+    if abs(difference.value) > most:
+        text = f"the score changed by {difference.value:+.2f}, beyond its tolerance {most:.2f}"
         changes.append(Change(f"{method} or {task}", "score", text))
     return replace(
         verdict,
         difference=difference,
-        tolerance=tolerance,
+        tolerance=most,
         changes=tuple(changes),
         same=before.predictions == after.predictions,
     )
 
 
-def _tolerance(difference: Estimate) -> float:
-    """Points by which a score may differ from its reference."""
+def tolerance(difference: Estimate, runs: Runs, false_alarm: float) -> float:
+    """Points by which a score may differ from its reference.
+
+    Args:
+        difference: new less reference, over test images alone.
+        runs: what is known of the training runs of the row.
+        false_alarm: see `judge`.
+    """
     assert difference.interval is not None
+    if runs.spread and runs.spread.varies:
+        two_runs = 0.5  # their difference has twice the variance of one run
+        return max(PRINTED, float(runs.spread.quantiles([1 - false_alarm / 2], two_runs)[0]))
     value = difference.value
     half = value - difference.interval.low if value > 0 else difference.interval.high - value
-    return max(PRINTED, WIDTH * half)
+    wider = float(ndtri(1 - false_alarm / 2) / ndtri((1 + LEVEL) / 2))
+    return max(PRINTED, wider * half)
 
 
 def _metric_changes(
@@ -386,12 +419,17 @@ def declared_order(path: Path, records: Iterable[Record]) -> list[Pair]:
     return pairs
 
 
-def _settle(pair: Pair, rows: Mapping[tuple[str, str, str], list[Stored]]) -> Pair:
-    above = rows.get((pair.suite, pair.task, pair.above))
-    below = rows.get((pair.suite, pair.task, pair.below))
-    if not above or not below:
+def _settle(
+    pair: Pair,
+    rows: Mapping[tuple[str, str, str], list[Stored]],
+    runs: Mapping[tuple[str, str, str], Runs],
+) -> Pair:
+    names = [(pair.suite, pair.task, method) for method in (pair.above, pair.below)]
+    sides = [rows.get(name) for name in names]
+    if not sides[0] or not sides[1]:
         return pair
-    return replace(pair, difference=contrast(above, below).difference)
+    found = contrast(sides[0], sides[1], runs[names[0]], runs[names[1]])
+    return replace(pair, difference=found.difference)
 
 
 def failed(verdicts: Iterable[Verdict], pairs: Iterable[Pair]) -> bool:

@@ -122,11 +122,11 @@ def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:
     """The rows that an argument names, its method, if it names one, and the suite's folder."""
     path = Path(text)
     if any(path.glob("*/*/seed*.json")) or any(path.glob("*/*/*/seed*.json")):
-        folder = _suite_folder(path)
+        folder = suite_folder(path)
         return read_rows(folder), None, folder
     parent = path.parent
     named = parent if parent.is_dir() and parent != Path() else out / parent
-    folder = _suite_folder(named)
+    folder = suite_folder(named)
     rows = read_rows(folder)
     methods = {method for _, method in rows}
     if path.name not in methods:
@@ -134,8 +134,12 @@ def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:
     return rows, path.name, folder
 
 
-def _suite_folder(path: Path) -> Path:
-    """The folder of one suite's records: the path itself, or the only such folder in it."""
+def suite_folder(path: Path) -> Path:
+    """The folder of one suite's records: the path itself, or the only such folder in it.
+
+    Raises:
+        UserError: there is none, or there are several.
+    """
     folders = sorted({file.parents[2] for file in path.glob("*/*/seed*.json")})
     folders = folders or sorted({file.parents[2] for file in path.glob("*/*/*/seed*.json")})
     if not folders:
@@ -266,7 +270,7 @@ def contrast(
     ]
     rows = [
         row_score(names[0], scores[0], left_runs),
-        row_score(names[1], scores[1], right_runs, other=names[0] == names[1]),
+        row_score(names[1], scores[1], right_runs, other=left != right and len({*names}) == 1),
     ]
     found = less(*rows)
     return Contrast(found.difference, found.p_better, found.needed, paired)

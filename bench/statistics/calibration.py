@@ -1,8 +1,9 @@
 """How much the runs of a suite vary: `[uncertainty]`, by which one seed has an interval.
 
-`bench calibrate` makes it from records of several seeds. It stands at the end of a suite's file, or
-in a file of its own beside the records, OUT/SUITE/uncertainty.toml, which comes first. It holds for
-one suite hash, and each part for one version and one set of settings; else it is not used.
+`bench calibrate` makes it from records of several seeds. It is the last table of a suite's file, or
+a file of its own beside the records, OUT/SUITE/uncertainty.toml, which comes first. `bench run`
+copies the table of a suite that does not ship to there. It holds for one suite hash, and each part
+for one version and one set of settings; else it is not used.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from bench.config import loader
 from bench.config.schema import Section, tuples
 from bench.errors import UserError, from_validation
 from bench.results.record import Record
+from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import digest
 
 FILE = "uncertainty.toml"  # beside the records of a suite
@@ -90,6 +92,29 @@ def read(folder: Path, suite: str, sha256: str) -> Uncertainty | None:
             parse(loader.read_tables(suite), f"suite {suite}") if suite in loader.names() else None
         )
     return found if found and found.suite_sha256 == sha256 else None
+
+
+def provide(request: str, sha256: str, folder: Path) -> None:
+    """Copy the calibration of a suite that is a file to where its records are.
+
+    Args:
+        request: NAME or FILE of the suite.
+        sha256: of the suite as it is run; the calibration of another one is left where it is.
+        folder: OUT/SUITE.
+
+    Raises:
+        UserError: the calibration breaks the schema, or the folder cannot be written.
+    """
+    if request in loader.names():
+        return
+    found = parse(loader.read_tables(request), request)
+    if found is None or found.suite_sha256 != sha256:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        atomic_write(folder / FILE, to_toml(found).encode())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); see --out") from None
 
 
 def parse(tables: Mapping[str, Any], where: str) -> Uncertainty | None:

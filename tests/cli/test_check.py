@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,10 @@ from bench.encoders.encoder import Encoder
 from bench.evaluation import linear_svm
 from bench.metrics import registry, resampled
 from bench.results import storage
+from bench.statistics.intervals import ConfidenceInterval, Estimate
+from bench.statistics.model import Kind, Seeds
+from bench.statistics.scores import IMAGES_ONLY
+from bench.statistics.training_runs import Runs
 
 
 @pytest.fixture
@@ -187,7 +192,7 @@ def test_a_reference_that_cannot_serve_is_refused(check, copy, tmp_path):
     assert (done.status, "key 'suite_settings.backbone.color'" in done.error) == (2, True)
 
 
-def verdict(tmp_path, change, quality=0.8, **changes):
+def verdict(tmp_path, change, quality=0.8, runs=IMAGES_ONLY, **changes):
     """The verdict on a made-up record whose scores were changed."""
     old = save(tmp_path / "old", "rotation", quality)
     new = save(tmp_path / "new", "rotation", quality, **changes)
@@ -198,7 +203,32 @@ def verdict(tmp_path, change, quality=0.8, **changes):
     arrays |= change(arrays)
     value = registry.value(registry.get("mAP"), arrays)
     new = storage.save(new.model_copy(update={"value": value}), paths[1], arrays)
-    return command.judge((paths[0], old), (paths[1], new))
+    return command.judge((paths[0], old), (paths[1], new), runs)
+
+
+@pytest.mark.parametrize(("sds", "caught"), [(1.0, False), (2.0, False), (5.0, True), (-5.0, True)])
+def test_a_score_may_differ_as_two_runs_do(tmp_path, sds, caught):
+    """Where the spread of runs is known, by sds of the difference of two runs."""
+    spread = Kind({f"row{i}": Seeds(1.0, 20) for i in range(6)}).spread("another")
+    assert spread.variance == pytest.approx(1, rel=0.1)
+    found = verdict(tmp_path, lambda arrays: {}, runs=Runs(spread))
+    shifted = replace(found.difference, value=sds * (2 * spread.variance) ** 0.5)
+    tolerance = command.tolerance(shifted, Runs(spread), command.FALSE_ALARM)
+    assert (abs(shifted.value) > tolerance) == caught
+
+
+def test_no_cell_of_many_is_beyond_by_chance():
+    """A hundred cells, each another run of its reference: at most 1% of such checks alarm."""
+    rng = np.random.default_rng(0)
+    kind = Kind({f"row{i}": Seeds(1.0, 20) for i in range(6)})
+    spread = kind.spread("another")
+    alarms = []
+    for cells in (2, 100):
+        nothing = Estimate(0.0, ConfidenceInterval(-1.0, 1.0))
+        most = command.tolerance(nothing, Runs(spread), command.FALSE_ALARM / cells)
+        checks = rng.normal(0, np.sqrt(2), (20000, cells))
+        alarms.append(np.mean(np.abs(checks).max(axis=1) > most))
+    assert max(alarms) <= 0.013
 
 
 def test_rounding_is_within_and_a_lasting_loss_is_not(tmp_path):

@@ -14,6 +14,7 @@ from bench.metrics.average_precision import mean_average_precision
 from bench.reporting import leaderboard
 from bench.results import storage
 from bench.results.record import Provenance
+from bench.statistics import calibration
 from bench.statistics.cache import RESAMPLES, SEED
 from bench.statistics.resampling import resamples
 
@@ -35,6 +36,8 @@ def elsewhere(folder, method, quality, ids):
 
 
 def test_two_rows_differ_as_their_leaderboard_says(folder):
+    for method, quality in (("rotation", 0.7), ("random_init", 0.25)):
+        save(folder, method, quality, seed=1)
     (found,) = compare.compare("rotation", "random_init", folder)
     row = next(
         r for r in leaderboard.load(folder / "made").tables[0].rows if r.method == "rotation"
@@ -45,6 +48,28 @@ def test_two_rows_differ_as_their_leaderboard_says(folder):
     (reversed_,) = compare.compare("random_init", "rotation", folder)
     assert reversed_.difference.value == -found.difference.value
     assert reversed_.p_above == pytest.approx(1 - found.p_above)
+    assert reversed_.needed == found.needed
+
+
+def test_without_seeds_or_calibration_no_probability_is_claimed(folder, bench):
+    (found,) = compare.compare("rotation", "random_init", folder)
+    assert (found.p_above, found.needed, found.difference.images) == (None, None, None)
+    uncertain = calibration.calibrate(
+        [
+            save(folder.parent / "five", method, 0.8 + 0.1 * seed, seed=seed)
+            for method in ("rotation", "random_init")
+            for seed in range(5)
+        ],
+        {},
+    )
+    file = folder / "made" / calibration.FILE
+    file.write_text(calibration.to_toml(uncertain))
+    (wider,) = compare.compare("rotation", "random_init", folder)
+    assert wider.difference.low < wider.difference.images.low
+    assert wider.difference.images == pytest.approx(found.difference.interval)
+    assert 0 < wider.p_above < 1
+    done = bench("compare", "rotation", "random_init", "--out", folder)
+    assert "would tell them apart" in done.out or "told apart" in done.out
 
 
 def test_seeds_are_independent_whatever_the_rows_are_called(tmp_path):
@@ -78,6 +103,9 @@ def test_records_that_no_leaderboard_would_show_are_not_compared(folder):
 
 def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):
     one, other = (save(tmp_path, name, quality) for name, quality in (("a", 0.4), ("b", 0.5)))
+    for path, entry in [*seeds(tmp_path, "a"), *seeds(tmp_path, "b")]:  # runs that do not vary
+        arrays = storage.read_predictions(path, entry)
+        storage.save(entry.model_copy(update={"seed": 1}), path.with_stem("seed1"), arrays)
     (found,) = compare.compare("a", "b", tmp_path)
     arrays = [storage.read_predictions(*seeds(tmp_path, name)[0]) for name in "ab"]
     drawn = []
@@ -92,7 +120,7 @@ def test_the_probability_is_the_share_of_resamples_in_that_order(tmp_path):
 
 def test_a_row_and_itself_are_even(folder):
     (found,) = compare.compare("rotation", "rotation", folder)
-    assert (found.difference.low, found.difference.high, found.p_above) == (0, 0, 0.5)
+    assert (found.difference.low, found.difference.high, found.p_above) == (0, 0, None)
     assert found.settings == ()
 
 
