@@ -453,7 +453,7 @@ def render(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> Iterator[Grid 
     yield grid
     yield from messages(verdicts)
     for pair in pairs:
-        outcome = "as declared" if pair.holds else "NOT as declared, above"
+        outcome = _order_text(pair)
         where = f"{pair.suite}, {pair.task}: {pair.above} less {pair.below}"
         yield f"{where}: {signed_interval(pair.difference)}, {outcome}"
     changed = sum(bool(row.changes) for row in verdicts)
@@ -462,6 +462,13 @@ def render(verdicts: Sequence[Verdict], pairs: Sequence[Pair]) -> Iterator[Grid 
     if pairs:
         order = f"; {wrong} of {len(pairs)} declared pairs in another order"
     yield f"{changed} of {len(verdicts)} cells changed{order}"
+
+
+def _order_text(pair: Pair) -> str:
+    if not pair.holds:
+        return "NOT as declared, above"
+    interval = pair.difference.interval if pair.difference else None
+    return "as declared" if interval and interval.low > 0 else "as declared, but not told apart"
 
 
 def _name(row: Verdict) -> str:

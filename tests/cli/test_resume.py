@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import pytest
 from support import SHORT, leaderboard, values
 
 SLOWER = [*SHORT, "recipes.rotation.views=3000", "synthetic.test=200"]
@@ -35,6 +36,7 @@ def kill_when(condition, out, cache):
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_stage_ends_like_an_undisturbed_one(tmp_path):
     cache, other = tmp_path / "cache", tmp_path / "other"
     whole = subprocess.run(command(tmp_path / "whole", other), stderr=subprocess.PIPE, check=True)

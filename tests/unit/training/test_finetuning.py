@@ -125,6 +125,7 @@ def test_another_truth_is_trained_anew(task, context, tmp_path, monkeypatch):
         evaluate(task, changed(made, "train", fingerprint=other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "changes"), [("voc_det", {"protocol": "c4", "size": 64})])
 def test_another_last_stage_is_trained_anew(task, changes, context, tmp_path, monkeypatch):
     """Though the detector takes it off the encoder."""
@@ -209,6 +210,7 @@ def test_a_frozen_encoder_stays_as_it_is(task, context, tmp_path, monkeypatch):
     assert unchanged and all(unchanged)
 
 
+@pytest.mark.slow
 def test_the_moco_protocol_runs(context, tmp_path):
     result = evaluate("voc_det", at(context, "voc_det", tmp_path, protocol="c4", size=64))
     for name in ("AP50", "COCO_AP50"):
