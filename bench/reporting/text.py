@@ -70,7 +70,7 @@ def key(leaderboard: Leaderboard) -> list[str]:
         f"Each row is one way to pretrain the backbone `{backbone}`. All rows are scored by the"
         " same protocol on the same test images. The **gap** is the score of the"
         f" {REFERENCE} weights minus the score of the row. Brackets are 95% confidence intervals"
-        " over test images and training runs.",
+        " over test images and over training runs, as far as these are known to vary.",
     ]
     if leaderboard.settings.synthetic:
         paragraphs.append(RENDERED)
@@ -146,7 +146,7 @@ def _doubt(table: Table) -> list[str]:
     rows = [row for row in table.rows if row.value and row.value.interval]
     unknown = [row.method for row in rows if row.runs.source == "unknown"]
     paragraphs = []
-    if unknown and len(unknown) == len([row for row in rows if row.runs.source != "fixed"]):
+    if table.images_only:
         paragraphs.append(
             "**Test images only.** No row has several seeds, and the suite has no calibration. So"
             " the intervals say nothing of another run, which would move a row by an amount that is"
@@ -155,7 +155,7 @@ def _doubt(table: Table) -> list[str]:
     elif unknown:
         paragraphs.append(
             f"**Test images only** for {listing(unknown)}: no row of that kind has several seeds."
-            " No rank and no probability is claimed of them."
+            " No rank and no probability is claimed of them; ranks are among the other rows."
         )
     paragraphs += [_known(source, rows) for source in KNOWN if _known(source, rows)]
     return paragraphs
@@ -331,7 +331,7 @@ def glossary(tables: Iterable[Table]) -> list[str]:
     lines = [f"- **{label}**: {help_}" for label, help_ in _metrics(tables).items()]
     for column in columns.COLUMNS:
         if column.section != "file":
-            heading = column.heading.format(metric="Score")
+            heading = column.heading.format(metric="Score", only="")
             name = f" (`{column.key}`)" if "csv" in column.shown_in else ""
             lines.append(f"- **{heading}**{name}: {column.help}")
     only = columns.shown("csv", "file")
