@@ -117,19 +117,20 @@ def save(folder, method, quality, seed=0, **changes):
     return storage.save(entry, path, arrays if entry.status == "ok" else None)
 
 
-def calibrate(folder, moves=(0.0, 0.5, -0.5), without=(), **changes):
-    """A calibration beside the records, of all rows that vary but some; seeds move each score.
+def calibrate(folder, moves=(0.0, 0.5, -0.5), tasks=None):
+    """A calibration beside the records, of every row whose runs vary.
 
     Args:
         folder: with the records.
-        moves: of the score of each seed from that of the record, in points; `changes`: of a row.
-        without: rows that it does not have.
+        moves: of each seed's score from that of the record, in points.
+        tasks: those that it has; None: all.
     """
     records = [
         record.model_copy(update={"seed": seed, "value": record.value + move})
         for record in storage.read_all(folder / "made").values()
-        if record.status == "ok" and record.role != "reference" and record.method not in without
-        for seed, move in enumerate(changes.get(record.method, moves))
+        if record.status == "ok" and record.role != "reference"
+        if tasks is None or record.task in tasks
+        for seed, move in enumerate(moves)
     ]
     section = calibration.to_toml(calibration.calibrate(records, {}))
     (folder / "made" / calibration.FILE).write_text(section)

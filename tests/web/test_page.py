@@ -34,7 +34,7 @@ def test_equal_records_give_equal_files(folder, tmp_path):
 def test_only_a_task_with_stages_has_a_stage_plot(folder):
     names = {path.stem for path in (folder / "made").glob("*.svg")}
     both = {f"{n}_{t}" for n in ("gap", "classes") for t in ("voc_cls", "voc_det")}
-    assert names == both | {"stages_voc_cls"}
+    assert names == both | {"stages_voc_cls", "doubt_voc_cls"}
     text = (folder / "made/LEADERBOARD.md").read_text()
     for name in names:
         assert f"]({name}.svg)" in text
