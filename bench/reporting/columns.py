@@ -308,7 +308,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         key="run_sd",
-        heading="Sd of a run",
+        heading="Run sd",
         help="Standard deviation of the score over training runs, in points: the median of what is "
         "known of it.",
         value=_run_sd,

@@ -7,7 +7,7 @@ import pytest
 from made_up import FAILED, calibrate, encoder, save, text_of
 
 from bench.encoders.pretraining import PretextScore, Pretraining
-from bench.reporting import columns, leaderboard
+from bench.reporting import columns, format, leaderboard, text
 from bench.results import storage
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
@@ -88,8 +88,8 @@ def test_without_a_distance_between_baseline_and_reference_no_gap_is_closed(tmp_
     for method, quality in {"imagenet": 0.5, "rotation": 0.8, "random_init": 0.5}.items():
         save(tmp_path, method, quality)
     assert all(row.gap_closed is None for row in rows(tmp_path).values())
-    text = text_of(tmp_path)
-    assert "No **gap closed**: ImageNet is not significantly better than random init." in text
+    page = text_of(tmp_path)
+    assert "No **gap closed**: ImageNet is not significantly better than random init." in page
 
 
 def test_seeds_are_averaged(folder):
@@ -123,10 +123,10 @@ def test_one_seed_without_a_calibration_claims_no_order(folder):
     assert [row.runs.source for row in table.rows] == ["fixed", *("unknown",) * 3]
     unknown = {pair.different for key, pair in table.pairs.items() if "imagenet" not in key}
     assert unknown == {None}
-    text = text_of(folder)
-    assert "**Test images only.** No row has several seeds" in text
-    assert "| Method | mAP (95% CI), test images only |" in text
-    assert "pretrained methods" not in text
+    page = text_of(folder)
+    assert "**Test images only.** No row has several seeds" in page
+    assert "| Method | mAP (95% CI), test images only |" in page
+    assert "pretrained methods" not in page
 
 
 def test_with_several_seeds_ranks_come(folder):
@@ -183,12 +183,12 @@ def test_unknown_rows_among_known_ones_have_no_rank(folder):
     assert max(last for _, last in ranks.values()) == 3, "of the three that are known"
     assert table.above_baseline is None, "nothing is known of the baseline"
     assert not any("random_init" in text for row in table.rows for text in row.warnings)
-    text = text_of(folder)
-    assert "**Test images only** for `random_init`: no row of that kind has several seeds." in text
-    assert "ranks are among the other rows" in text
-    assert "**One seed** of `near`" in text
-    assert "taken from rows like" in text
-    assert "The weights of `imagenet` come from elsewhere." in text
+    page = text_of(folder)
+    assert "**Test images only** for `random_init`: no row of that kind has several seeds." in page
+    assert "ranks are among the other rows" in page
+    assert "**One seed** of `near`" in page
+    assert "taken from rows like" in page
+    assert "The weights of `imagenet` come from elsewhere." in page
 
 
 def test_the_methods_above_the_baseline_are_counted_jointly(folder):
@@ -208,6 +208,48 @@ def test_a_share_of_the_gap_has_an_interval_of_images_alone(folder):
     calibrate(folder, moves=(0, 2, -2))
     share = rows(folder)["rotation"].gap_closed
     assert share.low < share.images.low < share.images.high < share.high
+
+
+def test_how_training_runs_are_known_is_said_of_each_row(folder):
+    for seed, quality in enumerate((0.8, 1.1)):
+        save(folder, "rotation", quality, seed=seed)
+    save(folder, "near", 0.8)
+    found = rows(folder)
+    assert text.runs_known(found["imagenet"]) == "Training runs: none, its weights are fixed."
+    sd = f"One run varies by {found['near'].runs.spread.variance ** 0.5:.2f} points (sd)."
+    assert text.runs_known(found["near"]) == f"Training runs: by 1 row of its kind. {sd}"
+    assert text.runs_known(found["rotation"]).startswith("Training runs: by its own 2 seeds. One")
+    assert text.runs_known(found["random_init"]) == text.UNKNOWN
+    calibrate(folder)
+    found = rows(folder)
+    known = "Training runs: by its seeds in the suite's calibration and those of 1 row of its kind."
+    assert text.runs_known(found["near"]).startswith(known)
+    save(folder, "broken", 0, error="boom", **FAILED)
+    assert text.runs_known(rows(folder)["broken"]) == ""
+
+
+def test_what_would_settle_a_difference_is_said_where_rows_are_not_told_apart(folder):
+    save(folder, "near", 0.78)
+    table = leaderboard.load(folder / "made").tables[0]
+    assert not any(text.needed(row, table) for row in table.rows), "nothing is known of runs"
+    calibrate(folder)
+    table = leaderboard.load(folder / "made").tables[0]
+    first, second = (row for row in table.rows if row.role == "pretrained")
+    [sentence] = text.needed(first, table)
+    pair = table.pairs[first.method, second.method]
+    ways = format.settled(pair.difference, pair.needed)
+    assert sentence == f"From the next row, {second.method}: {ways}."
+    assert text.needed(second, table) == [], "told apart from the baseline, which is next"
+    calibrate(folder, moves=(0, 30, -30))
+    table = leaderboard.load(folder / "made").tables[0]
+    first, second = (row for row in table.rows if row.role == "pretrained")
+    assert [s.partition(":")[0] for s in text.needed(first, table)] == [
+        f"From the next row, {second.method}",
+        "From random_init",
+    ]
+    assert [s.partition(":")[0] for s in text.needed(second, table)] == [
+        "From the next row, random_init"
+    ]
 
 
 def test_rows_that_show_nothing_say_so(folder):
@@ -333,6 +375,6 @@ def test_a_failed_row_is_last_with_its_error(folder):
     assert found.failed({"broken", "imagenet"}, {"voc_cls"})
     assert not found.failed({"imagenet"}, {"voc_cls"}), "nothing that was asked for failed"
     assert found.tables[0].rows[-1].method == "broken"
-    text = text_of(folder)
-    assert "| - | broken | - |" in text
-    assert "RuntimeError: boom" in text
+    page = text_of(folder)
+    assert "| - | broken | - |" in page
+    assert "RuntimeError: boom" in page
