@@ -6,6 +6,7 @@ Matplotlib is imported when the first figure is drawn: captions need none.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -36,6 +37,7 @@ STYLE: dict[Any, Any] = {
 }
 ON_EDGE: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "fontsize": 8}  # of the axes
 COLUMNS = 4  # of the panels of stage curves
+ACROSS = 27  # characters over a panel
 LABEL = 0.16  # inches between the lines of text beside a plot
 NUMBERED = 24  # classes up to which a heat map's cells have numbers
 FEWEST = 3  # methods trained here, of which a plot against budgets shows anything
@@ -234,7 +236,7 @@ def stages(table: Table) -> dict[str, bytes]:
             tips[f"tip-{index}"] = f"{row.method}: {', '.join(points(value) for value in own)}"
             rings = sorted(row.selected_stages)
             axes.plot(rings, [own[s] for s in rings], "o", ms=7, mfc=PAPER, mec=color, mew=1.6)
-            axes.set_title(row.method, loc="left", fontsize=8.5)
+            axes.set_title(_wrapped(row.method), loc="left", fontsize=8)
             axes.set_ylim(low - room, high + room)
             axes.set_xticks(range(count))
             axes.tick_params(labelsize=8, length=2)
@@ -252,6 +254,16 @@ def stages(table: Table) -> dict[str, bytes]:
         figure.supxlabel("stage of the backbone, fine (0) to coarse", fontsize=9)
         figure.supylabel(f"{table.metric}, points ({_what(table)})", fontsize=9)
         return _files(f"stages_{table.task}", figure, tips)
+
+
+def _wrapped(name: str) -> str:
+    """A name in lines that fit over a panel, broken after punctuation."""
+    lines = [""]
+    for part in re.split(r"(?<=[-_/:])", name):
+        if lines[-1] and len(lines[-1]) + len(part) > ACROSS:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _stage_keys(top: bool) -> list[Any]:
@@ -340,7 +352,7 @@ def doubt(table: Table) -> dict[str, bytes]:
     plt = pyplot()
     rows = [row for row in reversed(table.rows) if row.shares]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 1.1 + 0.24 * len(rows)), layout="constrained")
+        figure, axes = plt.subplots(figsize=(7.5, 1.1 + 0.24 * len(rows)), layout="constrained")
         images = [100 * row.shares["images"] for row in rows]
         training = [100 * row.shares["training"] for row in rows]
         bars: dict[str, Any] = {"height": 0.62, "edgecolor": PAPER, "linewidth": 0.8}

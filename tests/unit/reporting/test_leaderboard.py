@@ -370,6 +370,7 @@ def test_a_failed_baseline_is_none(tmp_path):
 
 
 def test_a_failed_row_is_last_with_its_error(folder):
+    calibrate(folder)
     save(folder, "broken", 0, error="RuntimeError: boom", **FAILED)
     found = leaderboard.load(folder / "made")
     assert found.failed({"broken", "imagenet"}, {"voc_cls"})

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from made_up import TUNED, TUNING, calibrate, save
+from made_up import TUNED, TUNING, calibrate, encoder, save
 
 from bench.encoders.pretraining import LearningRates, TrainingTrace
 from bench.reporting import leaderboard, plots
@@ -105,3 +105,11 @@ def test_fine_tuned_rows_name_fine_tuning(folder):
     assert all(row.shares["training"] > 0 for row in table.rows), "of one kind"
     text = plots.doubt(table)["doubt_voc_tuned.svg"].decode()
     assert "pretraining and fine-tuning" in text
+
+
+def test_no_long_name_is_cut_over_a_panel(folder):
+    name = "random_init-above_diagonal-below_diagonal"
+    save(folder, name, 0.1, role="untrained", encoder=encoder("above_diagonal", "below_diagonal"))
+    text = plots.stages(table_of(folder))["stages_voc_cls.svg"].decode()
+    lines = re.findall(r">(random_init-above_diagonal-|below_diagonal|rotation)<", text)
+    assert [*dict.fromkeys(lines)] == ["rotation", "random_init-above_diagonal-", "below_diagonal"]

@@ -125,6 +125,7 @@ def test_a_plot_that_fails_loses_no_table(folder, monkeypatch):
 
 
 def test_a_section_order_is_sentence_table_figures_more_and_how(folder):
+    save(folder, "worse", 0.0)
     calibrate(folder)
     text = text_of(folder)
     parts = [
@@ -137,6 +138,12 @@ def test_a_section_order_is_sentence_table_figures_more_and_how(folder):
     ]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
+
+
+def test_a_column_that_says_nothing_of_any_row_is_left_out(folder):
+    text = text_of(folder)
+    assert "| Method | mAP (95% CI), test images only | Gap to ImageNet | Gain over random" in text
+    assert "Warnings |" not in text
 
 
 def test_what_a_record_says_cannot_break_a_table(folder):
