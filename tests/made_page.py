@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from made_up import FAILED, TUNED, TUNING, encoder, save
+from made_up import FAILED, TUNED, TUNING, calibrate, encoder, save
 
 from bench.encoders.pretraining import LossCurve, Pretraining
 from bench.reporting import leaderboard, publish
@@ -24,7 +24,10 @@ LOSSES = {
 
 
 def made(folder):
-    """Two tasks, one with stages and samples, one fine-tuned with predictions shown; a failure."""
+    """Two tasks, one with stages and samples, one fine-tuned with predictions shown; a failure.
+
+    A calibration is of the first task alone: nothing is known of training runs in the second.
+    """
     for place, (method, quality) in enumerate(QUALITIES.items()):
         seen = 0 if method in ("imagenet", "random_init") else 100 * (place + 1)
         network = encoder("rgb").model_copy(update={"parameters": 9 - place})
@@ -47,6 +50,7 @@ def made(folder):
         )
         for task, name in (("voc_det", "predictions"), ("voc_cls", "samples")):
             shutil.copy(IMAGE, folder / "made" / task / method / f"{name}.png")
+    calibrate(folder, moves=(0, 3, -3), tasks={"voc_cls"})
     save(folder, "broken", 0, error=f"RuntimeError: {EVIL}", **FAILED)
     found = leaderboard.load(folder / "made")
     publish.write(found, folder / "made")

@@ -8,6 +8,7 @@ from bench.metrics import registry
 from bench.reporting import leaderboard, publish
 from bench.results import storage
 from bench.results.record import EncoderFacts, HyperparameterFacts, Record
+from bench.statistics import calibration
 
 CLASSES = ("ape", "bee", "cat")
 RECIPE = {
@@ -114,6 +115,25 @@ def save(folder, method, quality, seed=0, **changes):
     ).model_copy(update=changes)
     path = storage.path_of(folder, "made", entry.task, method, seed)
     return storage.save(entry, path, arrays if entry.status == "ok" else None)
+
+
+def calibrate(folder, moves=(0.0, 0.5, -0.5), tasks=None):
+    """A calibration beside the records, of every row whose runs vary.
+
+    Args:
+        folder: with the records.
+        moves: of each seed's score from that of the record, in points.
+        tasks: those that it has; None: all.
+    """
+    records = [
+        record.model_copy(update={"seed": seed, "value": record.value + move})
+        for record in storage.read_all(folder / "made").values()
+        if record.status == "ok" and record.role != "reference"
+        if tasks is None or record.task in tasks
+        for seed, move in enumerate(moves)
+    ]
+    section = calibration.to_toml(calibration.calibrate(records, {}))
+    (folder / "made" / calibration.FILE).write_text(section)
 
 
 def text_of(folder):

@@ -34,7 +34,8 @@ class Column:
     Attributes:
         key: its name in leaderboard.csv and in DataFrames; of an estimate, `key_low` and
             `key_high` follow.
-        heading: as a reader sees it; `{metric}` is the name of the table's metric.
+        heading: as a reader sees it; `{metric}` is the name of the table's metric, `{only}` says
+            where intervals are over test images only.
         help: what it means, for the glossary.
         value: what it shows of a row.
         format: a value as text.
@@ -60,7 +61,8 @@ class Column:
 
     def title(self, table: Table) -> str:
         """The heading over a table."""
-        return self.heading.format(metric=table.metric)
+        only = ", test images only" if table.images_only else ""
+        return self.heading.format(metric=table.metric, only=only)
 
     def text(self, table: Table, row: Row) -> str:
         """The value of a row, as text."""
@@ -198,7 +200,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         key="value",
-        heading="{metric} (95% CI)",
+        heading="{metric} (95% CI){only}",
         help="Main score in points, 0 to 100; more is better. The brackets are the 95% confidence "
         "interval over test images and training runs. Images: 1,000 random halves of the test "
         "split. Runs: the spread of the row's seeds, or of rows like it. With several seeds, the "
@@ -306,7 +308,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         key="run_sd",
-        heading="Sd of a run",
+        heading="Run sd",
         help="Standard deviation of the score over training runs, in points: the median of what is "
         "known of it.",
         value=_run_sd,

@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.config.schema import Suite
 from bench.errors import UserError
 from bench.reporting import csv, latex
@@ -22,7 +24,7 @@ from bench.statistics import calibration, intervals
 from bench.statistics.cache import Resampled, all_resampled_scores
 from bench.statistics.calibration import Uncertainty
 from bench.statistics.intervals import Estimate
-from bench.statistics.scores import Scores, score_rows
+from bench.statistics.scores import RowScore, Scores, score_rows
 from bench.statistics.simultaneous import Ranks
 
 if TYPE_CHECKING:
@@ -187,7 +189,7 @@ def _table(
         pairs=scores.pairs,
         above_baseline=_above(baseline, rows, scores),
     )
-    ranks = scores.ranks()
+    ranks = _ranks(scores)
     nexts = dict(pairwise(row.method for row in rows if row.scored))
     filled = (
         _fill(r, table, scores, ranks.get(r.method), nexts.get(r.method), audited)
@@ -195,6 +197,12 @@ def _table(
         if r.scored
     )
     return replace(table, rows=(*filled, *(row for row in rows if not row.scored)))
+
+
+def _ranks(scores: Scores) -> dict[str, Ranks]:
+    """The ranks of the rows of which any can be claimed: of one row alone there are none."""
+    ranks = scores.ranks()
+    return ranks if len(ranks) > 1 else {}
 
 
 def _above(baseline: str | None, rows: Iterable[Row], scores: Scores) -> frozenset[str] | None:
@@ -251,11 +259,18 @@ def _fill(
         p_better=table.pairs[method, following].p_better if following and scores.rows else None,
         runs=scores.runs[method],
         shares=scores.rows[method].shares if scores.rows else {},
+        sd=_deviation(scores.rows[method]) if scores.rows else None,
     )
     known = {n: gain for n, gain in gains.items() if n and gain and scores.known(method, n)}
     texts = [*warnings(row.records, known), *audit.warnings(audited, row.scored)]
     texts += [f"no interval: {scores.reason}"] if scores.reason else []
     return replace(row, warnings=tuple(texts))
+
+
+def _deviation(row: RowScore) -> float | None:
+    """Standard deviation of a score by test images and training runs; None of unknown runs."""
+    share = row.shares.get("images")
+    return float(np.sqrt(np.nanvar(row.images) / share)) if share else None
 
 
 def _own_ranks(method: str, table: Table) -> Ranks:
@@ -271,12 +286,12 @@ def _gap_closed(
 ) -> Estimate | None:
     if not scores.rows or reference is None or baseline is None:
         return None
-    rows = scores.rows
-    values = scores.values
-    part = rows[method].samples - rows[baseline].samples
-    whole = rows[reference].samples - rows[baseline].samples
-    interval = intervals.ratio_interval(part, whole)
-    distance = values[reference] - values[baseline]
+    row, top, base = (scores.rows[name] for name in (method, reference, baseline))
+    interval = intervals.ratio_interval(row.samples - base.samples, top.samples - base.samples)
+    distance = top.value - base.value
     if interval is None or not distance:
         return None
-    return Estimate((values[method] - values[baseline]) / distance, interval)
+    images = None
+    if row.varies or top.varies or base.varies:
+        images = intervals.ratio_interval(row.images - base.images, top.images - base.images)
+    return Estimate((row.value - base.value) / distance, interval, images)

@@ -60,7 +60,7 @@ def _section(leaderboard: Leaderboard, table: Table, with_plots: bool) -> str:
     parts = [
         f"## {table.task}",
         text.lead(table),
-        _table(table, columns.shown("markdown", "main")),
+        _table(table, columns.present(columns.shown("markdown", "main"), table)),
         *text.caveats(leaderboard, table),
     ]
     for plot in plots(table) if with_plots else []:

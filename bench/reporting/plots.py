@@ -6,6 +6,7 @@ Matplotlib is imported when the first figure is drawn: captions need none.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -13,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.reporting.format import count, estimate, points
+from bench.reporting.format import count, deviation, estimate, points
 from bench.reporting.rows import BASELINE, REFERENCE, Row, Table, class_gaps, seconds, views_seen
+from bench.statistics.intervals import Estimate
 
 BLUE, ORANGE = "#0072B2", "#D55E00"  # Okabe and Ito 2008, told apart by color-blind readers
 # The page gives these colors, wherever they are in an SVG, its own theme.
@@ -35,9 +37,20 @@ STYLE: dict[Any, Any] = {
 }
 ON_EDGE: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "fontsize": 8}  # of the axes
 COLUMNS = 4  # of the panels of stage curves
+ACROSS = 27  # characters over a panel
 LABEL = 0.16  # inches between the lines of text beside a plot
 NUMBERED = 24  # classes up to which a heat map's cells have numbers
 FEWEST = 3  # methods trained here, of which a plot against budgets shows anything
+RUNS = "training runs"
+WIDE, NARROW = 4.4, 1.2  # points: bars of test images alone, and of all that varies
+
+
+DOUBT = (
+    "Each bar is the variance of a row's score, in shares: test images, and training runs. Right: "
+    "its standard deviation (sd), and what differs between training runs. Each repeat varies all "
+    "of it at once; another machine counts as another training run. A row without a share of "
+    "training runs has fixed weights."
+)
 
 
 @dataclass(frozen=True)
@@ -65,9 +78,10 @@ def plots(table: Table) -> list[Plot]:
     listed = []
     if any(row.gap and row.value for row in table.rows):
         caption = (
-            f"Points of {metric} below {REFERENCE}, with paired 95% CI; less is better. Diamonds: "
-            f"{REFERENCE} and untrained networks; dotted: {BASELINE}. All rows use the same test "
-            "images: overlapping bars do not mean that two rows are equal. Use `bench compare`."
+            f"Points of {metric} below {REFERENCE}, with paired 95% CI; less is better. "
+            f"{_bars(table)} Diamonds: {REFERENCE} and untrained networks; dotted: {BASELINE}. All "
+            "rows use the same test images: overlapping bars do not mean that two rows are equal. "
+            "Use `bench compare`."
         )
         listed.append(Plot("gap", f"Gap to {REFERENCE}", caption))
     for name, title, note, read in (
@@ -76,7 +90,10 @@ def plots(table: Table) -> list[Plot]:
     ):
         if sum(bool(row.value and read(row)) for row in table.rows) >= FEWEST:
             caption = f"{metric} with 95% CI of every method that was trained here{_ends(table)}."
-            listed.append(Plot(name, f"{metric} against {title}", f"{caption} {note}"))
+            caption = f"{caption} {_bars(table)} {note}"
+            listed.append(Plot(name, f"{metric} against {title}", caption))
+    if sum(row.shares.get("training", 0) > 0 for row in table.rows) > 1:
+        listed.append(Plot("doubt", "Where the doubt comes from", DOUBT))
     if any(row.method != table.reference and row.stages for row in table.rows):
         listed.append(Plot("stages", f"{metric} of every stage", _stages_caption(table)))
     if class_gaps(table)[0]:
@@ -86,6 +103,15 @@ def plots(table: Table) -> list[Plot]:
         )
         listed.append(Plot("classes", f"Gap to {REFERENCE} by class", caption))
     return listed
+
+
+def _bars(table: Table) -> str:
+    """What the bars of intervals are of."""
+    if any(row.value and row.value.images for row in table.rows):
+        text = "Thick bars: test images alone; thin bars: test images and training runs."
+        unknown = any(row.runs.source == "unknown" for row in table.rows if row.scored)
+        return f"{text} Without a thin bar: fixed weights, or unknown runs." if unknown else text
+    return "The intervals are over test images only."
 
 
 def _stages_caption(table: Table) -> str:
@@ -137,6 +163,7 @@ def draw(table: Table) -> dict[str, bytes]:
         "views": against_views,
         "time": against_time,
         "classes": classes,
+        "doubt": doubt,
     }
     files: dict[str, bytes] = {}
     for plot in plots(table):
@@ -158,10 +185,12 @@ def gap(table: Table) -> dict[str, bytes]:
             color = ORANGE if _not_trained(row) else BLUE
             tips[f"tip-{index}"] = f"{row.method}: gap {estimate(gap)}"
             axes.axhline(index, color=RULE, lw=0.6, zorder=0)
-            if gap.interval:
-                axes.plot(gap.interval, [index, index], color=color, lw=2, solid_capstyle="butt")
+            for (low, high), width in _intervals(gap):
+                ends: dict[str, Any] = {"color": color, "lw": width, "solid_capstyle": "butt"}
+                axes.plot([low, high], [index, index], **ends)
             mark = "D" if _not_trained(row) else "o"
-            axes.plot(value, index, mark, color=color, ms=5.5, gid=f"tip-{index}")
+            edge: dict[str, Any] = {"mec": PAPER, "mew": 0.7}  # from the bar behind it
+            axes.plot(value, index, mark, color=color, ms=5, gid=f"tip-{index}", **edge)
             text = points(value) if row.method == table.reference else estimate(gap)
             axes.annotate(text, (1.01, index), va="center", **ON_EDGE)
             if row.method == table.baseline:
@@ -207,7 +236,7 @@ def stages(table: Table) -> dict[str, bytes]:
             tips[f"tip-{index}"] = f"{row.method}: {', '.join(points(value) for value in own)}"
             rings = sorted(row.selected_stages)
             axes.plot(rings, [own[s] for s in rings], "o", ms=7, mfc=PAPER, mec=color, mew=1.6)
-            axes.set_title(row.method, loc="left", fontsize=8.5)
+            axes.set_title(_wrapped(row.method), loc="left", fontsize=8)
             axes.set_ylim(low - room, high + room)
             axes.set_xticks(range(count))
             axes.tick_params(labelsize=8, length=2)
@@ -225,6 +254,16 @@ def stages(table: Table) -> dict[str, bytes]:
         figure.supxlabel("stage of the backbone, fine (0) to coarse", fontsize=9)
         figure.supylabel(f"{table.metric}, points ({_what(table)})", fontsize=9)
         return _files(f"stages_{table.task}", figure, tips)
+
+
+def _wrapped(name: str) -> str:
+    """A name in lines that fit over a panel, broken after punctuation."""
+    lines = [""]
+    for part in re.split(r"(?<=[-_/:])", name):
+        if lines[-1] and len(lines[-1]) + len(part) > ACROSS:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def _stage_keys(top: bool) -> list[Any]:
@@ -276,8 +315,9 @@ def _against(
             value = row.value
             cost = read(row)
             assert value and cost
-            if value.interval:
-                axes.plot([cost, cost], value.interval, color=BLUE, lw=1.2, alpha=0.5)
+            for (low, high), width in _intervals(value):
+                ends: dict[str, Any] = {"color": BLUE, "lw": width, "solid_capstyle": "butt"}
+                axes.plot([cost, cost], [low, high], alpha=0.5, **ends)
             axes.plot(cost, value.value, "o", color=BLUE, ms=5, gid=f"tip-{index}")
             spent = count(cost) if scale == "log" else f"{cost:,.1f}"
             tips[f"tip-{index}"] = f"{row.method}: {estimate(value)} after {spent}"
@@ -294,6 +334,52 @@ def _against(
         _names(axes, [(row.method, read(row) or 0, row.value.value) for row in rows if row.value])
         _title(figure, table)
         return _files(f"{name}_{table.task}", figure, tips)
+
+
+def _intervals(estimate: Estimate) -> list[tuple[tuple[float, float], float]]:
+    """The intervals of an estimate and the widths of their bars, in points.
+
+    A wide bar is of the test images alone, a narrow one of all that is known to vary.
+    """
+    if estimate.images is None:
+        return [(estimate.interval, WIDE)] if estimate.interval else []
+    assert estimate.interval is not None
+    return [(estimate.interval, NARROW), (estimate.images, WIDE)]
+
+
+def doubt(table: Table) -> dict[str, bytes]:
+    """The shares of test images and training runs in the variance of every score."""
+    plt = pyplot()
+    rows = [row for row in reversed(table.rows) if row.shares]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.5, 1.1 + 0.24 * len(rows)), layout="constrained")
+        images = [100 * row.shares["images"] for row in rows]
+        training = [100 * row.shares["training"] for row in rows]
+        bars: dict[str, Any] = {"height": 0.62, "edgecolor": PAPER, "linewidth": 0.8}
+        places = range(len(rows))
+        axes.barh(places, images, color=BLUE, label="test images", **bars)
+        # Paler, to be told apart in gray as well.
+        axes.barh(places, training, left=images, color=ORANGE, alpha=0.5, label=RUNS, **bars)
+        tips = {}
+        for index, row in enumerate(rows):
+            mark = axes.patches[index]
+            mark.set_gid(f"tip-{index}")
+            tips[f"tip-{index}"] = f"{row.method}: {_doubt(row)}"
+            axes.annotate(_doubt(row), (1.02, index), va="center", **ON_EDGE)
+        axes.set_yticks(places, [row.method for row in rows])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.set_xlim(0, 100)
+        axes.set_ylim(-0.5, len(rows) - 0.5)
+        axes.set_xlabel(f"variance of {table.metric}, % ({_what(table)})")
+        figure.legend(ncols=2, fontsize=8, frameon=False, loc="outside upper center")
+        return _files(f"doubt_{table.task}", figure, tips)
+
+
+def _doubt(row: Row) -> str:
+    """The standard deviation of a score in points, and what its training runs are."""
+    text = f"sd {deviation(row.sd or 0)}"
+    return f"{text}, {row.training}" if row.shares["training"] else text
 
 
 def _names(axes: Any, marks: Sequence[tuple[str, float, float]]) -> None:

@@ -17,6 +17,7 @@ from bench.statistics.training_runs import Runs
 
 UNKNOWN = Runs(None)
 REFERENCE, BASELINE = "ImageNet", "random init"  # as text names the rows of these roles
+FINE_TUNED = "fine-tuned"  # kind of rows whose encoder or head the task trains
 
 Value = TypeVar("Value")
 
@@ -41,6 +42,7 @@ class Row:
         p_better: the share of samples in which it is better than the table's next row.
         runs: what is known of its training runs.
         shares: of its variance: `images` and `training`, 0..1.
+        sd: standard deviation of the score, in points, of whose square they are the shares.
         warnings: what a reader must know before believing the score.
     """
 
@@ -57,6 +59,7 @@ class Row:
     p_better: float | None = None
     runs: Runs = UNKNOWN
     shares: Mapping[str, float] = field(default_factory=dict)
+    sd: float | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -84,6 +87,13 @@ class Row:
     def role(self) -> Role:
         """Role of the row: `reference`, `untrained` or `pretrained`; its name decides nothing."""
         return self.records[0].role
+
+    @property
+    def training(self) -> str:
+        """What differs between training runs of the row, in words; empty of fixed weights."""
+        start = {"pretrained": "pretraining", "untrained": "first weights"}.get(self.role, "")
+        tuned = "fine-tuning" if self.runs.kind == FINE_TUNED else ""
+        return " and ".join(part for part in (start, tuned) if part)
 
     @property
     def inputs(self) -> list[str] | None:
@@ -147,6 +157,15 @@ class Table:
     def known(self) -> list[Row]:
         """The scored rows of which something is known of training runs."""
         return [row for row in self.rows if row.scored and row.runs.spread is not None]
+
+    @property
+    def images_only(self) -> bool:
+        """Whether training runs vary and nothing is known of any: intervals hold no doubt of them.
+
+        An interval of fixed weights has none in any table.
+        """
+        sources = {row.runs.source for row in self.rows if row.value and row.value.interval}
+        return "unknown" in sources and sources <= {"unknown", "fixed"}
 
     @property
     def metric(self) -> str:

@@ -20,6 +20,13 @@ from bench.reporting.rows import REFERENCE, Row, Table
 
 LEFT_OUT = ("gain", "rank_range", "gap")  # in a terminal that is too narrow, in this order
 
+INDENTED: Any = {
+    "initial_indent": "  ",
+    "subsequent_indent": "    ",
+    "break_long_words": False,
+    "break_on_hyphens": False,
+}  # of a row's warnings
+
 
 @dataclass(frozen=True)
 class TaskTable:
@@ -42,7 +49,8 @@ class TaskTable:
         for row in self.table.rows:
             warnings = ["failed"] if row.status == "failed" else row.warnings
             if warnings:
-                yield Text(f"  {row.method}: {'; '.join(warnings)}")
+                line = f"{row.method}: {'; '.join(warnings)}"
+                yield Text(textwrap.fill(line, options.max_width, **INDENTED))
 
     def _grid(self, shown: Sequence[Column]) -> Grid:
         table = self.table

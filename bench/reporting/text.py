@@ -11,7 +11,7 @@ from bench.config.schema import PRETRAINING, FineTuning, ImageFolder
 from bench.errors import UserError
 from bench.plugins import Description, Kind
 from bench.reporting import columns
-from bench.reporting.format import estimate
+from bench.reporting.format import deviation, estimate, settled
 from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.rows import BASELINE, REFERENCE, Row, Table
 from bench.results.record import Record
@@ -27,6 +27,7 @@ KNOWN: dict[Source, str] = {
     "fixed": "The weights of {rows} come from elsewhere. The interval is about these weights: no"
     " other pretraining is in it.",
 }
+UNKNOWN = "Training runs: unknown. No row of its kind has several seeds."
 RENDERED = (
     "**The images are rendered**: small scenes that the suite draws for itself. No number here can"
     " be compared with a published one."
@@ -70,7 +71,7 @@ def key(leaderboard: Leaderboard) -> list[str]:
         f"Each row is one way to pretrain the backbone `{backbone}`. All rows are scored by the"
         " same protocol on the same test images. The **gap** is the score of the"
         f" {REFERENCE} weights minus the score of the row. Brackets are 95% confidence intervals"
-        " over test images and training runs.",
+        " over test images and over training runs, as far as these are known to vary.",
     ]
     if leaderboard.settings.synthetic:
         paragraphs.append(RENDERED)
@@ -146,7 +147,7 @@ def _doubt(table: Table) -> list[str]:
     rows = [row for row in table.rows if row.value and row.value.interval]
     unknown = [row.method for row in rows if row.runs.source == "unknown"]
     paragraphs = []
-    if unknown and len(unknown) == len([row for row in rows if row.runs.source != "fixed"]):
+    if table.images_only:
         paragraphs.append(
             "**Test images only.** No row has several seeds, and the suite has no calibration. So"
             " the intervals say nothing of another run, which would move a row by an amount that is"
@@ -155,7 +156,7 @@ def _doubt(table: Table) -> list[str]:
     elif unknown:
         paragraphs.append(
             f"**Test images only** for {listing(unknown)}: no row of that kind has several seeds."
-            " No rank and no probability is claimed of them."
+            " No rank and no probability is claimed of them; ranks are among the other rows."
         )
     paragraphs += [_known(source, rows) for source in KNOWN if _known(source, rows)]
     return paragraphs
@@ -165,6 +166,50 @@ def _known(source: Source, rows: Iterable[Row]) -> str:
     """How the training runs of the rows of one source are known; empty if there are none."""
     methods = [row.method for row in rows if row.runs.source == source]
     return KNOWN[source].format(rows=listing(methods)) if methods else ""
+
+
+def runs_known(row: Row) -> str:
+    """How the training runs of a row are known, in a sentence or two; empty of a failed row."""
+    runs = row.runs
+    if not row.scored or runs.source == "unknown":
+        return UNKNOWN if row.scored else ""
+    if runs.source == "fixed":
+        return "Training runs: none, its weights are fixed."
+    assert runs.spread is not None
+    if not runs.spread.varies:
+        return "Training runs: its seeds do not differ."
+    source = {
+        "seeds": f"by its own {len(row.scored)} seeds",
+        "calibration": "by its seeds in the suite's calibration",
+        "kind": "by rows of its kind",
+    }[runs.source]
+    others = runs.rows - (runs.source != "kind")
+    counted = f"{others} row{'s' if others != 1 else ''} of its kind"
+    if runs.source == "kind":
+        source = f"by {counted}"
+    elif others:
+        source += f" and those of {counted}"
+    sd = deviation(runs.spread.variance**0.5)
+    return f"Training runs: {source}. One run varies by {sd} points (sd)."
+
+
+def needed(row: Row, table: Table) -> list[str]:
+    """What would tell a pretrained row from the next row and from the baseline, where it is not."""
+    if row.role != "pretrained":
+        return []
+    names = [other.method for other in table.rows if other.scored]
+    following = names[names.index(row.method) + 1 :][:1] if row.method in names else []
+    sentences = []
+    for other in dict.fromkeys([*following, table.baseline]):
+        pair = table.pairs.get((row.method, other)) if other else None
+        if pair is None or pair.needed is None or pair.difference.interval is None:
+            continue
+        low, high = pair.difference.interval
+        if low <= 0 <= high:
+            about = "the next row, " if other in following else ""
+            ways = settled(pair.difference, pair.needed)
+            sentences.append(f"From {about}{other}: {ways}.")
+    return sentences
 
 
 def listing(names: Sequence[str]) -> str:
@@ -331,7 +376,7 @@ def glossary(tables: Iterable[Table]) -> list[str]:
     lines = [f"- **{label}**: {help_}" for label, help_ in _metrics(tables).items()]
     for column in columns.COLUMNS:
         if column.section != "file":
-            heading = column.heading.format(metric="Score")
+            heading = column.heading.format(metric="Score", only="")
             name = f" (`{column.key}`)" if "csv" in column.shown_in else ""
             lines.append(f"- **{heading}**{name}: {column.help}")
     only = columns.shown("csv", "file")

@@ -7,6 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from bench.reporting.plots import plots
 from bench.reporting.rows import BASELINE, REFERENCE, Cell, Row, Table, overview, views_seen
 from bench.results.record import Record
 from bench.statistics.cache import RESAMPLES
+from bench.statistics.intervals import Estimate
 
 PAGE = "leaderboard.html"
 ASSETS = Path(__file__).with_name("templates")
@@ -155,16 +157,16 @@ def _row(
     first = (row.scored or row.records)[0]
     reference = table.row(table.reference)
     scores = reference.per_class if reference else {}
-    value = row.value
-    ends = (value.low, value.value, value.high) if value else (None,)
     files = [(title, read(record)) for record in row.scored for title, read in markdown.LINKS]
     return {
         "method": row.method,
         "not_trained": row.role != "pretrained",
         "warnings": ["failed"] if row.status == "failed" else row.warnings,
         "cells": [(column, _cell(column, table, row)) for column in shown],
-        "strip": None if None in ends else [_percent(end, axis) for end in ends if end is not None],
+        "strip": _strip(row.value, axis),
         "differences": _differences(row, table),
+        "runs": text.runs_known(row),
+        "settle": [typographic(sentence) for sentence in text.needed(row, table)],
         "classes": [
             (name, value, scores.get(name), scores[name] - value if name in scores else None)
             for name, value in row.per_class.items()
@@ -200,17 +202,42 @@ def _cell(column: Column, table: Table, row: Row) -> dict[str, Any]:
     cell = {"text": shown, "interval": None, "key": column.order(table, row), "tip": None}
     if column.kind != "estimate" or not interval:
         return cell
-    low, high = interval.removesuffix("]").split(", ")
     seeds = f"{len(row.scored)} seed{'s' if len(row.scored) > 1 else ''}"
-    tip = f"{row.method}, {column.title(table)}: {value}, 95% CI {low} to {high}. "
-    tip += f"{seeds}, {RESAMPLES:,} resamples."
+    tip = f"{row.method}, {column.title(table).partition(' (')[0]}: {value}, "
+    tip += f"{_interval(column.value(table, row), column)}. {seeds}, {RESAMPLES:,} resamples."
     return cell | {"text": value, "interval": f"[{interval}", "tip": tip}
+
+
+def _interval(estimated: Any, column: Column) -> str:
+    """What the interval of an estimate is over, and that of the test images alone."""
+    _, low, high = _ends(column.format(estimated))
+    if estimated.images is None:
+        return f"95% CI over test images only {low} to {high}"
+    inner = replace(estimated, interval=estimated.images)
+    _, *images = _ends(column.format(inner))
+    both = f"95% CI over test images and training runs {low} to {high}"
+    return f"{both}, over test images only {images[0]} to {images[1]}"
+
+
+def _ends(shown: str) -> list[str]:
+    """The value of `41.3 [38.3, 44.3]` and both ends of its interval."""
+    value, _, interval = typographic(shown).partition(" [")
+    return [value, *interval.removesuffix("]").split(", ")]
 
 
 def _percent(value: float, axis: tuple[float, float]) -> str:
     """A value as a share of an axis, in percent."""
     low, high = axis
     return f"{100 * (value - low) / (high - low or 1):.2f}"
+
+
+def _strip(value: Estimate | None, axis: tuple[float, float]) -> dict[str, Any] | None:
+    """Where a score and its intervals are on an axis: each from the left, and from the right."""
+    if value is None or value.interval is None:
+        return None
+    intervals = {"all": value.interval, "images": value.images or value.interval}
+    ends = {name: [_percent(end, axis) for end in each] for name, each in intervals.items()}
+    return {"value": _percent(value.value, axis), **ends}
 
 
 def _differences(row: Row, table: Table) -> list[tuple[str, str]]:

@@ -34,10 +34,53 @@ def test_equal_records_give_equal_files(folder, tmp_path):
 def test_only_a_task_with_stages_has_a_stage_plot(folder):
     names = {path.stem for path in (folder / "made").glob("*.svg")}
     both = {f"{n}_{t}" for n in ("gap", "classes") for t in ("voc_cls", "voc_det")}
-    assert names == both | {"stages_voc_cls"}
+    assert names == both | {"stages_voc_cls", "doubt_voc_cls"}
     text = (folder / "made/LEADERBOARD.md").read_text()
     for name in names:
         assert f"]({name}.svg)" in text
+
+
+def row_of(path, method, task):
+    """The cells' sentences, the strip and the details of a row, as HTML."""
+    section = re.search(rf'<section data-task="{task}">.*?</section>', path.read_text(), re.DOTALL)
+    line = re.search(rf'<tr data-method="{method}".*?</tr>', section[0], re.DOTALL)[0]
+    opens = re.search(r'data-opens="(.*?)"', line)[1]
+    details = re.search(rf'<dialog id="{opens}".*?</dialog>', section[0], re.DOTALL)[0]
+    return re.findall(r'<td class="n[^>]*data-tip="(.*?)"', line), line, details
+
+
+def test_a_sentence_says_what_its_interval_is_over(folder):
+    known, *_ = row_of(folder / PAGE, "rotation", "voc_cls")
+    both = r"95% CI over test images and training runs \S+ to \S+, over test images only \S+ to \S+"
+    assert len(known) == 5
+    assert all(re.search(rf"{both}\. 1 seed", tip) for tip in known)
+    assert known[0].startswith("rotation, mAP: ")
+    unknown, *_ = row_of(folder / PAGE, "rotation", "voc_det")
+    assert len(unknown) == 5
+    for tip in unknown:
+        assert re.search(r"95% CI over test images only \S+ to \S+\. 1 seed", tip)
+
+
+def test_the_bar_of_test_images_is_within_that_of_all(folder):
+    for task, narrower in (("voc_cls", True), ("voc_det", False)):
+        _, line, _ = row_of(folder / PAGE, "rotation", task)
+        ends = r'style="left:([\d.]+)%;right:calc\(100% - ([\d.]+)%\)"></i>'
+        (outer,) = re.findall("<i " + ends, line)
+        (inner,) = re.findall('<i class="images" ' + ends, line)
+        left, right = (float(a) - float(b) for a, b in zip(inner, outer, strict=True))
+        assert (left > 0 > right) if narrower else (left == right == 0)
+
+
+def test_details_say_how_runs_are_known_and_what_would_settle_it(folder):
+    *_, details = row_of(folder / PAGE, "rotation", "voc_cls")
+    assert "Training runs: by its seeds in the suite&#39;s calibration" in details
+    assert "What would settle it" in details
+    assert "<li>From the next row, jig_saw: at this difference, " in details
+    *_, details = row_of(folder / PAGE, "rotation", "voc_det")
+    assert "Training runs: unknown." in details
+    assert "What would settle it" not in details
+    *_, details = row_of(folder / PAGE, "imagenet", "voc_cls")
+    assert "Training runs: none, its weights are fixed." in details
 
 
 def test_what_records_say_is_escaped(folder):

@@ -5,7 +5,7 @@ import re
 
 import pandas as pd
 import pytest
-from made_up import FAILED, TUNED, TUNING, encoder, save, text_of
+from made_up import FAILED, TUNED, TUNING, calibrate, encoder, save, text_of
 from rich.console import Console
 
 from bench.errors import UserError
@@ -24,9 +24,10 @@ def of(value, low, high):
 
 @pytest.fixture
 def two(folder):
-    """Two tasks, and a row that failed."""
+    """Two tasks, and a row that failed; the suite is calibrated."""
     for method, quality in (("imagenet", 3.0), ("random_init", 0.5)):
         save(folder, method, quality, task="voc_det", task_settings=TUNING, **TUNED)
+    calibrate(folder)
     save(folder, "broken", 0, error="boom", **FAILED)
     return leaderboard.load(folder / "made")
 
@@ -188,6 +189,7 @@ def printed(folder, width):
 def test_a_terminal_never_cuts_a_name(folder, width):
     save(folder, LONG, 0.1, role="untrained", encoder=encoder("above_diagonal", "below_diagonal"))
     save(folder, "worse", 0.0)
+    calibrate(folder)
     save(folder, "broken", 0, error="boom", **FAILED)
     out = printed(folder, width)
     assert max(map(len, out.splitlines())) <= width

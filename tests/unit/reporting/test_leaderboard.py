@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
-from made_up import FAILED, encoder, save, text_of
+from made_up import FAILED, calibrate, encoder, save, text_of
 
 from bench.encoders.pretraining import PretextScore, Pretraining
-from bench.reporting import columns, leaderboard
+from bench.reporting import columns, format, leaderboard, text
 from bench.results import storage
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
@@ -41,28 +41,35 @@ def test_pairing_narrows_the_gap(tmp_path):
     )
     whole = storage.read(path / "imagenet/seed0.json").value
     storage.save(twin.model_copy(update={"value": whole}), path / "twin/seed0.json", same)
-    assert rows(tmp_path)["twin"].gap.low == rows(tmp_path)["twin"].gap.high
+    alone = rows(tmp_path)["twin"].gap
+    assert alone.low == alone.high
+    calibrate(tmp_path)
+    gap = rows(tmp_path)["twin"].gap
+    assert gap.images == pytest.approx(alone.interval), "test images still leave no doubt"
+    assert gap.low < 0 < gap.high
     found = leaderboard.load(tmp_path / "made").tables[0]
-    assert [(row.rank, row.last_rank) for row in found.rows] == [(1, 2), (1, 2)]
-    assert found.rows[0].p_better == 0.5
+    assert [row.ranks for row in found.rows] == [(1, 2), (1, 2)]
+    assert found.rows[0].p_better == pytest.approx(0.5)
 
 
 def test_rank_ranges_are_the_ranks_that_a_row_may_have(folder):
     save(folder, "near", 0.8)
+    calibrate(folder)
     save(folder, "broken", 0, error="RuntimeError: boom", **FAILED)
     found = leaderboard.load(folder / "made").tables[0]
-    ranks = {row.method: (row.rank, row.last_rank) for row in found.rows}
+    ranks = {row.method: row.ranks for row in found.rows}
     assert ranks["imagenet"] == (1, 1)
     assert ranks["rotation"] == ranks["near"] == (2, 3)
     assert ranks["random_init"] == (4, 4)
-    assert ranks["broken"] == (None, None)
+    assert ranks["broken"] is None
     pair = found.pairs["rotation", "near"]
     assert pair.difference.low < 0 < pair.difference.high
     assert "| 2-3 | rotation |" in text_of(folder)
 
 
-def test_a_probability_is_the_share_of_resamples_in_that_order(folder):
+def test_a_probability_is_the_share_of_samples_in_that_order(folder):
     save(folder, "near", 0.75)
+    calibrate(folder)
     found = leaderboard.load(folder / "made").tables[0]
     for (one, other), pair in found.pairs.items():
         assert pair.p_better + found.pairs[other, one].p_better == pytest.approx(1)
@@ -81,8 +88,8 @@ def test_without_a_distance_between_baseline_and_reference_no_gap_is_closed(tmp_
     for method, quality in {"imagenet": 0.5, "rotation": 0.8, "random_init": 0.5}.items():
         save(tmp_path, method, quality)
     assert all(row.gap_closed is None for row in rows(tmp_path).values())
-    text = text_of(tmp_path)
-    assert "No **gap closed**: ImageNet is not significantly better than random init." in text
+    page = text_of(tmp_path)
+    assert "No **gap closed**: ImageNet is not significantly better than random init." in page
 
 
 def test_seeds_are_averaged(folder):
@@ -94,7 +101,6 @@ def test_seeds_are_averaged(folder):
 
 def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(folder):
     one = rows(folder)["rotation"].value
-    assert "**One run per row" in text_of(folder)
     for seed in (1, 2):
         save(folder, "rotation", 0.8, seed=seed)
     alike = rows(folder)["rotation"].value
@@ -104,12 +110,152 @@ def test_seeds_that_differ_widen_an_interval_and_seeds_that_do_not_leave_it(fold
     assert apart.value.high - apart.value.low > 2 * (alike.high - alike.low)
     assert apart.value.high - apart.value.low > 2 * (one.high - one.low)
     assert apart.gap.high - apart.gap.low > 2 * (one.high - one.low)
-    assert "**One seed** of imagenet, random_init: their intervals cover test" in text_of(folder)
+    assert "**Test images only** for `random_init`" in text_of(folder)
+
+
+def test_one_seed_without_a_calibration_claims_no_order(folder):
+    save(folder, "worse", 0.0)
+    table = leaderboard.load(folder / "made").tables[0]
+    assert table.images_only and table.above_baseline is None
+    for row in table.rows:
+        assert (row.ranks, row.own_ranks, row.p_better, row.warnings) == (None, None, None, ())
+        assert row.value.images is None
+    assert [row.runs.source for row in table.rows] == ["fixed", *("unknown",) * 3]
+    unknown = {pair.different for key, pair in table.pairs.items() if "imagenet" not in key}
+    assert unknown == {None}
+    page = text_of(folder)
+    assert "**Test images only.** No row has several seeds" in page
+    assert "| Method | mAP (95% CI), test images only |" in page
+    assert "pretrained methods" not in page
+
+
+def test_with_several_seeds_ranks_come(folder):
+    for method, quality in (("rotation", 1.1), ("random_init", 0.4)):
+        save(folder, method, quality, seed=1)
+    table = leaderboard.load(folder / "made").tables[0]
+    assert not table.images_only
+    assert [row.runs.source for row in table.rows] == ["fixed", "seeds", "seeds"]
+    for row in table.rows[1:]:
+        assert row.ranks.first <= row.ranks.last
+        assert row.ranks.first <= row.own_ranks.first and row.own_ranks.last <= row.ranks.last
+        assert row.value.low < row.value.images.low < row.value.images.high < row.value.high
+    assert table.rows[0].value.images is None, "its weights are fixed"
+    assert 0 < table.rows[0].p_better <= 1
+
+
+def test_a_calibration_widens_the_interval_of_one_seed_and_gives_ranks(folder):
+    alone = rows(folder)["rotation"].value
+    calibrate(folder, moves=(0, 3, -3))
+    table = leaderboard.load(folder / "made").tables[0]
+    row = table.row("rotation")
+    assert (row.runs.source, len(row.scored)) == ("calibration", 1)
+    assert row.value.value == alone.value
+    assert row.value.images == pytest.approx(alone.interval)
+    assert row.value.low < alone.low and alone.high < row.value.high
+    assert row.shares["images"] + row.shares["training"] == pytest.approx(1)
+    assert row.sd == pytest.approx((row.runs.spread.variance / row.shares["training"]) ** 0.5)
+    assert all(row.ranks for row in table.rows)
+    assert "How far another run would move them is known from the calibration" in text_of(folder)
+
+
+def test_a_calibration_of_other_settings_is_not_used(folder):
+    calibrate(folder)
+    path = folder / "made/uncertainty.toml"
+    path.write_text(path.read_text().replace('suite_sha256 = "a', 'suite_sha256 = "b'))
+    assert leaderboard.load(folder / "made").tables[0].images_only
+
+
+def test_unknown_rows_among_known_ones_have_no_rank(folder):
+    for seed, quality in enumerate((0.8, 0.7, 0.9)):
+        save(folder, "rotation", quality, seed=seed)
+    save(folder, "near", 0.8)
+    table = leaderboard.load(folder / "made").tables[0]
+    sources = {row.method: row.runs.source for row in table.rows}
+    assert sources == {
+        "imagenet": "fixed",
+        "rotation": "seeds",
+        "near": "kind",
+        "random_init": "unknown",
+    }
+    assert {row.method for row in table.known} == {"imagenet", "rotation", "near"}
+    ranks = {row.method: row.ranks for row in table.rows}
+    assert ranks.pop("random_init") is None
+    assert max(last for _, last in ranks.values()) == 3, "of the three that are known"
+    assert table.above_baseline is None, "nothing is known of the baseline"
+    assert not any("random_init" in text for row in table.rows for text in row.warnings)
+    page = text_of(folder)
+    assert "**Test images only** for `random_init`: no row of that kind has several seeds." in page
+    assert "ranks are among the other rows" in page
+    assert "**One seed** of `near`" in page
+    assert "taken from rows like" in page
+    assert "The weights of `imagenet` come from elsewhere." in page
+
+
+def test_the_methods_above_the_baseline_are_counted_jointly(folder):
+    save(folder, "worse", 0.0)
+    save(folder, "unlike", 0.8)
+    calibrate(folder)
+    table = leaderboard.load(folder / "made").tables[0]
+    assert table.above_baseline == {"rotation", "unlike"}
+    assert "2 of 3 pretrained methods beat random init, tested jointly at 95%." in text_of(folder)
+    calibrate(folder, moves=(0, 60, -60))
+    assert leaderboard.load(folder / "made").tables[0].above_baseline == frozenset()
+    assert "0 of 3 pretrained methods beat random init" in text_of(folder)
+
+
+def test_a_share_of_the_gap_has_an_interval_of_images_alone(folder):
+    assert rows(folder)["rotation"].gap_closed.images is None
+    calibrate(folder, moves=(0, 2, -2))
+    share = rows(folder)["rotation"].gap_closed
+    assert share.low < share.images.low < share.images.high < share.high
+
+
+def test_how_training_runs_are_known_is_said_of_each_row(folder):
+    for seed, quality in enumerate((0.8, 1.1)):
+        save(folder, "rotation", quality, seed=seed)
+    save(folder, "near", 0.8)
+    found = rows(folder)
+    assert text.runs_known(found["imagenet"]) == "Training runs: none, its weights are fixed."
+    sd = f"One run varies by {found['near'].runs.spread.variance ** 0.5:.2f} points (sd)."
+    assert text.runs_known(found["near"]) == f"Training runs: by 1 row of its kind. {sd}"
+    assert text.runs_known(found["rotation"]).startswith("Training runs: by its own 2 seeds. One")
+    assert text.runs_known(found["random_init"]) == text.UNKNOWN
+    calibrate(folder)
+    found = rows(folder)
+    known = "Training runs: by its seeds in the suite's calibration and those of 1 row of its kind."
+    assert text.runs_known(found["near"]).startswith(known)
+    save(folder, "broken", 0, error="boom", **FAILED)
+    assert text.runs_known(rows(folder)["broken"]) == ""
+
+
+def test_what_would_settle_a_difference_is_said_where_rows_are_not_told_apart(folder):
+    save(folder, "near", 0.78)
+    table = leaderboard.load(folder / "made").tables[0]
+    assert not any(text.needed(row, table) for row in table.rows), "nothing is known of runs"
+    calibrate(folder)
+    table = leaderboard.load(folder / "made").tables[0]
+    first, second = (row for row in table.rows if row.role == "pretrained")
+    [sentence] = text.needed(first, table)
+    pair = table.pairs[first.method, second.method]
+    ways = format.settled(pair.difference, pair.needed)
+    assert sentence == f"From the next row, {second.method}: {ways}."
+    assert text.needed(second, table) == [], "told apart from the baseline, which is next"
+    calibrate(folder, moves=(0, 30, -30))
+    table = leaderboard.load(folder / "made").tables[0]
+    first, second = (row for row in table.rows if row.role == "pretrained")
+    assert [s.partition(":")[0] for s in text.needed(first, table)] == [
+        f"From the next row, {second.method}",
+        "From random_init",
+    ]
+    assert [s.partition(":")[0] for s in text.needed(second, table)] == [
+        "From the next row, random_init"
+    ]
 
 
 def test_rows_that_show_nothing_say_so(folder):
     save(folder, "worse", 0.0)
     save(folder, "same", 0.2)
+    calibrate(folder)
     found = rows(folder)
     assert found["worse"].warnings == ("below random_init",)
     assert "random_init" in found["same"].warnings[0]
@@ -118,6 +264,7 @@ def test_rows_that_show_nothing_say_so(folder):
 
 def test_a_row_whose_input_no_untrained_row_shares_is_warned_of_all_the_same(folder):
     save(folder, "hopeless", -2.0, encoder=encoder("L"))
+    calibrate(folder)
     row = rows(folder)["hopeless"]
     assert row.matched_baseline is None
     assert row.warnings == ("below random_init",)
@@ -175,6 +322,7 @@ def test_a_row_is_compared_with_what_its_own_input_gives_untrained(folder):
     gray = save(folder, "gray", 0.8, encoder=encoder("L"))
     idle = save(folder, "idle", 0.1, encoder=encoder("L"))
     save(folder, "alone", 0.8, encoder=encoder("ab"))
+    calibrate(folder)
     found = rows(folder)
     assert found["gray"].matched_baseline == "random_init-L"
     assert found["gray"].matched_gain.value == pytest.approx(gray.value - low.value)
@@ -194,6 +342,7 @@ def test_no_name_decides_who_is_a_baseline_or_the_reference(tmp_path):
     save(tmp_path, "random_init", 0.8, role="pretrained")
     save(tmp_path, "noise", 0.2, role="untrained")
     save(tmp_path, "imagenet", 0.0, role="pretrained")
+    calibrate(tmp_path)
     table = leaderboard.load(tmp_path / "made").tables[0]
     assert (table.reference, table.baseline) == ("labels", "noise")
     found = {row.method: row for row in table.rows}
@@ -221,11 +370,12 @@ def test_a_failed_baseline_is_none(tmp_path):
 
 
 def test_a_failed_row_is_last_with_its_error(folder):
+    calibrate(folder)
     save(folder, "broken", 0, error="RuntimeError: boom", **FAILED)
     found = leaderboard.load(folder / "made")
     assert found.failed({"broken", "imagenet"}, {"voc_cls"})
     assert not found.failed({"imagenet"}, {"voc_cls"}), "nothing that was asked for failed"
     assert found.tables[0].rows[-1].method == "broken"
-    text = text_of(folder)
-    assert "| - | broken | - |" in text
-    assert "RuntimeError: boom" in text
+    page = text_of(folder)
+    assert "| - | broken | - |" in page
+    assert "RuntimeError: boom" in page

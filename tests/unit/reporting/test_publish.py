@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from made_up import OTHER_RECIPE, SUITE, TUNED, TUNING, save, text_of
+from made_up import OTHER_RECIPE, SUITE, TUNED, TUNING, calibrate, save, text_of
 from support import FILES, forge
 
 from bench.config.schema import Synthetic
@@ -125,6 +125,8 @@ def test_a_plot_that_fails_loses_no_table(folder, monkeypatch):
 
 
 def test_a_section_order_is_sentence_table_figures_more_and_how(folder):
+    save(folder, "worse", 0.0)
+    calibrate(folder)
     text = text_of(folder)
     parts = [
         "## voc_cls\n\n`imagenet` reaches",
@@ -138,8 +140,15 @@ def test_a_section_order_is_sentence_table_figures_more_and_how(folder):
     assert places == sorted(places)
 
 
+def test_a_column_that_says_nothing_of_any_row_is_left_out(folder):
+    text = text_of(folder)
+    assert "| Method | mAP (95% CI), test images only | Gap to ImageNet | Gain over random" in text
+    assert "Warnings |" not in text
+
+
 def test_what_a_record_says_cannot_break_a_table(folder):
     save(folder, "rotation", 0.8, warnings=["a | b\n<img src=x>"])
+    calibrate(folder)
     line = next(x for x in text_of(folder).splitlines() if "img" in x)
     assert line.startswith("| 2 | rotation |")
     assert "a \\| b &lt;img src=x>" in line

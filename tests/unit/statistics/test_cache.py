@@ -136,7 +136,7 @@ def test_an_unknown_metric_shows_the_recorded_value_and_says_why_it_has_no_inter
     assert row.value.value == row.records[0].value
     assert row.value.interval is None
     assert row.gap.value == other.row("imagenet").value.value - row.value.value
-    assert (row.gap.interval, row.rank, row.p_better, row.gap_closed) == (None, None, None, None)
+    assert (row.gap.interval, row.ranks, row.p_better, row.gap_closed) == (None, None, None, None)
     assert row.warnings == ("no interval: metric 'top1' is not installed",)
     publish.write(found, folder / "made")
     text = (folder / "made/LEADERBOARD.md").read_text()
