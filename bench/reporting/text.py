@@ -156,7 +156,8 @@ def _doubt(table: Table) -> list[str]:
     elif unknown:
         paragraphs.append(
             f"**Test images only** for {listing(unknown)}: no row of that kind has several seeds."
-            " No rank and no probability is claimed of them; ranks are among the other rows."
+            " No rank and no probability is claimed of them; ranks are among the other rows. A"
+            " difference to one of them includes the runs of the other row only."
         )
     paragraphs += [_known(source, rows) for source in KNOWN if _known(source, rows)]
     return paragraphs

@@ -226,14 +226,29 @@ def samples(
         (B,) samples, whose mean is that of the values.
     """
     values = np.asarray(values, dtype=float)
-    centered = _centered(resampled)
-    count, size = centered.shape
-    common = 1.0
-    if spread.varies:
-        common = (1 - share) / (1 - share + share / count) if share < 1 else 0.0
-    runs = spread.quantiles((np.arange(size) + 0.5) / size, count)
+    together = _centered(resampled).mean(axis=0)
+    count = len(values)
+    common = common_share(float(np.nanvar(together)), spread, share, count)
+    runs = spread.quantiles((np.arange(together.size) + 0.5) / together.size, count)
     permuted = np.random.default_rng(seed).permutation(runs)
-    return center_on(values.mean(), np.sqrt(common) * centered.mean(axis=0) + permuted)
+    return center_on(values.mean(), np.sqrt(common) * together + permuted)
+
+
+def common_share(images: float, spread: Spread, share: float, seeds: int) -> float:
+    """Share of var(I_r) in what the test images do to the mean of some seeds: 0..1.
+
+    The rest is (IT)_rs, which is in the spread of the runs as well. No more is taken away than the
+    spread has: two seeds may agree by chance.
+
+    Args:
+        images: variance of the mean over resamples of the images.
+        spread: of the row's training runs.
+        share: see `samples`.
+        seeds: k.
+    """
+    own = share / seeds
+    kept = (1 - share) / (1 - share + own) if share < 1 else 0.0
+    return max(kept, 1 - spread.variance / seeds / images) if images else 1.0
 
 
 def _centered(resampled: ArrayLike) -> Floats:

@@ -49,6 +49,7 @@ class RowScore:
         value: in points.
         runs: what is known of its training runs.
         seeds: how many it has.
+        common: share of the images' variance that is not in the spread of runs as well.
         samples: (B,) of the test images and of training runs, as far as they are known.
         images: (B,) of the test images alone.
     """
@@ -56,6 +57,7 @@ class RowScore:
     value: float
     runs: Runs
     seeds: int
+    common: float
     samples: Floats
     images: Floats
 
@@ -80,7 +82,7 @@ class RowScore:
         """The shares of `images` and `training` in its variance; none where that is not known."""
         if not self.known:
             return {}
-        images = float(np.nanvar(self.images))
+        images = self.common * float(np.nanvar(self.images))
         training = self.runs.spread.variance / self.seeds if self.runs.spread else 0.0
         total = images + training
         return {"images": images / total, "training": training / total} if total else {}
@@ -103,14 +105,17 @@ def row_score(method: str, scores: Sequence[Floats], runs: Runs, other: bool = F
     """
     values = np.array([each[0] for each in scores])
     resampled = np.array([each[1:] for each in scores])
-    share = model.interaction(resampled) if len(scores) > 1 else runs.interaction
+    share = (model.interaction(resampled) if len(scores) > 1 else runs.interaction) or 0.0
     order = [SEED, *method.encode(), *([0] if other else [])]
+    spread = runs.spread or NO_SPREAD
+    images = model.samples(values, resampled, NO_SPREAD, 0.0, order)
     return RowScore(
         value=float(values.mean()),
         runs=runs,
         seeds=len(scores),
-        samples=model.samples(values, resampled, runs.spread or NO_SPREAD, share or 0.0, order),
-        images=model.samples(values, resampled, NO_SPREAD, 0.0, order),
+        common=model.common_share(float(np.nanvar(images)), spread, share, len(scores)),
+        samples=model.samples(values, resampled, spread, share, order),
+        images=images,
     )
 
 
@@ -119,7 +124,7 @@ def less(row: RowScore, other: RowScore) -> Pair:
     samples = difference(row, other)
     value = float(np.nanmean(samples))
     images = row.images - other.images
-    inner = images if row.varies or other.varies else None
+    inner = images if row.known and other.known and (row.varies or other.varies) else None
     estimate = intervals.estimate(value, samples, inner)
     if not (row.known and other.known):
         return Pair(estimate)
