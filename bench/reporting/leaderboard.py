@@ -9,8 +9,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from bench.config.schema import Suite
 from bench.errors import UserError
 from bench.reporting import csv, latex
@@ -24,7 +22,7 @@ from bench.statistics import calibration, intervals
 from bench.statistics.cache import Resampled, all_resampled_scores
 from bench.statistics.calibration import Uncertainty
 from bench.statistics.intervals import Estimate
-from bench.statistics.scores import RowScore, Scores, score_rows
+from bench.statistics.scores import Scores, score_rows
 from bench.statistics.simultaneous import Ranks
 
 if TYPE_CHECKING:
@@ -259,18 +257,12 @@ def _fill(
         p_better=table.pairs[method, following].p_better if following and scores.rows else None,
         runs=scores.runs[method],
         shares=scores.rows[method].shares if scores.rows else {},
-        sd=_deviation(scores.rows[method]) if scores.rows else None,
+        sd=scores.rows[method].sd if scores.rows else None,
     )
     known = {n: gain for n, gain in gains.items() if n and gain and scores.known(method, n)}
     texts = [*warnings(row.records, known), *audit.warnings(audited, row.scored)]
     texts += [f"no interval: {scores.reason}"] if scores.reason else []
     return replace(row, warnings=tuple(texts))
-
-
-def _deviation(row: RowScore) -> float | None:
-    """Standard deviation of a score by test images and training runs; None of unknown runs."""
-    share = row.shares.get("images")
-    return float(np.sqrt(np.nanvar(row.images) / share)) if share else None
 
 
 def _own_ranks(method: str, table: Table) -> Ranks:

@@ -80,12 +80,18 @@ class RowScore:
     @property
     def shares(self) -> dict[str, float]:
         """The shares of `images` and `training` in its variance; none where that is not known."""
-        if not self.known:
+        if not self.sd:
             return {}
+        images = self.common * float(np.nanvar(self.images)) / self.sd**2
+        return {"images": images, "training": 1 - images}
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation of the score in points; None where runs are not known."""
+        if self.runs.spread is None:
+            return None
         images = self.common * float(np.nanvar(self.images))
-        training = self.runs.spread.variance / self.seeds if self.runs.spread else 0.0
-        total = images + training
-        return {"images": images / total, "training": training / total} if total else {}
+        return float(np.sqrt(images + self.runs.spread.variance / self.seeds))
 
 
 def _cut(interval: ConfidenceInterval | None) -> ConfidenceInterval | None:
