@@ -51,7 +51,8 @@ def different(samples: Mapping[Key, Floats], level: float = LEVEL) -> set[Key]:
     sizes = np.divide(np.abs(values), scale, out=np.zeros_like(values), where=scale > 0)
     open_ = scale > 0
     while open_.any():
-        critical = np.quantile(np.nanmax(ratios[open_], axis=0), level)
+        largest = np.where(np.isnan(ratios[open_]), -1.0, ratios[open_]).max(axis=0)
+        critical = np.quantile(largest[largest >= 0], level)
         more = open_ & (sizes > critical)
         if not more.any():
             break
