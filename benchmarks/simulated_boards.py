@@ -38,7 +38,7 @@ SPREADS = (0.0, 0.6, 1.0)
 RATIOS = (0.0, 0.3, 1.0, 2.0, 6.0)
 ENOUGH = 8  # degrees of freedom, from which on the width is bounded
 LOWEST = {"one seed": 93.0, "k seeds": 94.0, "gaps": 94.0, "ranks": 94.0}  # %
-WIDEST = 1.2  # times the oracle's
+LARGEST = 1.2  # width, in the oracle's
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -495,4 +495,4 @@ def too_seldom(mean: Floats) -> list[str]:
 def too_wide(mean: Floats) -> list[str]:
     """The widths that are above what is claimed."""
     widths = {"one seed": mean[5], "k seeds": mean[8], "gaps": mean[11]}
-    return [f"{name}: {width:.2f} as wide" for name, width in widths.items() if width > WIDEST]
+    return [f"{name}: {width:.2f} as wide" for name, width in widths.items() if width > LARGEST]
