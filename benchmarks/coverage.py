@@ -3,6 +3,7 @@
     python benchmarks/coverage.py                       # all; some ten minutes on two cores
     python benchmarks/coverage.py --scale 0.1           # a tenth of the experiments
     python benchmarks/coverage.py --draws bootstrap     # with replacement, for comparison
+    python benchmarks/coverage.py --boards 200          # whole boards: see simulated_boards.py
 
 A simulated experiment draws test images with their classes and the scores of two methods: Gauss
 noise, shifted up by `strength` where the class is shown. The noise is in part the same for both
@@ -25,12 +26,16 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import simulated_boards
 from numpy.typing import NDArray
 from scipy.stats import norm
 
 from bench.metrics import registry
 from bench.metrics.resampled import resampling_weights
 from bench.statistics import intervals, resampling
+from bench.statistics.model import Kind, Seeds
+from bench.statistics.scores import row_score
+from bench.statistics.training_runs import Runs
 
 METRIC = registry.get("mAP")
 STRENGTHS = (2.0, 1.2)
@@ -103,9 +108,10 @@ def experiment(scenario: Scenario, draws: Draws, number: int) -> Floats:
     counts = np.concatenate([once, draws(scenario.images, scenario.resamples, number)])
     scores = values(scenario, counts, rng)
     means = scores[..., 0].mean(axis=1)
+    kind = Kind({str(i): seeds for i, each in enumerate(scores) if (seeds := Seeds.of(each[:, 0]))})
     one, two = (
-        intervals.combine_seeds(each[:, 0], each[:, 1:], [number, place])
-        for place, each in enumerate(scores)
+        row_score(f"{number} {i}", list(each), Runs(kind.spread(str(i)))).samples
+        for i, each in enumerate(scores)
     )
     return np.array(
         [
@@ -159,7 +165,11 @@ def main() -> int:
     parser.add_argument("--scale", type=float, default=1.0, help="share of the experiments")
     parser.add_argument("--draws", choices=("halves", "bootstrap"), default="halves")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--boards", type=int, help="simulate so many boards of every shape instead")
+    parser.add_argument("--widest", type=float, help="of model.WIDEST, with --boards")
     options = parser.parse_args()
+    if options.boards:
+        return simulated_boards.run(options.boards, options.processes, options.widest)
     draws = resampling.resamples if options.draws == "halves" else with_replacement
     headers = ["images", "classes", "seeds", "their spread", "experiments"]
     headers += ["mAP 1", "mAP 2", "gap", "endless: mAP 1", "mAP 2", "gap", "width of the gap"]

@@ -49,12 +49,11 @@ from scipy.special import ndtr
 from bench.metrics.average_precision import Floats
 from bench.statistics.intervals import center_on
 
-WIDEST = (
-    0.9  # scale of the prior of w: the sds of like rows differ by a factor of 2 or 3, seldom of 6
-)
+WIDEST = 0.9  # scale of the prior of w: sds of like rows differ by a factor of 2 or 3, seldom of 6
 GRID = np.linspace(-4.5, 4.5, 91)  # log sigma, about that of the pooled variance
 CENTERS = np.linspace(-4.0, 4.0, 41)  # m, likewise
 WIDTHS = np.linspace(0.0, 2.4, 13)  # w
+TINY = 1e-300  # where a law and a likelihood have nothing in common
 FIXED = 1e-6  # points: the sd of seeds that differ by no more than rounding
 
 
@@ -158,7 +157,7 @@ class Kind:
         laws, posterior = self._laws
         own = self.evidence.get(name)
         each = laws * (_likelihood(own, self._unit) if own else 1.0)
-        each /= each.sum(axis=1, keepdims=True)
+        each /= np.maximum(each.sum(axis=1, keepdims=True), TINY)
         return Spread(self._unit * np.exp(GRID), posterior @ each)
 
     @cached_property
@@ -177,7 +176,7 @@ class Kind:
         laws /= laws.sum(axis=1, keepdims=True)
         log = -((w[:, 0] / WIDEST) ** 2) / 2
         for row in self.evidence.values():
-            log = log + np.log(laws @ _likelihood(row, self._unit) + 1e-300)
+            log = log + np.log(laws @ _likelihood(row, self._unit) + TINY)
         posterior = np.exp(log - log.max())
         return laws, posterior / posterior.sum()
 

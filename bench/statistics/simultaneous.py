@@ -43,15 +43,18 @@ def different(samples: Mapping[Key, Floats], level: float = LEVEL) -> set[Key]:
     if not samples:
         return set()
     keys = list(samples)
-    values = np.array([np.nanmean(samples[key]) for key in keys])
-    moves = np.abs(np.stack([samples[key] for key in keys]) - values[:, None])
-    scale = np.nanquantile(moves, level, axis=1)
+    draws = np.stack([samples[key] for key in keys])
+    values = np.nanmean(draws, axis=1)
+    moves = np.abs(draws - values[:, None])
+    quantile = np.nanquantile if np.isnan(moves).any() else np.quantile  # the latter is faster
+    scale = quantile(moves, level, axis=1)
     ratios = np.divide(moves, scale[:, None], out=np.zeros_like(moves), where=scale[:, None] > 0)
     found = (scale == 0) & (np.abs(values) > 0)  # nothing varies
     sizes = np.divide(np.abs(values), scale, out=np.zeros_like(values), where=scale > 0)
     open_ = scale > 0
     while open_.any():
-        critical = np.quantile(np.nanmax(ratios[open_], axis=0), level)
+        largest = np.where(np.isnan(ratios[open_]), -1.0, ratios[open_]).max(axis=0)
+        critical = np.quantile(largest[largest >= 0], level)
         more = open_ & (sizes > critical)
         if not more.any():
             break

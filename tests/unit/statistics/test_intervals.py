@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from scipy import stats as reference
 
 from bench.metrics.average_precision import mean_average_precision
 from bench.metrics.resampled import class_precisions, mean_of_present, resampling_weights
@@ -97,71 +96,6 @@ def test_interval_is_the_percentiles_of_what_is_finite_moved_onto_the_value():
     samples = [*range(101), np.nan]
     assert intervals.interval(samples, 50, level=0.9) == pytest.approx((5, 95))
     assert intervals.interval(samples, 40, level=0.9) == pytest.approx((-5, 85))
-
-
-def test_one_seed_leaves_the_images_alone():
-    drawn = np.random.default_rng(0).normal(size=(1, 500))
-    samples = intervals.combine_seeds([40.0], drawn, seed=0)
-    assert samples.mean() == pytest.approx(40)
-    np.testing.assert_allclose(samples - samples.mean(), drawn[0] - drawn[0].mean())
-
-
-def test_seeds_alone_give_the_interval_of_students_t():
-    values = np.array([40.0, 41.0, 43.5])
-    samples = intervals.combine_seeds(values, np.repeat(values[:, None], 4000, axis=1), seed=0)
-    expected = reference.t.interval(0.95, 2, values.mean(), reference.sem(values))
-    assert intervals.interval(samples, values.mean()) == pytest.approx(expected, rel=0.01)
-
-
-def test_what_the_images_do_to_single_seeds_does_not_count_twice():
-    """Here they do nothing else: the spread of the seeds holds all of it."""
-    rng = np.random.default_rng(0)
-    values, own = np.array([39.0, 40.0, 41.0]), rng.normal(0, 5, size=(3, 20_000))
-    samples = intervals.combine_seeds(values, values[:, None] + own, seed=0)
-    expected = reference.t.interval(0.95, 2, 40, reference.sem(values))
-    assert intervals.interval(samples, 40) == pytest.approx(expected, rel=0.02)
-
-
-def test_seeds_that_agree_leave_the_images():
-    shared = np.random.default_rng(0).normal(0, 2, size=5000)
-    samples = intervals.combine_seeds([40.0, 40.0], np.stack([40 + shared] * 2), seed=0)
-    np.testing.assert_allclose(samples, 40 + shared - shared.mean())
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-@pytest.mark.parametrize("spread", [0.0, 0.5, 3.0])
-def test_intervals_over_seeds_hold_what_is_true(count, spread):
-    rng = np.random.default_rng([count, int(10 * spread)])
-    held = []
-    for number in range(400):
-        truth = spread * rng.normal(size=count)
-        images, own = rng.normal(), 0.7 * rng.normal(size=count)
-        drawn = rng.normal(size=600) + 0.7 * rng.normal(size=(count, 600))
-        values = 40 + truth + images + own
-        samples = intervals.combine_seeds(values, values[:, None] + drawn, [number])
-        low, high = intervals.interval(samples, values.mean())
-        held.append(low <= 40 <= high)
-    assert 0.92 <= np.mean(held) <= 0.999
-
-
-def test_images_and_seeds_add_up():
-    rng = np.random.default_rng(0)
-    values, shared = np.array([36.0, 40.0, 41.0, 44.0]), rng.normal(0, 2, size=5000)
-    samples = intervals.combine_seeds(values, values[:, None] + shared, seed=0)
-    spread = np.sqrt(2**2 + values.var(ddof=1) / 4 * 3)  # t with 3 degrees: variance 3
-    assert samples.mean() == pytest.approx(40.25)
-    assert samples.std() == pytest.approx(spread, rel=0.1)
-
-
-def test_seeds_of_two_rows_are_independent_and_repeatable():
-    values = np.array([30.0, 40.0, 50.0])
-    flat = np.repeat(values[:, None], 1000, axis=1)
-    one, again, other = (
-        intervals.combine_seeds(values, flat, seed) for seed in ([0, 1], [0, 1], [0, 2])
-    )
-    np.testing.assert_array_equal(one, again)
-    ranks = one.argsort().argsort(), other.argsort().argsort()
-    assert abs(np.corrcoef(*ranks)[0, 1]) < 0.15
 
 
 def test_a_ratio_has_no_interval_where_its_denominator_may_be_nothing():
