@@ -58,7 +58,7 @@ def calibrate(folder: Path, to: Path | None, cache: Path) -> tuple[Uncertainty, 
 
     Args:
         folder: OUT/SUITE, or OUT with one suite.
-        to: a TOML file, at whose end the section stands; None for the file beside the records.
+        to: a TOML file that gets the section at its end; None for the file beside the records.
         cache: where resampled scores are kept.
 
     Returns:
@@ -136,7 +136,7 @@ def seed_correlation(
         seed: of the permutations.
 
     Returns:
-        The mean correlation over pairs of rows, and by permutation of the seeds within rows the
+        The mean correlation of two rows, and by permutation of the seeds within rows the
         probability of one as large, on either side; None of fewer than two rows or three seeds.
     """
     count = min(map(len, rows), default=0)
@@ -156,7 +156,7 @@ def seed_correlation(
 
 
 def _mean_correlation(scores: Floats) -> float:
-    """Mean correlation over pairs of rows that are centered and of norm 1."""
+    """Mean correlation of two rows that are centered and of norm 1."""
     count = len(scores)
     return float((np.sum(scores.sum(axis=0) ** 2) - count) / (count * (count - 1)))
 

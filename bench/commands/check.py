@@ -11,13 +11,13 @@ Exact on any machine, too: the metric gives the recorded value for the recorded 
 new value for the new ones, and the test images are the same.
 
 A score may move: the same seed on the same machine gives the same bytes, but other machines and
-library versions round otherwise, and training amplifies that to another training run. So a score
-may differ by what two runs differ by: by the quantile of that difference which all cells together
-pass with 99% (`FALSE_ALARM`), where the spread of runs is known (`bench.statistics.model`). Where
-it is not, the paired interval of new less reference over the test images takes its place, at the
-same level. What a leaderboard would not print (`PRINTED`) never counts. Where a frozen encoder has
-the same weights nothing amplifies rounding, so the scores of the images must be the same too, as
-`ALIKE` says. Imports torch only to compute.
+library versions round otherwise, and training amplifies that to another training run. So elsewhere
+a score may differ by what two runs differ by, where their spread is known
+(`bench.statistics.model`). On the same machine, and where it is not known, it may differ by the
+paired interval of new less reference over the test images. Either is taken so wide that all cells
+together pass with 99% (`FALSE_ALARM`). What a leaderboard would not print (`PRINTED`) never counts.
+Where a frozen encoder has the same weights nothing amplifies rounding, so the scores of the images
+must be the same too, as `ALIKE` says. Imports torch only to compute.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -53,6 +54,7 @@ from bench.results.record import Record
 from bench.runtime.progress import Reporter
 from bench.statistics.cache import EXACT
 from bench.statistics.intervals import LEVEL, Estimate
+from bench.statistics.scores import IMAGES_ONLY
 from bench.statistics.training_runs import Runs
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
@@ -140,13 +142,14 @@ def check(
     for path, record in records.items():
         groups[record.suite, record.suite_sha256, _processes(record)].append((path, record))
     runs = _training_runs(reference)
+    alarms = false_alarms(runs)
     verdicts: list[Verdict] = []
     rows: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
     for group in groups.values():
         with tempfile.TemporaryDirectory() as folder:  # no group uses what another one left
             fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
             for old, new in _rerun(group, fresh, reporter):
-                verdicts.append(judge(old, new, runs[old[0]], FALSE_ALARM / len(records)))
+                verdicts.append(judge(old, new, runs[old[0]], alarms[old[0]]))
                 if new[1].status == "ok":
                     rows[new[1].suite, new[1].task, new[1].method].append(new)
     known = {(o.suite, o.task, o.method): runs[path] for path, o in records.items()}
@@ -175,6 +178,17 @@ def _training_runs(reference: Path) -> dict[Path, Runs]:
         for row, seeds in rows.items()
         for path, _ in seeds
     }
+
+
+def false_alarms(runs: Mapping[Path, Runs]) -> dict[Path, float]:
+    """The chance of a false alarm that each cell may have, `FALSE_ALARM` in all.
+
+    Cells whose runs are known to vary share one half of it, the others the other half: those hardly
+    change at all, and must not make these blind.
+    """
+    varies = {path: bool(row.spread and row.spread.varies) for path, row in runs.items()}
+    counts = Counter(varies.values())
+    return {path: FALSE_ALARM / 2 / counts[varies[path]] for path in runs}
 
 
 def _processes(record: Record) -> int:
@@ -323,7 +337,8 @@ def judge(old: Stored, new: Stored, runs: Runs, false_alarm: float = FALSE_ALARM
     if not alike >= ALIKE:
         text = f"the same weights give other scores: correlation {alike:.3f}"
         changes.append(Change(task, "scores", text))
-    most = tolerance(difference, runs, false_alarm)
+    elsewhere = _machine(before) != _machine(after)
+    most = tolerance(difference, runs if elsewhere else IMAGES_ONLY, false_alarm)
     if abs(difference.value) > most:
         text = f"the score changed by {difference.value:+.2f}, beyond its tolerance {most:.2f}"
         changes.append(Change(f"{method} or {task}", "score", text))
@@ -334,6 +349,12 @@ def judge(old: Stored, new: Stored, runs: Runs, false_alarm: float = FALSE_ALARM
         changes=tuple(changes),
         same=before.predictions == after.predictions,
     )
+
+
+def _machine(record: Record) -> dict[str, Any]:
+    """What a record says of the machine and the libraries that it was computed with."""
+    own = ("harness", "commit", "dirty")  # of this project, whose changes are looked for
+    return {key: value for key, value in record.environment.items() if key not in own}
 
 
 def tolerance(difference: Estimate, runs: Runs, false_alarm: float) -> float:

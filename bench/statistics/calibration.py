@@ -158,14 +158,16 @@ def calibrate(
     """The calibration of a suite from its scored records.
 
     Args:
-        records: of one suite, at least one; rows of one seed tell nothing and are left out.
+        records: of one suite, at least one; of each row the seeds from 0 on without a gap. Rows of
+            one seed tell nothing and are left out.
         interactions: (task, method) -> `model.interaction` of its seeds.
     """
     rows: dict[tuple[str, str], list[Record]] = defaultdict(list)
     for record in sorted(records, key=lambda r: r.seed):
         rows[record.task, record.method].append(record)
     tasks: dict[str, dict[str, Any]] = {}
-    for (name, method), seeds in sorted(rows.items()):
+    for (name, method), every in sorted(rows.items()):
+        seeds = [record for place, record in enumerate(every) if record.seed == place]
         if len(seeds) < 2:
             continue
         first = seeds[0]

@@ -62,6 +62,11 @@ def test_seeds_are_in_order_whatever_that_of_the_records(records):
     assert backwards.tasks["voc_cls"].rows["rotation"].values == ROTATION
 
 
+def test_a_gap_in_the_seeds_ends_a_row(record):
+    entries = [record("rotation", seed, 20.0 + seed) for seed in (0, 1, 3)]
+    assert calibration.calibrate(entries, {}).tasks["voc_cls"].rows["rotation"].values == (20, 21)
+
+
 def test_text_gives_what_it_was_written_from(made):
     text = calibration.to_toml(made)
     assert calibration.parse(tomllib.loads(text), "file") == made

@@ -52,8 +52,8 @@ def test_seeds_have_the_variance_of_their_values():
     assert Seeds.of([40.0]) is None
     assert Seeds.of([39.0, 41.0]) == Seeds(2.0, 1)
     assert Seeds.of([39.0, 40.0, 41.0]) == Seeds(1.0, 2)
-    assert not Seeds.of([40.0, 40.0 + 1e-7]).varies
-    assert Seeds.of([40.0, 40.01]).varies
+    assert not Seeds.of([40.0, 40.001]).varies
+    assert Seeds.of([40.0, 40.02]).varies
 
 
 def test_a_spread_of_two_standard_deviations_is_a_mixture_of_two_normal_laws():
@@ -305,10 +305,18 @@ def test_a_borrowed_spread_widens_one_seed():
 def test_what_the_images_do_to_single_seeds_does_not_count_twice():
     """Here they do nothing else: the spread of the seeds holds all of it."""
     rng = np.random.default_rng(0)
-    values, own = np.array([39.0, 40.0, 41.0]), rng.normal(0, 5, size=(3, 20_000))
+    values, own = np.array([34.0, 40.0, 46.0]), rng.normal(0, 5, size=(3, 20_000))
     drawn = samples(values, values[:, None] + own)
     expected = reference.t.interval(0.95, 2, 40, reference.sem(values))
     assert intervals.interval(drawn, 40) == pytest.approx(expected, rel=0.02)
+
+
+def test_seeds_that_agree_by_chance_do_not_narrow_the_interval():
+    rng = np.random.default_rng(0)
+    values, own = np.array([39.9, 40.0, 40.1]), rng.normal(0, 5, size=(3, 20_000))
+    alone = model.samples(values, values[:, None] + own, NO_SPREAD, 0.0, seed=0)
+    drawn = samples(values, values[:, None] + own)
+    assert drawn.std() == pytest.approx(alone.std(), rel=0.02)
 
 
 def test_images_common_to_all_seeds_do_not_shrink():
