@@ -18,6 +18,7 @@ from rich.console import Console
 from bench import plugins
 from bench.commands.request import Locations, Request, recorded_command
 from bench.config import loader
+from bench.config.schema import SEEDS
 from bench.errors import Interrupted, UserError
 from bench.runtime import distributed
 from bench.runtime.progress import Reporter
@@ -151,6 +152,8 @@ def run(
     selected_methods = plugins.select("methods", methods)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
+    if max(seeds, threads) > SEEDS:
+        raise UserError(f"--seeds {seeds} --threads {threads}: at most {SEEDS} of each")
     trackers: tuple[str, ...] = ()
     if track:
         from bench.training.tracking import select_trackers
