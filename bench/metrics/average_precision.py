@@ -115,8 +115,12 @@ def average_precision(scores: ArrayLike, positive: ArrayLike, kind: Kind = "area
         ValueError: shapes that do not fit, a score that is not finite or no number, a `positive`
             that is neither true nor false, or an unknown kind.
     """
-    once = np.ones((1, np.size(positive)), dtype=np.uint8)
-    value = float(weighted_average_precision(scores, positive, once, kind)[0])
+    checks.choice("kind", kind, get_args(Kind))
+    scores = checks.scores("scores", scores, "(N,)")
+    positive = checks.flags("positive", positive, "(N,)")
+    checks.alike(scores=scores, positive=positive)
+    once = np.ones((1, len(scores)), dtype=np.uint8)
+    value = float(_precisions(scores, positive, once, kind)[0])
     if np.isnan(value):
         raise NothingToScoreError(f"positive has no true value among {once.size}: nothing to score")
     return value

@@ -88,11 +88,7 @@ def finite(name: str, values: Array) -> None:
     Raises:
         ValueError: names the first.
     """
-    good = np.isfinite(values)
-    if not good.all():
-        bad = np.argwhere(~good)
-        place = tuple(bad[0].tolist())
-        raise ValueError(f"{len(bad)} {name} are not finite, the first at {place}")
+    _refuse(name, values, ~np.isfinite(values), "expected finite numbers")
 
 
 def flags(name: str, value: Any, shape: str) -> Bools:

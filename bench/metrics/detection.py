@@ -240,9 +240,7 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
     )
     if not len(boxes.counted) or len(np.unique(boxes.counted)) < len(boxes.counted):
         indices = boxes.counted.tolist()
-        raise ValueError(
-            f"counted is {indices}; expected the index of one class or more, each once"
-        )
+        raise ValueError(f"counted is {indices}; expected at least one class, and each once")
     return boxes
 
 

@@ -67,8 +67,8 @@ class Metric(Protocol):
 class MeanAveragePrecision:
     """Mean over classes of the average precision of image scores.
 
-    Predictions: `scores` (N, C), finite; `truth` (N, C) of 1, -1 and 0, difficult and ignored, where
-    1 and 0 without any -1 is refused (`metrics.average_precision.labels`); `classes`, C names.
+    Predictions: `scores` (N, C), finite; `truth` (N, C) of 1, -1 and 0, difficult and ignored (1
+    and 0 without any -1 are refused, see `metrics.average_precision.labels`); `classes`, C names.
     """
 
     label = "mAP"
