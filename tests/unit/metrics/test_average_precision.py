@@ -143,7 +143,12 @@ def test_a_class_without_positives_is_left_out_of_the_mean():
     [
         (np.zeros((2, 1)), np.ones((3, 1)), {}, r"scores \(2, 1\) and truth \(3, 1\)"),
         (np.zeros(2), np.ones(2), {}, r"must be \(N, C\)"),
-        (np.array([[0.0], [np.nan]]), np.ones((2, 1)), {}, r"scores holds nan at \(1, 0\); .*finite"),
+        (
+            np.array([[0.0], [np.nan]]),
+            np.ones((2, 1)),
+            {},
+            r"scores holds nan at \(1, 0\)",
+        ),
         (np.zeros((1, 1)), np.full((1, 1), 2), {}, "1, -1 and 0 only"),
         (np.zeros((1, 1)), np.ones((1, 1)), {"kind": "auc"}, "unknown kind 'auc'; known: area"),
         (np.zeros((1, 1)), np.ones((1, 1)), {"difficult": "drop"}, "unknown difficult 'drop'"),
