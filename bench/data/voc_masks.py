@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from bench.config import schema
-from bench.data.image_files import ImageFiles, verify
+from bench.data.image_files import ImageFiles, ImageProblem, decode, verify
 from bench.data.voc import check_disjoint, identifiers, joined_files, split_parts
 from bench.errors import UserError
 from bench.metrics.segmentation import VOID
@@ -107,8 +107,7 @@ def _mask(devkit: Path, folder: str, identifier: str) -> str:
 
 def _check_mask(image: Path, mask: Path, labels: int) -> None:
     values = read_mask(mask)
-    with Image.open(image) as opened:
-        width, height = opened.size
+    width, height = decode(image, lambda opened: opened.size)
     if values.shape != (height, width):
         size = f"{values.shape[1]} x {values.shape[0]}"
         raise UserError(f"{mask}: is {size} pixels, its image is {width} x {height}")
@@ -123,12 +122,16 @@ def read_mask(path: Path) -> np.ndarray:
     """The class indices of a mask, uint8 (H, W): the PNG's palette indices, not its colors.
 
     Raises:
-        UserError: the file is not a palette or gray-level image.
+        UserError: the file is not a palette or gray-level PNG of 8 bits.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise UserError(f"{path}: has colors ({image.mode}), not class indices")
-            return np.array(image)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
-        raise UserError(f"{path}: cannot be decoded; replace the mask") from None
+    return decode(path, _indices)
+
+
+def _indices(mask: Image.Image) -> np.ndarray:
+    if mask.mode not in ("P", "L"):
+        raise ImageProblem(f"has colors ({mask.mode}), not class indices")
+    if mask.format != "PNG":
+        raise ImageProblem(f"is a {mask.format}, whose compression changes class indices")
+    if mask.mode == "L" and mask.tile[0][3] != "L":  # 2 or 4 bits, which Pillow scales
+        raise ImageProblem("has gray levels of less than 8 bits, not class indices")
+    return np.array(mask)
