@@ -39,8 +39,8 @@ SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L")  # what Pillow's versions call a 
 MODES = ("1", "L", "P", "RGB", "CMYK", *ALPHA, *SIXTEEN_BITS)
 MAX_BYTES = 2**28
 MAX_PIXELS = 2**30 // 12  # above it Pillow warns of a decompression bomb
-ORIENTATION = 0x0112  # EXIF tag; 1 for upright
-UPRIGHT = (0, 1)
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = 1  # 0 where it is not given
 THREADS = 8
 
 T = TypeVar("T")
@@ -49,7 +49,7 @@ T = TypeVar("T")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-class ImageProblem(Exception):
+class ImageError(Exception):
     """What is wrong with an image, in words that follow its name."""
 
 
@@ -145,11 +145,11 @@ def _inspect(path: Path) -> _Inspection:
     try:
         content = read_bytes(path, MAX_BYTES)
         if not content.startswith((JPEG, PNG)):
-            raise ImageProblem("is neither JPEG nor PNG")
+            raise ImageError("is neither JPEG nor PNG")
         if not _is_whole(content):
-            raise ImageProblem("is truncated")
+            raise ImageError("is truncated")
         size, orientation = _decoded(io.BytesIO(content), _header)
-    except ImageProblem as problem:
+    except ImageError as problem:
         return _Inspection(problem=str(problem))
     return _Inspection(hashlib.sha256(content).hexdigest(), size, orientation)
 
@@ -158,17 +158,17 @@ def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes.
 
     Raises:
-        ImageProblem: there is none, it is none or it is larger.
+        ImageError: there is none, it is none or it is larger.
     """
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise ImageProblem("cannot be read (not a regular file)")
+            raise ImageError("cannot be read (not a regular file)")
         if status.st_size > most:
-            raise ImageProblem(f"is larger than {most / 2**20:,.0f} MB")
+            raise ImageError(f"is larger than {most / 2**20:,.0f} MB")
         return path.read_bytes()
     except OSError as error:
-        raise ImageProblem(f"cannot be read ({error.strerror})") from None
+        raise ImageError(f"cannot be read ({error.strerror})") from None
 
 
 def _is_whole(content: bytes) -> bool:
@@ -210,7 +210,7 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
 
     Args:
         path: of the image.
-        use: is given it; may raise `ImageProblem`.
+        use: is given it; may raise `ImageError`.
 
     Raises:
         UserError: the file cannot be used; one line that names it.
@@ -219,7 +219,7 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
         if not path.is_file():
             read_bytes(path, 0)
         return _decoded(path, use)
-    except ImageProblem as problem:
+    except ImageError as problem:
         raise UserError(f"{path}: {problem}; replace the image") from None
 
 
@@ -227,18 +227,18 @@ def _decoded(source: Path | io.BytesIO, use: Callable[[Image.Image], T]) -> T:
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
-                raise ImageProblem(_too_large(f"{image.width} x {image.height}"))
+                raise ImageError(_too_large(f"{image.width} x {image.height}"))
             if image.mode not in MODES:
-                raise ImageProblem(f"has pixels of an unknown kind ({image.mode})")
+                raise ImageError(f"has pixels of an unknown kind ({image.mode})")
             if image.format == "PNG" and getattr(image, "is_animated", False):
-                raise ImageProblem("is animated")
+                raise ImageError("is animated")
             return use(image)
-    except (ImageProblem, MemoryError):
+    except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:
-        raise ImageProblem(_too_large("it")) from None
+        raise ImageError(_too_large("it")) from None
     except Exception:  # a damaged file makes Pillow raise nearly anything
-        raise ImageProblem("cannot be decoded") from None
+        raise ImageError("cannot be decoded") from None
 
 
 def _too_large(size: str) -> str:
@@ -262,12 +262,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """An opened image in 8-bit RGB; a gray one gets three equal channels.
 
     Raises:
-        ImageProblem: some pixels are transparent, so their colors are not defined.
+        ImageError: some pixels are transparent, so their colors are not defined.
     """
     if image.mode in SIXTEEN_BITS:
         return _from_sixteen_bits(image)
     if _may_be_transparent(image) and _alpha(image) < 255:
-        raise ImageProblem("has transparent pixels, whose color is not defined")
+        raise ImageError("has transparent pixels, whose color is not defined")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -282,7 +282,7 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     """A 16-bit gray image in RGB: the upper byte, as Pillow reads a 16-bit RGB image."""
     levels = np.array(image)
     if np.any(levels == image.info.get("transparency", -1)):
-        raise ImageProblem("has transparent pixels, whose color is not defined")
+        raise ImageError("has transparent pixels, whose color is not defined")
     return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
 
 
