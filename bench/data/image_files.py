@@ -113,7 +113,7 @@ def verify(
     inspections: list[_Inspection] = []
     skipped: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        inspected = pool.map(lambda name: _inspect(root / name), files)
+        inspected = pool.map(lambda name: _inspect(root, name), files)
         for name, inspection in zip(files, inspected, strict=True):
             advance(1)
             if not inspection.problem:
@@ -140,15 +140,18 @@ def verify(
     )
 
 
-def _inspect(path: Path) -> _Inspection:
+def _inspect(root: Path, name: str) -> _Inspection:
     """Read a file whole, and its header as an image."""
     try:
-        content = read_bytes(path, MAX_BYTES)
+        name.encode()
+        content = read_bytes(root / name, MAX_BYTES)
         if not content.startswith((JPEG, PNG)):
             raise ImageError("is neither JPEG nor PNG")
         if not _is_whole(content):
             raise ImageError("is truncated")
         size, orientation = _decoded(io.BytesIO(content), _header)
+    except UnicodeEncodeError:  # no record could hold it
+        return _Inspection(problem="has a name that is not UTF-8: rename it")
     except ImageError as problem:
         return _Inspection(problem=str(problem))
     return _Inspection(hashlib.sha256(content).hexdigest(), size, orientation)

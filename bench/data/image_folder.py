@@ -116,7 +116,7 @@ def _walk(folder: Path) -> _Content:
     """The regular files below a folder, links followed.
 
     Raises:
-        UserError: a folder cannot be read or is reached twice, or a name is not UTF-8.
+        UserError: a folder cannot be read or is reached twice, or a link is broken.
     """
     content = _Content()
     above = [_identity(path) for path in (folder, *folder.resolve().parents)]
@@ -130,7 +130,6 @@ def _walk(folder: Path) -> _Content:
             if kind:
                 content.left_out[kind].append(name)
                 continue
-            _check_name(folder / below, entry.name)
             if not entry.is_dir():
                 content.files.append(name)
                 continue
@@ -174,15 +173,3 @@ def _left_out_kind(entry: os.DirEntry[str], ancestors: frozenset[tuple[int, int]
 def _identity(path: Path | os.DirEntry[str]) -> tuple[int, int]:
     status = Path(path).stat()
     return status.st_dev, status.st_ino
-
-
-def _check_name(folder: Path, name: str) -> None:
-    """Refuse a name that no record could hold.
-
-    Raises:
-        UserError: it is not UTF-8.
-    """
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise UserError(f"{folder}: the name {name!a} is not UTF-8; rename it") from None

@@ -186,7 +186,7 @@ def test_a_changed_image_or_box_changes_the_fingerprint(root):
         ),
         (
             lambda c: c["images"][1].update(file_name="caf\udce9.jpg"),
-            "train.json: not a COCO annotation file: key 'images.1.file_name'",
+            "caf\\udce9.jpg: has a name that is not UTF-8",
         ),
         (lambda c: c["annotations"][1].update(image_id=5), "names an image or a category that"),
         (lambda c: c["annotations"][1].update(category_id=5), "names an image or a category that"),

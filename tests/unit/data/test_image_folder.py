@@ -101,6 +101,12 @@ def test_a_changed_or_moved_image_changes_the_fingerprint(root):
     assert opened(root).fingerprint != before
 
 
+def assert_same(images, expected):
+    assert images.images == expected.images
+    assert images.labels.tolist() == expected.labels.tolist()
+    assert images.classes == expected.classes
+
+
 def test_linked_class_folders_and_images_are_followed(root):
     expected = opened(root)
     folder = root / "images" / expected.classes[3]
@@ -109,7 +115,7 @@ def test_linked_class_folders_and_images_are_followed(root):
     image = next((root / "images" / expected.classes[0]).glob("*.jpg"))
     image.rename(root / "moved.jpg")
     image.symlink_to(root / "moved.jpg")
-    assert opened(root) == expected
+    assert_same(opened(root), expected)
 
 
 def test_what_systems_leave_behind_is_left_out_and_counted(root, capfd):
@@ -125,7 +131,7 @@ def test_what_systems_leave_behind_is_left_out_and_counted(root, capfd):
     (images / "labels.csv").write_text("a,b")
     (image.parent / "up").symlink_to("../..")
     os.mkfifo(images / "pipe.jpg")
-    assert opened(root) == expected
+    assert_same(opened(root), expected)
     text = (
         f"{images}: left out 1 files that are no images ('labels.csv'), "
         "6 hidden or system files ('.ipynb_checkpoints'), "
@@ -174,9 +180,10 @@ def test_a_name_that_is_not_utf_8_is_refused_in_one_line(root, kind):
     boat = root / "images/boat"
     path = next(boat.glob("*.jpg")) if kind == "image" else boat
     path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.suffix))
-    with pytest.raises(UserError, match=r"the name 'caf\\udce9.*' is not UTF-8; rename it") as error:
+    with pytest.raises(UserError, match=r"caf\\udce9.*: has a name that is not UTF-8") as error:
         opened(root)
-    str(error.value).encode()
+    assert "\n" not in str(error.value)
+    str(error.value).encode()  # it can be printed
 
 
 def test_a_gray_image_has_three_equal_channels(tmp_path):
