@@ -23,7 +23,8 @@ class UserError(Exception):
     def __str__(self) -> str:
         # A loader's worker hands its error on with the traceback in front of the message.
         lines = super().__str__().strip().splitlines() or ["no message"]
-        return lines[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+        line = lines[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+        return line.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
 
 class Interrupted(KeyboardInterrupt):
