@@ -350,13 +350,13 @@ def _object(node: ElementTree.Element) -> ObjectAnnotation:
     return ObjectAnnotation(
         name=_text(node, "name").strip(),
         box=(xmin, ymin, xmax, ymax),
-        difficult=_flag(node, "difficult"),
-        truncated=_flag(node, "truncated"),
+        difficult=_mark(node, "difficult"),
+        truncated=_mark(node, "truncated"),
     )
 
 
-def _flag(node: ElementTree.Element, tag: str) -> bool:
-    """A flag of an object, 0 or 1; false where it is missing."""
+def _mark(node: ElementTree.Element, tag: str) -> bool:
+    """A mark of an object, 0 or 1; false where it is missing."""
     text = node.findtext(tag, "0").strip()
     if text.lower() not in FLAGS:
         raise ValueError(f"<{tag}> is '{text[:SHOWN]}', not 0 or 1")
