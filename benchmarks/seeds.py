@@ -12,7 +12,7 @@ interval where the row's own seeds are known too.
 from __future__ import annotations
 
 import argparse
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -39,10 +39,10 @@ def main() -> None:
     found = calibration.parse(loader.read_tables(arguments.suite), arguments.suite)
     if found is None:
         raise SystemExit(f"{arguments.suite} has no calibration")
-    inside: list[bool] = []
-    widths: list[float] = []
-    reruns: list[bool] = []
     for task, part in found.tasks.items():
+        inside: list[bool] = []
+        widths: list[float] = []
+        reruns: list[bool] = []
         for kind in sorted({row.kind for row in part.rows.values()}):
             values = {name: row.values for name, row in part.rows.items() if row.kind == kind}
             seeds = {name: s for name, each in values.items() if (s := Seeds.of(each)) and s.varies}
@@ -53,7 +53,7 @@ def main() -> None:
                 if spread is None or own is None:
                     continue
                 most = half_width(spread)
-                pairs = [abs(a - b) <= most for a, b in permutations(values[name], 2)]
+                pairs = [abs(a - b) <= most for a, b in combinations(values[name], 2)]
                 inside += pairs
                 widths.append(most / half_width(own))
                 line = f"{task} {name}: sd {seeds[name].variance ** 0.5:.2f}, another run within "
@@ -64,10 +64,10 @@ def main() -> None:
                     reruns.append(moved <= half_width(own))
                     line += f"; run elsewhere it moved by {moved:.2f} of {half_width(own):.2f}"
                 print(line)
-    print(f"inside: {100 * np.mean(inside):.1f}% of {len(inside)} pairs of {len(widths)} rows")
-    print(f"width: {np.median(widths):.2f} times that with the row's own seeds, median")
-    if reruns:
-        print(f"run elsewhere: {sum(reruns)} of {len(reruns)} rows within")
+        print(f"{task}: {100 * np.mean(inside):.1f}% of {len(inside)} pairs of {len(widths)} rows")
+        print(f"{task}: {np.median(widths):.2f} times as wide as with the own seeds, median")
+        if reruns:
+            print(f"{task}: run elsewhere, {sum(reruns)} of {len(reruns)} rows within")
 
 
 if __name__ == "__main__":

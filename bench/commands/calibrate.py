@@ -15,6 +15,7 @@ from rich import box
 from rich.table import Table as Grid
 
 from bench.commands.compare import read_rows, suite_folder
+from bench.config import loader
 from bench.errors import UserError
 from bench.metrics.average_precision import Floats
 from bench.reporting.format import deviation
@@ -67,6 +68,8 @@ def calibrate(folder: Path, to: Path | None, cache: Path) -> tuple[Uncertainty, 
     Raises:
         UserError: no row has several seeds, records cannot be used, or the file cannot be written.
     """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name one of a suite's records")
     folder = suite_folder(folder)
     rows = read_rows(folder)
     several = {row: seeds for row, seeds in rows.items() if len(seeds) > 1}
@@ -82,8 +85,23 @@ def calibrate(folder: Path, to: Path | None, cache: Path) -> tuple[Uncertainty, 
         interactions[row] = model.interaction(resampled) if len(resampled) > 1 else None
     found = calibration.calibrate(list(records.values()), interactions)
     file = to or folder / calibration.FILE
+    if to:
+        _check_suite(to, found.suite_sha256)
     _write(found, file)
     return found, file
+
+
+def _check_suite(file: Path, sha256: str) -> None:
+    """Refuse a file that is not the suite of the records.
+
+    Raises:
+        UserError: it is no suite, or another one.
+    """
+    if file.suffix != ".toml":
+        raise UserError(f"--to {file}: is no suite's TOML file")
+    own = loader.load(str(file)).sha256
+    if own != sha256:
+        raise UserError(f"--to {file}: is suite {own[:8]}, the records are of {sha256[:8]}")
 
 
 def _write(uncertainty: Uncertainty, file: Path) -> None:
@@ -164,16 +182,20 @@ def _mean_correlation(scores: Floats) -> float:
 def render(uncertainty: Uncertainty, file: Path) -> Iterator[Grid | str]:
     """What the terminal shows."""
     grid = Grid(box=box.SIMPLE)
-    headings = ("task", "kind", "rows", "degrees", "sd of a run", "of another row", "correlation")
+    headings = ("task", "kind", "rows", "degrees", "sd of seeds", "of a new row", "correlation")
     for heading in headings:
         grid.add_column(heading, justify="left" if heading in ("task", "kind") else "right")
     for row in summaries(uncertainty):
         sds = "none: fixed"
         if row.sds:
-            sds = f"{deviation(row.sds[0])} to {deviation(row.sds[-1])}"
+            sds = " to ".join(dict.fromkeys(map(deviation, (row.sds[0], row.sds[-1]))))
         another = "-" if row.next_sd is None else deviation(row.next_sd)
         same = "-" if row.correlation is None else f"{row.correlation:+.2f} (p {row.p:.2f})"
         grid.add_row(row.task, row.kind, str(row.rows), str(row.degrees), sds, another, same)
     yield grid
-    yield "sd in points; correlation: between rows, of the scores of one seed"
-    yield f"{file}: written"
+    yield (
+        "sd: standard deviation over seeds in points, smallest to largest, and as expected of a "
+        "new row; degrees: of freedom, seeds less one, over rows; correlation: between rows, of "
+        "the scores of one seed"
+    )
+    yield f"{file}: written; bench leaderboard uses it"

@@ -81,6 +81,8 @@ def row_line(table: Table, row: Row) -> str:
     parts = [f"{row.method} x {table.task}: {table.metric} {estimate(row.value)}"]
     if row.gap is not None and row.method != table.reference:
         parts.append(f"gap to {REFERENCE} {estimate(row.gap)}")
+    if row.runs.source == "unknown" and row.value.interval:
+        parts.append("test images only")
     if len(row.scored) > 1:
         parts.append(f"{len(row.scored)} seeds")
     return ", ".join(parts)

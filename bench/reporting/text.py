@@ -139,7 +139,9 @@ def _benefit(table: Table) -> list[str]:
     better = len(table.above_baseline)
     verb = "beats" if better == 1 else "beat"
     count = f"{better} of {len(known)} pretrained methods"
-    return [f"{count} {verb} {BASELINE}, tested jointly at 95%."]
+    names = [row.method for row in known if row.method in table.above_baseline]
+    which = f": {listing(names)}" if 0 < better < min(len(known), LISTED + 1) else ""
+    return [f"{count} {verb} {BASELINE}, tested jointly at 95%{which}."]
 
 
 def _doubt(table: Table) -> list[str]:
@@ -149,9 +151,9 @@ def _doubt(table: Table) -> list[str]:
     paragraphs = []
     if table.images_only:
         paragraphs.append(
-            "**Test images only.** No row has several seeds, and the suite has no calibration. So"
-            " the intervals say nothing of another run, which would move a row by an amount that is"
-            " not known here. No rank and no probability is claimed."
+            "**Test images only.** No row has several seeds, and no calibration holds for the"
+            " suite. So the intervals say nothing of another run, which would move a row by an"
+            " amount that is not known here. No rank and no probability is claimed."
         )
     elif unknown:
         paragraphs.append(

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from bench.config import loader
-from bench.config.schema import SEEDS, Section, tuples
+from bench.config.schema import SEEDS, FineTuning, Section, tuples
 from bench.errors import UserError, from_validation
 from bench.results.record import Record, Role
 from bench.runtime.files import atomic_write
@@ -61,7 +61,7 @@ class Uncertainty(Section):
     """One suite."""
 
     suite_sha256: str
-    tasks: dict[str, TaskUncertainty]
+    tasks: dict[str, TaskUncertainty] = Field(default_factory=dict)
 
 
 def kind_of(record: Record) -> Literal["fine-tuned"] | Role:
@@ -70,7 +70,8 @@ def kind_of(record: Record) -> Literal["fine-tuned"] | Role:
     `fine-tuned` where the task trains the encoder or a head by itself, else the role: `pretrained`
     here, `untrained`, or `reference`, whose weights are fixed.
     """
-    return "fine-tuned" if record.training else record.role
+    trains = record.training or FineTuning.model_fields.keys() <= record.task_settings.keys()
+    return "fine-tuned" if trains else record.role
 
 
 def read(folder: Path, suite: str, sha256: str) -> Uncertainty | None:

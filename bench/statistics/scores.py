@@ -20,6 +20,7 @@ from bench.statistics.planning import Needed
 from bench.statistics.training_runs import Runs, training_runs
 
 NOTHING = Estimate(0.0, ConfidenceInterval(0.0, 0.0))
+REPEATS = 8  # of the resamples, each with other draws of the runs: ends move by 1% of the width
 IMAGES_ONLY = Runs(None)  # nothing is known of the training runs
 
 
@@ -110,7 +111,7 @@ def row_score(method: str, scores: Sequence[Floats], runs: Runs, other: bool = F
         other: whether this is another row of the same name, with runs of its own.
     """
     values = np.array([each[0] for each in scores])
-    resampled = np.array([each[1:] for each in scores])
+    resampled = np.tile(np.array([each[1:] for each in scores]), REPEATS)
     share = (model.interaction(resampled) if len(scores) > 1 else runs.interaction) or 0.0
     order = [SEED, *method.encode(), *([0] if other else [])]
     spread = runs.spread or NO_SPREAD
@@ -134,10 +135,10 @@ def less(row: RowScore, other: RowScore) -> Pair:
     estimate = intervals.estimate(value, samples, inner)
     if not (row.known and other.known):
         return Pair(estimate)
-    runs = [each.runs.spread.variance if each.runs.spread else 0.0 for each in (row, other)]
-    present = runs[0] / row.seeds + runs[1] / other.seeds
+    runs = sum(each.runs.spread.variance / each.seeds for each in (row, other) if each.runs.spread)
+    own = sum((1 - each.common) * float(np.nanvar(each.images)) for each in (row, other))
     seeds = min(row.seeds, other.seeds)
-    needed = planning.needed(value, float(np.nanvar(images)), sum(runs), present, seeds)
+    needed = planning.needed(value, float(np.nanvar(images)), own, runs, seeds)
     return Pair(estimate, intervals.probability_above(samples), needed)
 
 

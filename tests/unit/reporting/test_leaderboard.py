@@ -197,7 +197,8 @@ def test_the_methods_above_the_baseline_are_counted_jointly(folder):
     calibrate(folder)
     table = leaderboard.load(folder / "made").tables[0]
     assert table.above_baseline == {"rotation", "unlike"}
-    assert "2 of 3 pretrained methods beat random init, tested jointly at 95%." in text_of(folder)
+    text = "2 of 3 pretrained methods beat random init, tested jointly at 95%: `rotation` and "
+    assert f"{text}`unlike`." in text_of(folder)
     calibrate(folder, moves=(0, 60, -60))
     assert leaderboard.load(folder / "made").tables[0].above_baseline == frozenset()
     assert "0 of 3 pretrained methods beat random init" in text_of(folder)
