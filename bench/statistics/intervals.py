@@ -49,6 +49,15 @@ class Estimate:
         """The high end, if there is an interval."""
         return self.interval.high if self.interval else None
 
+    @property
+    def negated(self) -> Estimate:
+        """The same of the value with the other sign."""
+        return Estimate(-self.value, _negated(self.interval), _negated(self.images))
+
+
+def _negated(interval: ConfidenceInterval | None) -> ConfidenceInterval | None:
+    return ConfidenceInterval(-interval.high, -interval.low) if interval else None
+
 
 def estimate(value: float, samples: ArrayLike, images: ArrayLike | None = None) -> Estimate:
     """A value with the interval of its samples (B,), and of those of the images alone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import permutations
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,12 @@ class Pair:
     p_better: float | None = None
     needed: Needed | None = None
     different: bool | None = None
+
+    @property
+    def reversed(self) -> Pair:
+        """The other row less the one."""
+        better = None if self.p_better is None else 1 - self.p_better
+        return replace(self, difference=self.difference.negated, p_better=better)
 
 
 @dataclass(frozen=True)
@@ -128,7 +134,10 @@ def row_score(method: str, scores: Sequence[Floats], runs: Runs, other: bool = F
 
 def less(row: RowScore, other: RowScore) -> Pair:
     """One row less another, on the same resamples; `different` is left open."""
-    samples = difference(row, other)
+    return _pair(row, other, difference(row, other))
+
+
+def _pair(row: RowScore, other: RowScore, samples: Floats) -> Pair:
     value = float(np.nanmean(samples))
     images = row.images - other.images
     inner = images if row.known and other.known and (row.varies or other.varies) else None
@@ -236,16 +245,12 @@ def score_rows(
 
 def _pairs(rows: Mapping[str, RowScore]) -> dict[tuple[str, str], Pair]:
     """Every ordered pair of two rows."""
-    pairs = {(a, b): less(rows[a], rows[b]) for a, b in permutations(rows, 2)}
-    family = {
-        (a, b): difference(rows[a], rows[b])
-        for (a, b), pair in pairs.items()
-        if a < b and pair.p_better is not None
-    }
+    samples = {(a, b): difference(rows[a], rows[b]) for a, b in combinations(rows, 2)}
+    pairs = {(a, b): _pair(rows[a], rows[b], drawn) for (a, b), drawn in samples.items()}
+    family = {key: samples[key] for key, pair in pairs.items() if pair.p_better is not None}
     found = simultaneous.different(family)
-    return {
-        (a, b): replace(pair, different=bool({(a, b), (b, a)} & found))
-        if pair.p_better is not None
-        else pair
-        for (a, b), pair in pairs.items()
+    tested = {
+        key: replace(pair, different=key in found) if key in family else pair
+        for key, pair in pairs.items()
     }
+    return tested | {(b, a): pair.reversed for (a, b), pair in tested.items()}
