@@ -11,13 +11,13 @@ Exact on any machine, too: the metric gives the recorded value for the recorded 
 new value for the new ones, and the test images are the same.
 
 A score may move: the same seed on the same machine gives the same bytes, but other machines and
-library versions round otherwise, and training amplifies that to another training run. So elsewhere
-a score may differ by what two runs differ by, where their spread is known
-(`bench.statistics.model`). On the same machine, and where it is not known, it may differ by the
-paired interval of new less reference over the test images. Either is taken so wide that all cells
-together pass with 99% (`FALSE_ALARM`). What a leaderboard would not print (`PRINTED`) never counts.
-Where a frozen encoder has the same weights nothing amplifies rounding, so the scores of the images
-must be the same too, as `ALIKE` says. Imports torch only to compute.
+library versions round otherwise, and training amplifies that to another training run. So a score
+may differ by what two runs differ by, where their spread is known (`bench.statistics.model`).
+Where it is not, it may differ by the paired interval of new less reference over the test images.
+Either is taken so wide that all cells together pass with 99% (`FALSE_ALARM`). What a leaderboard
+would not print (`PRINTED`) never counts. Where a frozen encoder has the same weights nothing
+amplifies rounding, so the scores of the images must be the same too, as `ALIKE` says. Imports torch
+only to compute.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich import box
@@ -53,7 +52,6 @@ from bench.results.record import Record
 from bench.runtime.progress import Reporter
 from bench.statistics.cache import EXACT
 from bench.statistics.intervals import LEVEL, Estimate
-from bench.statistics.scores import IMAGES_ONLY
 from bench.statistics.training_runs import Runs
 
 ORDER = "order.toml"  # beside the suites' folders: [SUITE] TASK = [METHOD above METHOD above ...]
@@ -336,8 +334,7 @@ def judge(old: Stored, new: Stored, runs: Runs, false_alarm: float = FALSE_ALARM
     if not alike >= ALIKE:
         text = f"the same weights give other scores: correlation {alike:.3f}"
         changes.append(Change(task, "scores", text))
-    elsewhere = _machine(before) != _machine(after)
-    most = tolerance(difference, runs if elsewhere else IMAGES_ONLY, false_alarm)
+    most = tolerance(difference, runs, false_alarm)
     if abs(difference.value) > most:
         text = f"the score changed by {difference.value:+.2f}, beyond its tolerance {most:.2f}"
         changes.append(Change(f"{method} or {task}", "score", text))
@@ -348,12 +345,6 @@ def judge(old: Stored, new: Stored, runs: Runs, false_alarm: float = FALSE_ALARM
         changes=tuple(changes),
         same=before.predictions == after.predictions,
     )
-
-
-def _machine(record: Record) -> dict[str, Any]:
-    """What a record says of the machine and the libraries that it was computed with."""
-    own = ("harness", "commit", "dirty")  # of this project, whose changes are looked for
-    return {key: value for key, value in record.environment.items() if key not in own}
 
 
 def tolerance(difference: Estimate, runs: Runs, false_alarm: float) -> float:

@@ -137,6 +137,18 @@ def test_a_reference_without_descents_allows_any(before):
     }
 
 
+@pytest.mark.parametrize(("step", "factor"), [(0, 1.0), (1, 2.0), (2, 4.0)])
+def test_a_loss_may_differ_by_twice_as_much_at_each_next_step(before, step, factor):
+    for share, changes in ((0.9, 0), (1.1, 1)):
+        losses = list(TRACE.losses["loss"])
+        losses[step] *= 1 + share * factor * 1e-3
+        trace = replace(TRACE, losses=TRACE.losses | {"loss": losses})
+        after = before.model_copy(
+            update={"pretraining": Pretraining(views_seen=192, trace=trace), "training": TRACE}
+        )
+        assert len(list(method_changes(before, after, METHOD))) == changes
+
+
 def test_rounding_is_no_change(before):
     trace = replace(
         TRACE,
