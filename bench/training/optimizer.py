@@ -60,16 +60,18 @@ def step_and_measure(optimizer: Optimizer) -> float:
     """Take a step; the inner product of the gradient and the change of the weights.
 
     It is the change of the loss to first order, so a step that descends makes it negative.
-    Weights whose gradient is rounding alone hardly count, unlike in the norm of a change.
+    Weights whose gradient is rounding alone hardly count, unlike in the norm of a change. The
+    gradient is that of before the step, whatever the optimizer makes of it.
     """
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     before = [weight.detach().clone() for weight in weights]
+    gradients = [None if weight.grad is None else weight.grad.clone() for weight in weights]
     optimizer.step()
     with torch.no_grad():
         products = [
-            (weight.grad.double() * (weight.double() - old.double())).sum()
-            for weight, old in zip(weights, before, strict=True)
-            if weight.grad is not None
+            (gradient.double() * (weight.double() - old.double())).sum()
+            for weight, old, gradient in zip(weights, before, gradients, strict=True)
+            if gradient is not None
         ]
     return float(sum(products))
 
