@@ -180,7 +180,8 @@ def run(
         for line in estimate.dry_run(request):
             typer.echo(line)
         return
-    calibration.provide(suite, settings.sha256, out / settings.name)
+    if distributed.is_main():
+        calibration.provide(suite, settings.sha256, out / settings.name)
     reporter = Reporter()
     reporter.console.quiet = not distributed.is_main()
     try:

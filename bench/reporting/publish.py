@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.reporting import csv, plots, web
 from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.markdown import markdown
@@ -28,6 +28,21 @@ def write(leaderboard: Leaderboard, folder: Path) -> None:
             figures |= plots.draw(table)
     finally:
         _write(folder, figures | {PAGE: web.html(leaderboard, figures)})
+
+
+def render(leaderboard: Leaderboard, folder: Path, warn: Callable[[str], None]) -> None:
+    """`write`, but where plots cannot be drawn: `warn` says so in a line, the rest is written.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        write(leaderboard, folder)
+    except UserError:
+        raise
+    except Exception as error:  # whatever matplotlib raises
+        message = one_line(str(error)) or type(error).__name__
+        warn(f"{folder}: the plots were not drawn: {message}")
 
 
 def write_without_plots(leaderboard: Leaderboard, folder: Path) -> None:
