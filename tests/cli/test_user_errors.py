@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import SHORT, without_rendering
+from support import SHORT, values, without_rendering
 
 from bench.results import storage
 from bench.runtime import files
+from bench.training.checkpoint import save_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -84,31 +85,48 @@ def test_a_truncated_image_stops_before_training(
     )
 
 
-def test_foreign_files_in_the_cache_are_named(bench_run, tmp_path):
+def test_damaged_files_in_the_cache_are_named_and_made_again(bench_run, tmp_path):
     cache = tmp_path / "cache"
     assert bench_run("rotation", cache=cache).status == 0
+    first = values(tmp_path / "out")
     (weights,) = cache.glob("encoders/*.safetensors")
-    weights.write_bytes(b"not safetensors")
-    done = bench_run("rotation", cache=cache, out=tmp_path / "second")
-    assert done.status == 1
-    assert f"{weights.name}: not an encoder's file; delete it and run again" in done.err
-    weights.unlink()
+    (about,) = cache.glob("encoders/*.files.json")
+    image, other, *_ = sorted(cache.glob("scenes/*/pretraining/**/*.jpg"))
     checkpoint = cache / "checkpoints" / f"{weights.stem}.pt"
-    checkpoint.parent.mkdir(exist_ok=True)
-    for content, message in (
-        (b"junk", "not a checkpoint"),
-        (None, "the checkpoint of another run"),
-    ):
-        if content is None:
-            import torch
 
-            torch.save({"key": "other"}, checkpoint)
-        else:
-            checkpoint.write_bytes(content)
-        done = bench_run("rotation", cache=cache, out=tmp_path / "second")
-        assert done.status == 1
-        assert message in done.err
-        assert "delete it and run again" in done.err
+    def run_without_encoder(name):
+        weights.unlink(missing_ok=True)
+        return bench_run("rotation", cache=cache, out=tmp_path / name)
+
+    whole = weights.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-1000] ^= 64
+    for number, content in enumerate((b"not safetensors", whole[:-7], bytes(flipped))):
+        weights.write_bytes(content)
+        done = bench_run("rotation", cache=cache, out=tmp_path / f"{number}")
+        assert done.status == 0
+        assert f"{weights.name}: is damaged or of an older format; it is made again" in done.err
+        assert values(tmp_path / f"{number}") == first
+    about.write_text("{}")  # as a version of before wrote it
+    done = bench_run("rotation", cache=cache, out=tmp_path / "about")
+    assert f"{about.name}: is damaged or of an older format" in done.err
+    assert values(tmp_path / "about") == first
+    checkpoint.parent.mkdir(exist_ok=True)
+    checkpoint.write_bytes(b"junk")
+    done = run_without_encoder("checkpoint")
+    assert done.status == 0
+    assert f"{checkpoint.name}: is damaged or of an older format" in done.err
+    assert values(tmp_path / "checkpoint") == first
+    save_checkpoint(checkpoint, "other", {})
+    done = run_without_encoder("foreign")
+    assert done.status == 1
+    assert "the checkpoint of another run; delete it and run again" in done.err
+    checkpoint.unlink()
+    shutil.copy(other, image)
+    done = bench_run("rotation", cache=cache, out=tmp_path / "scenes")
+    scenes = image.relative_to(cache).parts[1]
+    assert f"{scenes}: is damaged or of an older format" in done.err
+    assert values(tmp_path / "scenes") == first
 
 
 def test_no_network_for_hub_weights_fails_that_cell_with_one_line(bench_run, monkeypatch, tmp_path):
