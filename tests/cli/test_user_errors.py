@@ -19,14 +19,19 @@ from bench.training.checkpoint import save_checkpoint
         (["run", "--methods", "all", "--tasks", "all", "--suite", "huge"], "unknown suite 'huge'"),
         (["run", "--methods", "all", "--tasks", "all", "--set", "a.b=1"], "unknown key 'a'"),
         (["run", "--methods", "all", "--tasks", "all", "--suite", "tiny"], "--data-root DIR"),
+        (
+            ["run", "--methods", "random_init", "--tasks", "voc_cls", "--device", "nosuch"],
+            "--device nosuch: ",
+        ),
         (["leaderboard", "--out", "/nonexistent"], "has no records of suites; make some"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp_path):
     if "--out" not in arguments:
-        arguments = [*arguments, "--out", tmp_path]
+        arguments = [*arguments, "--out", tmp_path / "new"]
     done = bench(*arguments)
     assert done.status == 2
+    assert not (tmp_path / "new").exists(), "a mistyped command leaves a folder"
     assert message in done.error
     assert done.error.startswith("bench: ")
     assert done.out == ""
@@ -93,40 +98,23 @@ def test_damaged_files_in_the_cache_are_named_and_made_again(bench_run, tmp_path
     (about,) = cache.glob("encoders/*.files.json")
     image, other, *_ = sorted(cache.glob("scenes/*/pretraining/**/*.jpg"))
     checkpoint = cache / "checkpoints" / f"{weights.stem}.pt"
-
-    def run_without_encoder(name):
-        weights.unlink(missing_ok=True)
-        return bench_run("rotation", cache=cache, out=tmp_path / name)
-
-    whole = weights.read_bytes()
-    flipped = bytearray(whole)
-    flipped[-1000] ^= 64
-    for number, content in enumerate((b"not safetensors", whole[:-7], bytes(flipped))):
-        weights.write_bytes(content)
-        done = bench_run("rotation", cache=cache, out=tmp_path / f"{number}")
-        assert done.status == 0
-        assert f"{weights.name}: is damaged or of an older format; it is made again" in done.err
-        assert values(tmp_path / f"{number}") == first
-    about.write_text("{}")  # as a version of before wrote it
-    done = bench_run("rotation", cache=cache, out=tmp_path / "about")
-    assert f"{about.name}: is damaged or of an older format" in done.err
-    assert values(tmp_path / "about") == first
     checkpoint.parent.mkdir(exist_ok=True)
+    flipped = bytearray(weights.read_bytes())
+    flipped[-1000] ^= 64
+    weights.write_bytes(flipped)
     checkpoint.write_bytes(b"junk")
-    done = run_without_encoder("checkpoint")
-    assert done.status == 0
-    assert f"{checkpoint.name}: is damaged or of an older format" in done.err
-    assert values(tmp_path / "checkpoint") == first
-    save_checkpoint(checkpoint, "other", {})
-    done = run_without_encoder("foreign")
-    assert done.status == 1
-    assert "the checkpoint of another run; delete it and run again" in done.err
-    checkpoint.unlink()
     shutil.copy(other, image)
-    done = bench_run("rotation", cache=cache, out=tmp_path / "scenes")
-    scenes = image.relative_to(cache).parts[1]
-    assert f"{scenes}: is damaged or of an older format" in done.err
-    assert values(tmp_path / "scenes") == first
+    done = bench_run("rotation", cache=cache, out=tmp_path / "damaged")
+    assert done.status == 0
+    for name in (weights.name, checkpoint.name, image.relative_to(cache).parts[1]):
+        assert f"{name}: is damaged or of an older format; it is made again" in done.err
+    assert values(tmp_path / "damaged") == first
+    about.write_text("{}")  # as a version of before wrote it
+    save_checkpoint(checkpoint, "other", {})
+    done = bench_run("rotation", cache=cache, out=tmp_path / "foreign")
+    assert done.status == 1
+    assert f"{about.name}: is damaged or of an older format; it is made again" in done.err
+    assert f"{checkpoint.name}: the checkpoint of another run; delete it and run again" in done.err
 
 
 def test_no_network_for_hub_weights_fails_that_cell_with_one_line(bench_run, monkeypatch, tmp_path):
