@@ -23,7 +23,7 @@ STRIDE_TOLERANCE = 0.25  # of a stride: convolutions without padding lose positi
 
 
 def check_promises(encoder: Any, name: str) -> None:
-    """Check what `Encoder` promises, by a few passes over two random images.
+    """Check what `Encoder` promises, by four passes over two random images.
 
     Neither random state nor the encoder changes.
 
@@ -41,29 +41,26 @@ def check_promises(encoder: Any, name: str) -> None:
     encoder.eval()
     try:
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            images = _usable_images(encoder)
-            if images is not None:
-                _check_maps(encoder, images, name)
+            images, maps = _try_images(encoder)
+            if maps is not None:
+                _check_maps(encoder, images, maps, name)
     finally:
         for module, mode in training.items():
             module.training = mode
 
 
-def _usable_images(encoder: Encoder) -> Tensor | None:
-    """Two random images that the encoder takes; None if it wants a size that nobody knows."""
+def _try_images(encoder: Encoder) -> tuple[Tensor, Sequence[Tensor] | None]:
+    """Two random images and their maps; no maps if the encoder wants a size that nobody knows."""
     config: Any = timm.get_pretrained_cfg(encoder.backbone, allow_unregistered=True)
-    sides = [SIDE, *(config.input_size[1:2] if config else ())]
-    for side in sides:
+    for side in (SIDE, *(config.input_size[1:2] if config else ())):
         generator = torch.Generator().manual_seed(0)
         images = torch.rand(2, 3, side, side, generator=generator).to(encoder.mean.device)
         with suppress(Exception):  # whatever a network of one input size raises
-            encoder(images[:1])
-            return images
-    return None
+            return images, encoder(images)
+    return images, None
 
 
-def _check_maps(encoder: Encoder, images: Tensor, name: str) -> None:
-    maps = encoder(images)
+def _check_maps(encoder: Encoder, images: Tensor, maps: Sequence[Tensor], name: str) -> None:
     _check_sizes(encoder, maps, images, name)
     _check_finite(maps, name)
     if not _near(maps, encoder(images)):
