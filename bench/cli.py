@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
@@ -18,8 +19,9 @@ from rich.console import Console
 from bench import plugins
 from bench.commands.request import Locations, Request, recorded_command
 from bench.config import loader
+from bench.config.schema import SEEDS
 from bench.errors import Interrupted, UserError
-from bench.runtime import distributed
+from bench.runtime import distributed, variables
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import cores
 
@@ -151,6 +153,8 @@ def run(
     selected_methods = plugins.select("methods", methods)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
+    if max(seeds, threads) > SEEDS:
+        raise UserError(f"--seeds {seeds} --threads {threads}: at most {SEEDS} of each")
     trackers: tuple[str, ...] = ()
     if track:
         from bench.training.tracking import select_trackers
@@ -433,6 +437,7 @@ def main() -> None:
     """Run the command line; a user's mistake is one line and status 2."""
     verbose = bool({"-v", "--verbose"} & set(sys.argv))
     try:
+        variables.own(os.environ)
         app()
     except UserError as error:
         if verbose:

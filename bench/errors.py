@@ -22,8 +22,9 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         # A loader's worker hands its error on with the traceback in front of the message.
-        last = super().__str__().strip().splitlines()[-1]
-        return last.removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+        lines = super().__str__().strip().splitlines() or ["no message"]
+        line = lines[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
+        return line.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
 
 
 class Interrupted(KeyboardInterrupt):
@@ -42,9 +43,17 @@ class Interrupted(KeyboardInterrupt):
         self.status = status
 
 
+def one_line(text: str) -> str:
+    """Text of any origin as one line of characters that a terminal shows."""
+    words = " ".join(text.split())
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return "".join(shown)
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not there, with the near ones, or all of them."""
     known = sorted(known)
+    name = _short(name)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(known)}"
     return UserError(f"unknown {kind} '{name}': {hint}")
@@ -61,12 +70,23 @@ def from_validation(
         hint: what to do.
         key: the dotted key, where it is not the location that pydantic names.
     """
-    first = error.errors()[0]
+    first = error.errors(include_url=False)[0]
     if key is None:
         key = ".".join(str(part) for part in first["loc"])
-    value = first["input"]
-    quoted = isinstance(value, str | int | float) and len(str(value)) <= SHOWN
-    named = f"key '{key}'" + (f" ('{value}')" if quoted else "")
-    message = first["msg"].removeprefix("Value error, ")
+    named = f"key '{_short(key)}'{_quoted(first['input'])}"
+    message = one_line(first["msg"].removeprefix("Value error, "))
     parts = [f"{where}: {f'{named}: ' if key else ''}{message}", hint]
     return UserError("; ".join(part for part in parts if part))
+
+
+def _short(name: str) -> str:
+    """A name of any content, as a message has it."""
+    line = one_line(name[: 3 * SHOWN])
+    return f"{line}..." if len(name) > 3 * SHOWN else line
+
+
+def _quoted(value: object) -> str:
+    """A wrong value in parentheses; nothing if it is long."""
+    bounded = isinstance(value, str | float) or (isinstance(value, int) and abs(value) < 10**SHOWN)
+    text = str(value) if bounded else ""
+    return f" ('{one_line(text)}')" if bounded and len(text) <= SHOWN else ""

@@ -126,7 +126,9 @@ def calibrate(folder, moves=(0.0, 0.5, -0.5), tasks=None):
         tasks: those that it has; None: all.
     """
     records = [
-        record.model_copy(update={"seed": seed, "value": record.value + move})
+        record.model_copy(
+            update={"seed": seed, "value": float(np.clip(record.value + move, 0, 100))}
+        )
         for record in storage.read_all(folder / "made").values()
         if record.status == "ok" and record.role != "reference"
         if tasks is None or record.task in tasks

@@ -3,6 +3,7 @@
 import json
 
 import torch
+from PIL import Image, ImageOps
 from torch import nn
 
 from bench import plugins
@@ -98,6 +99,13 @@ class Says(nn.Module):
     def __init__(self, function):
         super().__init__()
         self.forward = function
+
+
+def mirror(path):
+    """Turn an image file left to right: other content, the same size."""
+    with Image.open(path) as image:
+        mirrored = ImageOps.mirror(image)
+    mirrored.save(path)
 
 
 def another_year(devkit, year, prefix, source="VOC2007"):

@@ -27,7 +27,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -42,7 +41,7 @@ from scipy.special import ndtri
 from bench.commands import plan
 from bench.commands.compare import Arrays, contrast, read_rows, runs_of, same_images
 from bench.commands.request import Cell, Locations, Request, suite_of
-from bench.config.loader import to_toml
+from bench.config.loader import read_toml, to_toml
 from bench.config.schema import Suite
 from bench.errors import UserError, unknown
 from bench.metrics import registry
@@ -418,13 +417,10 @@ def declared_order(path: Path, records: Iterable[Record]) -> list[Pair]:
     Raises:
         UserError: it is not TOML of that form, or names what the reference does not have.
     """
-    if not path.is_file():
+    if not path.exists():
         return []
     known = {(record.suite, record.task, record.method) for record in records}
-    try:
-        declared = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not TOML: {error}") from None
+    declared = read_toml(path)
     pairs = []
     for suite, tasks in declared.items():
         for task, methods in tasks.items() if isinstance(tasks, dict) else [(suite, None)]:

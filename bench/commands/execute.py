@@ -280,7 +280,7 @@ def evaluate(
         selected_stage=result.selected_stage,
         diagnostics=result.diagnostics,
         hyperparameters=HyperparameterFacts(**dataclasses.asdict(result.hyperparameters)),
-        warnings=result.warnings + _skipped(context),
+        warnings=result.warnings + _skipped(context) + _data_warnings(context, trained),
         encoder=EncoderFacts(
             backbone=encoder.backbone,
             inputs=list(encoder.inputs),
@@ -310,6 +310,12 @@ def _skipped(context: Context) -> list[str]:
     pretraining = context.datasets.get(PRETRAINING)
     count = len(pretraining.train.images.skipped) if pretraining else 0
     return [f"{count} damaged pretraining images skipped"] if count else []
+
+
+def _data_warnings(context: Context, trained: Sequence[str]) -> list[str]:
+    """The warnings of the data sets that a cell is trained and tested on."""
+    names = sorted({*trained, context.settings.dataset})
+    return [text for name in names for text in context.datasets[name].warnings]
 
 
 def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> Record:

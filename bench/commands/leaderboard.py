@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.reporting import leaderboard, publish
 
 
@@ -34,7 +34,13 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
         for problem in loaded.problems:
             warn(f"left out: {problem}")
         if not check:
-            publish.write(loaded, folder)
+            try:
+                publish.write(loaded, folder)
+            except UserError:
+                raise
+            except Exception as error:  # whatever matplotlib raises: the tables are written
+                message = one_line(str(error)) or type(error).__name__
+                warn(f"{folder}: the plots were not drawn: {message}")
             yield str(folder / "LEADERBOARD.md")
             continue
         files = publish.stale(loaded, folder)

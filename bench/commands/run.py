@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.commands import estimate, plan
 from bench.commands.request import Cell, Request
-from bench.errors import Interrupted, UserError
+from bench.errors import Interrupted, UserError, one_line
 from bench.reporting import leaderboard, publish
 from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.terminal import row_line
@@ -97,7 +97,13 @@ class _Rows:
         for problem in result.problems:
             self._reporter.say(f"left out: {problem}")
         if distributed.is_main() and (changed or publish.stale(result, folder)):
-            publish.write(result, folder)
+            try:
+                publish.write(result, folder)
+            except UserError:
+                raise
+            except Exception as error:  # whatever matplotlib raises: the tables are written
+                message = one_line(str(error)) or type(error).__name__
+                self._reporter.say(f"the plots were not drawn: {message}")
         self.seconds += time.monotonic() - started
         return result
 

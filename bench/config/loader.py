@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Collection, Sequence
 from importlib import resources
@@ -13,11 +14,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from bench import plugins
-from bench.config.schema import DATASET_KINDS, Section, Suite, tuples
-from bench.errors import UserError, from_validation, unknown
+from bench.config.schema import DATASET_KINDS, Section, Suite, check_plain, tuples
+from bench.errors import SHOWN, UserError, from_validation, unknown
+from bench.runtime import regular
 
 UNCERTAINTY = "uncertainty"  # how much runs vary: a table that is outside of the suite
 DEEPEST = 8  # suites that extend one another
+LARGEST = 2**20  # bytes of a TOML file
+MOST_PARTS = 32  # of a dotted key; reading one takes time that grows with their square
+LONG_KEY = re.compile(rf"""(?:(?:"[^"\n]*+"|'[^'\n]*+'|[\w-]++)[ \t]*+\.[ \t]*+){{{MOST_PARTS}}}""")
 NEAR = 0.8  # similarity of names from which on one is taken for a misspelled other
 
 
@@ -78,19 +83,51 @@ def read_tables(request: str) -> dict[str, Any]:
     """
     if request.endswith(".toml"):
         path = Path(request)
-        if not path.is_file():
+        if not path.exists():
             raise UserError(f"{request}: no such suite file")
-        content = path.read_bytes()
+        content = regular.read(path, LARGEST)
     else:
         if request not in names():
             raise unknown("suite", request, names())
         content = (resources.files("bench.config") / "suites" / f"{request}.toml").read_bytes()
+    return parse_toml(content, request)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises:
+        UserError: it cannot be read, is too large, or is not TOML of plain values.
+    """
+    return parse_toml(regular.read(path, LARGEST), str(path))
+
+
+def parse_toml(content: bytes, where: str) -> dict[str, Any]:
+    """The tables of a TOML file's content.
+
+    Args:
+        content: UTF-8.
+        where: names the file in messages.
+
+    Raises:
+        UserError: it is not TOML of plain values, or is nested too deep.
+    """
     try:
-        return tomllib.loads(content.decode())
+        text = content.decode()
     except UnicodeDecodeError:
-        raise UserError(f"{request}: is not UTF-8 text") from None
+        raise UserError(f"{where}: is not UTF-8 text") from None
+    if LONG_KEY.search(text):
+        raise UserError(f"{where}: not TOML: a key has more than {MOST_PARTS} parts")
+    try:
+        tables = tomllib.loads(text)
+        check_plain(tables)
     except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{request}: not TOML: {error}") from None
+        raise UserError(f"{where}: not TOML: {error}") from None
+    except RecursionError:
+        raise UserError(f"{where}: not TOML: is nested too deep") from None
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    return tables
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -98,15 +135,29 @@ def _override(data: dict[str, Any], override: str) -> None:
     *tables, last = key.strip().split(".")
     if not equals or not last:
         raise UserError(f"--set {override}: write key=value, for example pretraining.crop=48")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text.strip()  # a bare word is a string
+    if len(tables) >= MOST_PARTS or len(override) > LARGEST:
+        raise UserError(f"--set {override[:SHOWN]}...: no key of a suite is so long")
     for table in tables:
         data = data.setdefault(table, {})
         if not isinstance(data, dict):
             raise UserError(f"--set {override}: '{table}' is not a table of the suite")
-    data[last] = value
+    data[last] = _override_value(text, override)
+
+
+def _override_value(text: str, override: str) -> Any:
+    """A TOML value; what is none is a bare word, which is a string."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        check_plain(parsed)
+    except tomllib.TOMLDecodeError:
+        return text.strip()
+    except RecursionError:
+        raise UserError(f"--set {override[:SHOWN]}...: is nested too deep") from None
+    except ValueError as error:
+        raise UserError(f"--set {override[:SHOWN]}: {error}") from None
+    if len(parsed) > 1:
+        raise UserError(f"--set {override[:SHOWN]}: has several lines; give each its own --set")
+    return parsed["value"]
 
 
 def _validate(data: dict[str, Any], where: str) -> Suite:

@@ -7,13 +7,69 @@ are here, so that a suite can be read without importing torch.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 from bench.runtime.fingerprint import digest
 
-Positive = Annotated[int, Field(gt=0)]
+LARGEST = 2**53  # of whole numbers, which every reader of JSON takes as they are
+DEEPEST = 32  # levels of tables and lists
+SEEDS = 1000  # of one run, at most
+
+
+def check_plain(value: Any) -> None:
+    """Refuse what is not plain: text, truth values, bounded numbers, and lists and tables of these.
+
+    Raises:
+        ValueError: a number is not finite or above 2^53, a value is of another kind (a date), or
+            they are nested too deep.
+    """
+    level = [value]
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item.values()
+            elif isinstance(item, list | tuple):
+                below += item
+            else:
+                _check_leaf(item)
+        if not below:
+            return
+        level = below
+    raise ValueError(f"is nested deeper than {DEEPEST} levels")
+
+
+def _check_leaf(value: Any) -> None:
+    if isinstance(value, int) and abs(value) > LARGEST:
+        raise ValueError("has a whole number above 2^53")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"has {value}, which is no finite number")
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError(f"has a value of kind {type(value).__name__}")
+
+
+def checked_plain(value: Any) -> Any:
+    """The value, if it is plain; see `check_plain`."""
+    check_plain(value)
+    return value
+
+
+Plain = Annotated[dict[str, Any], AfterValidator(checked_plain)]
+Positive = Annotated[int, Field(gt=0, le=LARGEST)]
+Count = Annotated[int, Field(gt=0, le=10**7)]  # images
+Side = Annotated[int, Field(gt=0, le=2**14)]  # pixels
+Batch = Annotated[int, Field(gt=0, le=2**20)]
+Rate = Annotated[float, Field(gt=0, le=1e6)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PRETRAINING = "pretraining"  # the data set that methods train on
 VOC_CLASSES = (
@@ -26,7 +82,7 @@ VOC_CLASSES = (
 class Section(BaseModel):
     """A table of the file: unknown keys and wrong types are refused, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Backbone(Section):
@@ -41,16 +97,16 @@ class Backbone(Section):
 class Synthetic(Section):
     """Images that the suite renders for itself, in place of a data root."""
 
-    seed: int
-    size: Annotated[int, Field(ge=16)]
+    seed: Annotated[int, Field(ge=-LARGEST, le=LARGEST)]
+    size: Annotated[int, Field(ge=16, le=2**12)]
     """Longest side, pixels."""
-    pretraining: Positive
+    pretraining: Count
     """Images for pretraining, in `pretraining/CLASS/`."""
-    validation: Positive
+    validation: Count
     """More images of the same kind, in `validation/CLASS/`."""
-    train: Positive
+    train: Count
     """Images of `VOCdevkit/VOC2007`, split trainval."""
-    test: Positive
+    test: Count
     """Images of `VOCdevkit/VOC2007`, split test."""
 
 
@@ -128,12 +184,12 @@ class Schedule(Section):
 
     views: Positive
     """The budget: images that go through the encoder, every view counted."""
-    batch: Positive
+    batch: Batch
     """Views in one step, over all processes."""
     optimizer: Literal["sgd", "adam", "adamw"]
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """Adam's; the first is the momentum of sgd."""
-    weight_decay: Annotated[float, Field(ge=0)]
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)]
     schedule: Literal["cosine", "step"]
     warmup: Fraction = 0.0
     """Share of the steps over which the learning rate rises linearly."""
@@ -150,11 +206,11 @@ class Recipe(Schedule):
     four.
     """
 
-    crop: Positive
+    crop: Side
     """Side of the training crop, pixels."""
     crop_scale: tuple[Fraction, Fraction]
     """Share of the image's area that a crop covers, smallest and largest."""
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Rate
 
     @field_validator("crop_scale")
     @classmethod
@@ -174,9 +230,9 @@ class TaskSettings(Section):
 class FineTuning(Schedule, TaskSettings):
     """Settings of fine-tuning: equal for every row, the learning rate selected for each."""
 
-    size: Positive
+    size: Side
     """Side of the training crop, or the longest side of an image, pixels."""
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[Rate, ...]
     """The learning rates to select from, ascending."""
     selection_fraction: Annotated[float, Field(gt=0, le=1)]
     """Share of the budget for which each learning rate is tried."""
@@ -212,10 +268,10 @@ def ascending(values: tuple[float, ...]) -> tuple[float, ...]:
 class Suite(Section):
     """One declared experiment; `sha256` names it."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$", max_length=100)]
     """Also the name of the folder of its records."""
     summary: Annotated[str, Field(min_length=1)]
-    seeds: Positive
+    seeds: Annotated[int, Field(gt=0, le=SEEDS)]
     """Number of seeds of a run if the command line gives none."""
     backbone: Backbone
     synthetic: Synthetic | None = None
@@ -223,9 +279,9 @@ class Suite(Section):
     """By name; `pretraining` is the one that methods train on."""
     pretraining: Recipe
     """The recipe of every method that has none of its own."""
-    recipes: dict[str, dict[str, Any]] = {}
+    recipes: dict[str, Plain] = {}
     """Per method, the keys in which its recipe differs from `pretraining`, and its own keys."""
-    tasks: dict[str, dict[str, Any]] = {}
+    tasks: dict[str, Plain] = {}
     """Per task, its settings."""
 
     @model_validator(mode="after")

@@ -15,11 +15,13 @@ import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bench.config.schema import Coco
-from bench.data.image_files import verify
-from bench.data.voc import BoxSplit, ObjectAnnotation
+from bench.data.image_files import ImageError, ImageFiles, read_bytes, verify
+from bench.data.voc import BoxSplit, ObjectAnnotation, check_size
 from bench.errors import UserError, from_validation
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
+
+MAX_BYTES = 2**31  # of an annotation file; the largest of COCO has a quarter
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -27,13 +29,15 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 class _Image(BaseModel):
     id: int
     file_name: str
+    width: int | None = None
+    height: int | None = None
 
 
 class _Annotation(BaseModel):
     image_id: int
     category_id: int
     bbox: tuple[Finite, Finite, Finite, Finite]
-    iscrowd: int = 0
+    iscrowd: Annotated[int, Field(ge=0, le=1)] = 0
 
 
 class _Category(BaseModel):
@@ -79,9 +83,9 @@ def open_coco(
 
 def _read(path: Path) -> _File:
     try:
-        file = TypeAdapter(_File).validate_python(json.loads(path.read_bytes()))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); see --data-root") from None
+        file = TypeAdapter(_File).validate_python(json.loads(read_bytes(path, MAX_BYTES)))
+    except ImageError as problem:
+        raise UserError(f"{path}: {problem}; see --data-root") from None
     except ValidationError as error:
         raise from_validation(f"{path}: not a COCO annotation file", error) from None
     except (ValueError, RecursionError) as error:
@@ -118,6 +122,11 @@ def _open_split(
     labels = np.array([[_label(own, label) for label in classes] for own in by_image], np.int8)
     with reporter.stage(f"checking {name}", len(images)) as bar:
         files = verify(folder, [image.file_name for image in images], "stop", bar.advance)
+    for index, (image, own) in enumerate(zip(images, by_image, strict=True)):
+        if image.width is not None and image.height is not None:
+            check_size(path, (image.width, image.height), files, index)
+        for entry in own:
+            _check_inside(path, entry, files, index)
     ids = tuple(image.file_name for image in images)
     fingerprint = digest([ids, files.fingerprint, list(classes), file_digest(path)])
     return BoxSplit(ids, files, labels, tuple(by_image), fingerprint)
@@ -130,6 +139,18 @@ def _object(path: Path, label: str, annotation: _Annotation) -> ObjectAnnotation
         raise UserError(f"{path}: a box of '{label}' in image {annotation.image_id} has no area")
     box = (x + 1, y + 1, x + max(width, 1), y + max(height, 1))
     return ObjectAnnotation(label, box, difficult=bool(annotation.iscrowd), truncated=False)
+
+
+def _check_inside(path: Path, entry: ObjectAnnotation, images: ImageFiles, index: int) -> None:
+    """Refuse a box that reaches more than a pixel beyond its image; COCO has some by less."""
+    width, height = images.sizes[index].tolist()
+    xmin, ymin, xmax, ymax = entry.box
+    if min(xmin, ymin) < 0 or xmax > width + 1 or ymax > height + 1:
+        box = ", ".join(f"{value:g}" for value in entry.box)
+        raise UserError(
+            f"{path}: box ({box}) of '{entry.name}' is outside {images.files[index]} "
+            f"({width} x {height})"
+        )
 
 
 def _label(objects: tuple[ObjectAnnotation, ...], label: str) -> int:

@@ -15,7 +15,7 @@ from bench.config import schema
 from bench.config.schema import Suite, Synthetic
 from bench.data import synthetic_objects, synthetic_scenes
 from bench.data.coco import open_coco
-from bench.data.image_files import ImageFiles
+from bench.data.image_files import UPRIGHT, ImageFiles
 from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
@@ -26,6 +26,7 @@ from bench.runtime.partial import partial_folder
 from bench.runtime.progress import Reporter
 
 TREE_DIGEST = "rendered.sha256"  # beside rendered scenes: the digest of all other files
+SHARED = 0.001  # of a split's images may be in training too: public data sets have a few such
 
 
 class Split(Protocol):
@@ -62,6 +63,7 @@ class Dataset:
         test: the test split; None for a data set that is only trained on.
         validation: images on which pretext tasks are scored, with the labels of the training split;
             None where the suite declares none. Records do not name them.
+        warnings: what a reader of a score on these images must know.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Dataset:
     train: Split
     test: Split | None
     validation: LabeledImages | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -108,7 +111,8 @@ def open_datasets(
         if name not in suite.datasets:
             raise UserError(f"suite {suite.name}: {unknown('data set', name, suite.datasets)}")
     root = _data_root(suite, root, cache, reporter)
-    return {name: _open(name, suite.datasets[name], root, reporter) for name in sorted(names)}
+    opened = {name: _open(name, suite.datasets[name], root, reporter) for name in sorted(names)}
+    return {name: _with_warnings(dataset) for name, dataset in opened.items()}
 
 
 def _data_root(suite: Suite, root: Path | None, cache: Path, reporter: Reporter) -> Path:
@@ -135,6 +139,45 @@ def _open(name: str, section: schema.Dataset, root: Path, reporter: Reporter) ->
         return Dataset(name, section, section.classes, *masks)
     classes, coco_train, coco_test = open_coco(root, name, section, reporter)
     return Dataset(name, section, classes, coco_train, coco_test)
+
+
+def _with_warnings(dataset: Dataset) -> Dataset:
+    """A data set with the warnings about its images.
+
+    Raises:
+        UserError: images of another split are trained on.
+    """
+    splits: dict[str, Split] = dict(dataset.splits)
+    if dataset.validation is not None:
+        splits[f"{dataset.name}_validation"] = dataset.validation
+    texts = []
+    for name, split in splits.items():
+        if split is not dataset.train:
+            texts += _shared(name, dataset.train.images, split.images)
+        turned = int((split.images.orientations > UPRIGHT).sum())
+        if turned:
+            texts.append(f"{turned:,} {name} images have an EXIF orientation, which is not applied")
+    return replace(dataset, warnings=tuple(texts))
+
+
+def _shared(name: str, train: ImageFiles, other: ImageFiles) -> list[str]:
+    """A warning of the few images of a split that the training split has, under any name.
+
+    Raises:
+        UserError: they are more than a few.
+    """
+    shared = np.flatnonzero(np.isin(other.contents, train.contents))
+    if not shared.size:
+        return []
+    count = f"{shared.size:,} of {len(other.files):,} {name} images are in the training split"
+    if shared.size <= SHARED * len(other.files):
+        return [count]
+    first = shared[0]
+    same = np.flatnonzero(train.contents == other.contents[first])[0]
+    raise UserError(
+        f"{other.root / other.files[first]}: has the content of "
+        f"{train.root / train.files[same]}; {count}: they must not be trained on"
+    )
 
 
 def _open_image_folders(

@@ -1,16 +1,26 @@
-"""Images on disk: checked, fingerprinted and decoded."""
+"""Images on disk: opened, checked, fingerprinted and decoded, for every use in one way.
+
+A file is used if `to_rgb` gives the colors that a viewer shows: 8-bit RGB, gray and palette
+images; 1, 2, 4 and 16-bit ones, scaled by their full range; CMYK, as Pillow converts it; images
+with an alpha channel that hides nothing. Everything else is refused by name. An EXIF orientation is
+not applied, and counted.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
+import stat
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
@@ -18,10 +28,29 @@ from torchvision.transforms.v2 import functional as transforms
 from bench.errors import UserError
 from bench.runtime.fingerprint import digest
 
-# (first bytes, what must be near the end): JPEG (ISO 10918-1 annex B), PNG (section 5)
-FORMATS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}
-TAIL = 512  # cameras append a few bytes after the end marker
+JPEG = b"\xff\xd8\xff"  # first bytes (ISO 10918-1 annex B)
+END_OF_IMAGE = b"\xff\xd9"
+START_OF_SCAN = 0xDA
+PNG = b"\x89PNG\r\n\x1a\n"  # first bytes (PNG specification, section 5)
+END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
+FORMATS = ("JPEG", "PNG")
+ALPHA = ("LA", "PA", "RGBA")
+SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L")  # what Pillow's versions call a 16-bit gray PNG
+MODES = ("1", "L", "P", "RGB", "CMYK", *ALPHA, *SIXTEEN_BITS)
+MAX_BYTES = 2**28
+MAX_PIXELS = 2**30 // 12  # above it Pillow warns of a decompression bomb
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = 1  # 0 where it is not given
 THREADS = 8
+
+T = TypeVar("T")
+
+# `_decoded` refuses such images by name.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+class ImageError(Exception):
+    """What is wrong with an image, in words that follow its name."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +62,34 @@ class ImageFiles:
         files: paths below it, in a fixed order.
         fingerprint: SHA-256 of the names and contents, in that order.
         skipped: the damaged ones that were left out.
+        contents: uint64 (N,), the first bytes of each content's SHA-256.
+        sizes: int32 (N, 2), width and height of each as it is stored, pixels.
+        orientations: uint8 (N,), the EXIF orientation of each; 0 where it has none.
     """
 
     root: Path
     files: tuple[str, ...]
     fingerprint: str
     skipped: tuple[str, ...] = ()
+    contents: NDArray[np.uint64] = field(
+        default_factory=lambda: np.empty(0, np.uint64), compare=False, repr=False
+    )
+    sizes: NDArray[np.int32] = field(
+        default_factory=lambda: np.empty((0, 2), np.int32), compare=False, repr=False
+    )
+    orientations: NDArray[np.uint8] = field(
+        default_factory=lambda: np.empty(0, np.uint8), compare=False, repr=False
+    )
+
+
+@dataclass(frozen=True)
+class _Inspection:
+    """One file: SHA-256, size as stored and EXIF orientation; or what is wrong with it."""
+
+    content: str = ""
+    size: tuple[int, int] = (0, 0)
+    orientation: int = 0
+    problem: str = ""
 
 
 def verify(
@@ -47,59 +98,204 @@ def verify(
     damaged: Literal["stop", "skip"],
     advance: Callable[[int], None],
 ) -> ImageFiles:
-    """Read every file once: check that it is a whole image, and fingerprint it.
+    """Read every file once: check that it is an image that can be used, and fingerprint it.
 
     Args:
         root: the folder.
         files: paths below it.
-        damaged: whether a damaged image raises an error or is left out.
+        damaged: whether an image that cannot be used raises an error or is left out.
         advance: called with 1 for each file read.
 
     Raises:
-        UserError: an image is damaged and `damaged` is `stop`; or none is left.
+        UserError: an image cannot be used and `damaged` is `stop`; or none is left.
     """
     kept: list[str] = []
-    contents: list[str] = []
+    inspections: list[_Inspection] = []
     skipped: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        inspected = pool.map(lambda name: _inspect(root / name), files)
-        for name, (content, problem) in zip(files, inspected, strict=True):
+        inspected = pool.map(lambda name: _inspect(root, name), files)
+        for name, inspection in zip(files, inspected, strict=True):
             advance(1)
-            if not problem:
+            if not inspection.problem:
                 kept.append(name)
-                contents.append(content)
+                inspections.append(inspection)
             elif damaged == "skip":
                 skipped.append(name)
             else:
                 raise UserError(
-                    f"{root / name}: {problem}; replace the image (an image folder may "
+                    f"{root / name}: {inspection.problem}; replace the image (an image folder may "
                     "leave it out with damaged = 'skip' in its data set)"
                 )
     if not kept:
         raise UserError(f"{root}: has no readable image")
-    return ImageFiles(root, tuple(kept), digest([kept, contents]), tuple(skipped))
+    contents = [inspection.content for inspection in inspections]
+    return ImageFiles(
+        root,
+        tuple(kept),
+        digest([kept, contents]),
+        tuple(skipped),
+        contents=np.array([int(content[:16], 16) for content in contents], np.uint64),
+        sizes=np.array([inspection.size for inspection in inspections], np.int32),
+        orientations=np.array([inspection.orientation for inspection in inspections], np.uint8),
+    )
 
 
-def _inspect(path: Path) -> tuple[str, str]:
-    """A file's SHA-256 and what is wrong with it, if anything."""
+def _inspect(root: Path, name: str) -> _Inspection:
+    """Read a file whole, and its header as an image."""
     try:
-        content = path.read_bytes()
+        name.encode()
+        content = read_bytes(root / name, MAX_BYTES)
+        if not content.startswith((JPEG, PNG)):
+            raise ImageError("is neither JPEG nor PNG")
+        if not _is_whole(content):
+            raise ImageError("is truncated")
+        size, orientation = _decoded(io.BytesIO(content), _header)
+    except UnicodeEncodeError:  # no record could hold it
+        return _Inspection(problem="has a name that is not UTF-8: rename it")
+    except ImageError as problem:
+        return _Inspection(problem=str(problem))
+    return _Inspection(hashlib.sha256(content).hexdigest(), size, orientation)
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """The content of a regular file of at most `most` bytes.
+
+    Raises:
+        ImageError: there is none, it is none or it is larger.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("cannot be read (not a regular file)")
+        if status.st_size > most:
+            raise ImageError(f"is larger than {most / 2**20:,.0f} MB")
+        return path.read_bytes()
     except OSError as error:
-        return "", f"cannot be read ({error.strerror})"
-    for start, end in FORMATS.items():
-        if content.startswith(start):
-            whole = end in content[-TAIL:]
-            return hashlib.sha256(content).hexdigest(), "" if whole else "is truncated"
-    return "", "is neither JPEG nor PNG"
+        raise ImageError(f"cannot be read ({error.strerror})") from None
+
+
+def _is_whole(content: bytes) -> bool:
+    """Whether a JPEG or PNG has its end; bytes that follow it do not matter."""
+    if content.startswith(JPEG):
+        return content.endswith(END_OF_IMAGE) or _jpeg_ends(content)
+    return content.endswith(END_CHUNK) or _png_ends(content)
+
+
+def _jpeg_ends(content: bytes) -> bool:
+    """Whether an end marker follows the first scan.
+
+    The segments before it are passed over, as a thumbnail in one of them has an end of its own.
+    """
+    position = 2
+    while content[position : position + 1] == b"\xff":
+        marker = content[position + 1 : position + 2]
+        if marker == b"\xff":  # a fill byte
+            position += 1
+            continue
+        position += 2 + int.from_bytes(content[position + 2 : position + 4])
+        if marker == bytes([START_OF_SCAN]):
+            return content.find(END_OF_IMAGE, position) >= 0
+    return False
+
+
+def _png_ends(content: bytes) -> bool:
+    """Whether the chunks go on to the last one."""
+    position = len(PNG)
+    while len(content) >= position + len(END_CHUNK):
+        if content[position + 4 : position + 8] == b"IEND":
+            return True
+        position += int.from_bytes(content[position : position + 4]) + len(END_CHUNK)
+    return False
+
+
+def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
+    """What a function makes of an opened image.
+
+    Args:
+        path: of the image.
+        use: is given it; may raise `ImageError`.
+
+    Raises:
+        UserError: the file cannot be used; one line that names it.
+    """
+    try:
+        if not path.is_file():
+            read_bytes(path, 0)
+        return _decoded(path, use)
+    except ImageError as problem:
+        raise UserError(f"{path}: {problem}; replace the image") from None
+
+
+def _decoded(source: Path | io.BytesIO, use: Callable[[Image.Image], T]) -> T:
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(_too_large(f"{image.width} x {image.height}"))
+            if image.mode not in MODES:
+                raise ImageError(f"has pixels of an unknown kind ({image.mode})")
+            if image.format == "PNG" and getattr(image, "is_animated", False):
+                raise ImageError("is animated")
+            return use(image)
+    except (ImageError, MemoryError):
+        raise
+    except Image.DecompressionBombError:
+        raise ImageError(_too_large("it")) from None
+    except Exception:  # a damaged file makes Pillow raise nearly anything
+        raise ImageError("cannot be decoded") from None
+
+
+def _too_large(size: str) -> str:
+    return f"has too many pixels ({size} is more than {MAX_PIXELS / 1e6:.0f} million)"
+
+
+def _header(image: Image.Image) -> tuple[tuple[int, int], int]:
+    """Size and EXIF orientation; pixels are decoded only where some may be transparent."""
+    if _may_be_transparent(image):
+        to_rgb(image)
+    orientation = image.getexif().get(ORIENTATION, 0) if "exif" in image.info else 0
+    known = isinstance(orientation, int) and 0 <= orientation <= 8
+    return image.size, orientation if known else 0
+
+
+def _may_be_transparent(image: Image.Image) -> bool:
+    return image.mode in ALPHA or "transparency" in image.info
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An opened image in 8-bit RGB; a gray one gets three equal channels.
+
+    Raises:
+        ImageError: some pixels are transparent, so their colors are not defined.
+    """
+    if image.mode in SIXTEEN_BITS:
+        return _from_sixteen_bits(image)
+    if _may_be_transparent(image) and _alpha(image) < 255:
+        raise ImageError("has transparent pixels, whose color is not defined")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _alpha(image: Image.Image) -> float:
+    """The smallest alpha of all pixels; 255 for a visible one."""
+    lowest, _ = image.convert("RGBA").getchannel("A").getextrema()
+    assert isinstance(lowest, int | float)
+    return lowest
+
+
+def _from_sixteen_bits(image: Image.Image) -> Image.Image:
+    """A 16-bit gray image in RGB: the upper byte, as Pillow reads a 16-bit RGB image."""
+    levels = np.array(image)
+    if np.any(levels == image.info.get("transparency", -1)):
+        raise ImageError("has transparent pixels, whose color is not defined")
+    return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
 
 
 def read(path: Path) -> Tensor:
-    """Decode an image: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels."""
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
-        raise UserError(f"{path}: cannot be decoded; replace the image") from None
+    """Decode an image: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels.
+
+    Raises:
+        UserError: the file cannot be used as an image.
+    """
+    pixels = decode(path, lambda image: np.array(to_rgb(image)))
     return torch.from_numpy(pixels).permute(2, 0, 1)
 
 

@@ -19,8 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from bench.data.image_files import THREADS, ImageFiles
-from bench.errors import UserError
+from bench.data.image_files import THREADS, ImageFiles, decode, to_rgb
 
 BITS = 64
 DISTANCE = 10  # bits of 64; of random hashes one pair in 44 million is as near
@@ -62,12 +61,12 @@ def _hash(path: Path, mirrored: bool) -> NDArray[np.bool_]:
 
 def _open(path: Path) -> Image.Image:
     """Decode an image; a large JPEG at a fraction of its size, which is faster."""
-    try:
-        with Image.open(path) as image:
-            image.draft("RGB", (DECODED, DECODED))
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
-        raise UserError(f"{path}: cannot be decoded; replace the image") from None
+    return decode(path, _reduced)
+
+
+def _reduced(image: Image.Image) -> Image.Image:
+    image.draft("RGB", (DECODED, DECODED))
+    return to_rgb(image).copy()
 
 
 def near(

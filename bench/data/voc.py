@@ -7,18 +7,29 @@ Layout and meaning as in the devkit's documentation (Everingham et al. 2012, dev
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 
 from bench.config import schema
-from bench.data.image_files import ImageFiles, verify
-from bench.errors import UserError
-from bench.runtime.fingerprint import digest, file_digest
+from bench.data.image_files import ImageError, ImageFiles, read_bytes, verify
+from bench.errors import SHOWN, UserError
+from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
+
+PRESENT, ONLY_DIFFICULT, ABSENT = 1, 0, -1  # image labels
+NAMED = {PRESENT: "an object of", ONLY_DIFFICULT: "only difficult objects of", ABSENT: "no"}
+FLAGS = {"0": False, "1": True, "false": False, "true": True}
+HALF_TURNS = 4  # the EXIF orientations up to here keep width and height
+MAX_LIST = 2**27  # bytes of a list of images
+MAX_ANNOTATION = 2**22  # bytes of an annotation file; those of VOC have 20,000 at most
+MAX_DEPTH = 100  # of nested elements
+PORTION = 2**16  # bytes of XML that are parsed at a time
 
 
 @dataclass(frozen=True)
@@ -127,7 +138,14 @@ def joined_files(folder: Path, parts: Sequence[ImageFiles]) -> ImageFiles:
     if len(parts) == 1:
         return parts[0]
     files = [f"{part.root.name}/{file}" for part in parts for file in part.files]
-    return ImageFiles(folder, tuple(files), digest([part.fingerprint for part in parts]))
+    return ImageFiles(
+        folder,
+        tuple(files),
+        digest([part.fingerprint for part in parts]),
+        contents=np.concatenate([part.contents for part in parts]),
+        sizes=np.concatenate([part.sizes for part in parts]),
+        orientations=np.concatenate([part.orientations for part in parts]),
+    )
 
 
 def _joined(folder: Path, parts: Sequence[BoxSplit]) -> BoxSplit:
@@ -149,9 +167,13 @@ def _open_part(
     classes: tuple[str, ...],
     advance: Callable[[int], None],
 ) -> BoxSplit:
-    annotations = [devkit / "Annotations" / f"{identifier}.xml" for identifier in ids]
-    objects = tuple(_objects(path, classes) for path in annotations)
-    columns = [_labels(devkit, f"{label}_{name}", ids) for label in classes]
+    annotations = [
+        _annotation(devkit / "Annotations" / f"{identifier}.xml", classes) for identifier in ids
+    ]
+    objects = tuple(annotation.objects for annotation in annotations)
+    columns = [
+        _labels(_list_path(devkit, f"{label}_{name}"), label, ids, objects) for label in classes
+    ]
     labels = np.array(columns, dtype=np.int8).T
     files = [f"JPEGImages/{identifier}.jpg" for identifier in ids]
     for identifier, file in zip(ids, files, strict=True):
@@ -159,9 +181,33 @@ def _open_part(
             where = _list_path(devkit, name)
             raise UserError(f"{where}: names {identifier}, but {devkit / file} does not exist")
     images = verify(devkit, files, "stop", advance)
-    boxes = [file_digest(path) for path in annotations]
+    for index, annotation in enumerate(annotations):
+        check_size(annotation.path, annotation.size, images, index)
+    boxes = [annotation.content for annotation in annotations]
     fingerprint = digest([ids, images.fingerprint, labels.tolist(), boxes])
     return BoxSplit(ids, images, labels, objects, fingerprint)
+
+
+def check_size(path: Path, size: tuple[float, float], images: ImageFiles, index: int) -> None:
+    """Refuse an annotation of an image of another size.
+
+    Args:
+        path: of the annotation or the mask.
+        size: width and height that it gives its image, pixels.
+        images: the files.
+        index: of its image.
+
+    Raises:
+        UserError: the image has another size.
+    """
+    stored = tuple(images.sizes[index].tolist())
+    if stored == size:
+        return
+    own, other = (f"{width:g} x {height:g}" for width, height in (size, stored))
+    turned = images.orientations[index] > HALF_TURNS and stored == size[::-1]
+    hint = "; its EXIF orientation turns it: save it upright" if turned else ""
+    image = images.root / images.files[index]
+    raise UserError(f"{path}: is of an image of {own} pixels, but {image} has {other}{hint}")
 
 
 def _list_path(devkit: Path, name: str, kind: str = "Main") -> Path:
@@ -170,8 +216,10 @@ def _list_path(devkit: Path, name: str, kind: str = "Main") -> Path:
 
 def _lines(path: Path) -> list[list[str]]:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path, MAX_LIST).decode("utf-8-sig")
+    except ImageError as problem:
+        raise UserError(f"{path}: {problem}") from None
+    except UnicodeDecodeError as error:
         raise UserError(f"{path}: cannot be read ({error})") from None
     return [line.split() for line in text.splitlines() if line.strip()]
 
@@ -191,29 +239,74 @@ def identifiers(devkit: Path, name: str, kind: str = "Main") -> tuple[str, ...]:
     return ids
 
 
-def _labels(devkit: Path, name: str, ids: tuple[str, ...]) -> list[int]:
-    where = _list_path(devkit, name)
+def _labels(
+    where: Path, name: str, ids: tuple[str, ...], objects: tuple[tuple[ObjectAnnotation, ...], ...]
+) -> list[int]:
+    """The labels of one class, which agree with the annotated objects.
+
+    Raises:
+        UserError: the list is malformed, lacks an image or contradicts the annotations.
+    """
     labels: dict[str, int] = {}
     for fields in _lines(where):
         if len(fields) != 2 or fields[1] not in ("1", "-1", "0"):
             raise UserError(f"{where}: '{' '.join(fields)}' is not 'ID 1', 'ID -1' or 'ID 0'")
+        if fields[0] in labels:
+            raise UserError(f"{where}: names {fields[0]} twice")
         labels[fields[0]] = int(fields[1])
     missing = [identifier for identifier in ids if identifier not in labels]
     if missing:
         raise UserError(f"{where}: has no label for {missing[0]}")
-    return [labels[identifier] for identifier in ids]
+    values = [labels[identifier] for identifier in ids]
+    annotated = [_annotated_label(name, own) for own in objects]
+    unseen = sum(
+        value == ONLY_DIFFICULT and own == ABSENT
+        for value, own in zip(values, annotated, strict=True)
+    )
+    if unseen > values.count(ABSENT):
+        raise UserError(
+            f"{where}: has 0 for {unseen} images without a '{name}'; "
+            "-1 means absent, 0 only difficult objects: write -1 for absent"
+        )
+    for identifier, value, own in zip(ids, values, annotated, strict=True):
+        if value != own and (value, own) != (ONLY_DIFFICULT, ABSENT):
+            raise UserError(
+                f"{where}: says {value} for {identifier}, but its annotation has {NAMED[own]} "
+                f"'{name}'"
+            )
+    return values
 
 
-def _objects(path: Path, classes: tuple[str, ...]) -> tuple[ObjectAnnotation, ...]:
-    """The objects of one annotation file, in the suite's classes; boxes are inside the image."""
+def _annotated_label(name: str, objects: tuple[ObjectAnnotation, ...]) -> int:
+    """The label that the annotated objects of an image give it."""
+    difficult = [entry.difficult for entry in objects if entry.name == name]
+    if not difficult:
+        return ABSENT
+    return ONLY_DIFFICULT if all(difficult) else PRESENT
+
+
+@dataclass(frozen=True)
+class _Annotation:
+    """One annotation file: its objects, its SHA-256, width and height of its image."""
+
+    path: Path
+    content: str
+    size: tuple[float, float]
+    objects: tuple[ObjectAnnotation, ...]
+
+
+def _annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
+    """One annotation file; its objects are of the suite's classes and inside the image."""
     try:
-        tree = ElementTree.parse(path).getroot()
-        size = tree.find("size")
-        width, height = (float(_text(size, side)) for side in ("width", "height"))
+        content = read_bytes(path, MAX_ANNOTATION)
+        tree = _tree(content)
+        node = tree.find("size")
+        width, height = (float(_text(node, side)) for side in ("width", "height"))
         objects = tuple(_object(node) for node in tree.iter("object"))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such annotation file") from None
-    except (ElementTree.ParseError, OSError) as error:
+    except ImageError as problem:
+        missing = not path.exists()
+        raise UserError(f"{path}: {'no such annotation file' if missing else problem}") from None
+    except (ElementTree.ParseError, LookupError) as error:
         raise UserError(f"{path}: not readable as XML ({error})") from None
     except ValueError as error:
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
@@ -227,7 +320,28 @@ def _objects(path: Path, classes: tuple[str, ...]) -> tuple[ObjectAnnotation, ..
         # VOC 2011 and 2012 have fractional boxes that begin at half a pixel.
         if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
             raise UserError(f"{path}: {box} is outside the image ({width:g} x {height:g})")
-    return objects
+    return _Annotation(path, hashlib.sha256(content).hexdigest(), (width, height), objects)
+
+
+def _tree(content: bytes) -> ElementTree.Element:
+    """The root of an XML document of bounded depth.
+
+    Raises:
+        ParseError: it is not well-formed, or nested too deeply.
+    """
+    parser: Any = ElementTree.XMLPullParser(("start", "end"))
+    root: ElementTree.Element | None = None
+    depth = 0
+    for start in range(0, len(content), PORTION):
+        parser.feed(content[start : start + PORTION])
+        for event, element in parser.read_events():
+            root = element if root is None else root
+            depth += 1 if event == "start" else -1
+            if depth > MAX_DEPTH:
+                raise ElementTree.ParseError(f"nested more than {MAX_DEPTH} deep")
+    parser.close()
+    assert root is not None  # else it is not well-formed
+    return root
 
 
 def _object(node: ElementTree.Element) -> ObjectAnnotation:
@@ -236,9 +350,17 @@ def _object(node: ElementTree.Element) -> ObjectAnnotation:
     return ObjectAnnotation(
         name=_text(node, "name").strip(),
         box=(xmin, ymin, xmax, ymax),
-        difficult=(node.findtext("difficult") or "0").strip() == "1",
-        truncated=(node.findtext("truncated") or "0").strip() == "1",
+        difficult=_flag(node, "difficult"),
+        truncated=_flag(node, "truncated"),
     )
+
+
+def _flag(node: ElementTree.Element, tag: str) -> bool:
+    """A flag of an object, 0 or 1; false where it is missing."""
+    text = node.findtext(tag, "0").strip()
+    if text.lower() not in FLAGS:
+        raise ValueError(f"<{tag}> is '{text[:SHOWN]}', not 0 or 1")
+    return FLAGS[text.lower()]
 
 
 def _text(node: ElementTree.Element | None, tag: str) -> str:

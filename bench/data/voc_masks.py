@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from bench.config import schema
-from bench.data.image_files import ImageFiles, verify
+from bench.data.image_files import ImageError, ImageFiles, decode, verify
 from bench.data.voc import check_disjoint, identifiers, joined_files, split_parts
+from bench.data.voc_colors import voc_colors
 from bench.errors import UserError
 from bench.metrics.segmentation import VOID
 from bench.runtime.fingerprint import digest
@@ -92,9 +93,12 @@ def _open_part(
 ) -> MaskSplit:
     images = verify(year, [f"JPEGImages/{name}.jpg" for name in ids], "stop", lambda _: None)
     masks = verify(year, [_mask(year, folder, name) for name in ids], "stop", lambda _: None)
-    for image, mask in zip(images.files, masks.files, strict=True):
-        _check_mask(year / image, year / mask, labels)
+    pixels = np.zeros(labels, int)
+    for index, mask in enumerate(masks.files):
+        pixels += _check_mask(year / mask, images.sizes[index].tolist(), labels)
         advance(1)
+    if not pixels[1:].any():
+        raise UserError(f"{year / folder}: no mask of the split has a pixel of a class")
     return MaskSplit(ids, images, masks, digest([ids, images.fingerprint, masks.fingerprint]))
 
 
@@ -105,30 +109,74 @@ def _mask(devkit: Path, folder: str, identifier: str) -> str:
     return official if not (devkit / own).is_file() and (devkit / official).is_file() else own
 
 
-def _check_mask(image: Path, mask: Path, labels: int) -> None:
-    values = read_mask(mask)
-    with Image.open(image) as opened:
-        width, height = opened.size
+def _check_mask(path: Path, size: list[int], labels: int) -> np.ndarray:
+    """The pixels of each class index in a mask, background first.
+
+    Args:
+        path: of the mask.
+        size: width and height of its image.
+        labels: how many class indices there are.
+
+    Raises:
+        UserError: the mask has another size, other indices or another palette.
+    """
+    values, palette = decode(path, lambda mask: (_indices(mask), mask.getpalette()))
+    width, height = size
     if values.shape != (height, width):
-        size = f"{values.shape[1]} x {values.shape[0]}"
-        raise UserError(f"{mask}: is {size} pixels, its image is {width} x {height}")
-    odd = np.setdiff1d(values, [*range(labels), VOID])
-    if odd.size:
+        own = f"{values.shape[1]} x {values.shape[0]}"
+        raise UserError(f"{path}: is {own} pixels, its image is {width} x {height}")
+    pixels = np.bincount(values.ravel(), minlength=VOID + 1)
+    indices = np.flatnonzero(pixels).tolist()
+    odd = [index for index in indices if labels <= index != VOID]
+    if odd:
         raise UserError(
-            f"{mask}: has index {odd[0]}, but the data set's classes give 0 to {labels - 1}"
+            f"{path}: has index {odd[0]}, but the data set's classes give 0 to {labels - 1}"
         )
+    if palette is not None:
+        _check_palette(path, indices, palette)
+    return pixels[:labels]
+
+
+def _check_palette(path: Path, indices: list[int], palette: list[int]) -> None:
+    """Refuse a palette of other colors than VOC's.
+
+    An adaptive palette numbers the colors anew, so its indices are not those of the classes.
+
+    Args:
+        path: of the mask.
+        indices: those that the mask has.
+        palette: red, green and blue of index 0, of index 1 and so on.
+
+    Raises:
+        UserError: the indices have neither VOC's colors nor the gray level of their number.
+    """
+    colors = {index: tuple(palette[3 * index : 3 * index + 3]) for index in indices}
+    if all(color == (index, index, index) for index, color in colors.items()):
+        return
+    for index, color in colors.items():
+        expected = voc_colors(VOID + 1)[index]
+        if color != expected:
+            raise UserError(
+                f"{path}: its palette gives index {index} the color {color}, VOC's {expected}; "
+                "save the class indices with VOC's palette, or as gray levels"
+            )
 
 
 def read_mask(path: Path) -> np.ndarray:
     """The class indices of a mask, uint8 (H, W): the PNG's palette indices, not its colors.
 
     Raises:
-        UserError: the file is not a palette or gray-level image.
+        UserError: the file is not a palette or gray-level PNG of 8 bits.
     """
-    try:
-        with Image.open(path) as image:
-            if image.mode not in ("P", "L"):
-                raise UserError(f"{path}: has colors ({image.mode}), not class indices")
-            return np.array(image)
-    except (OSError, SyntaxError, ValueError):  # what Pillow raises for a damaged file
-        raise UserError(f"{path}: cannot be decoded; replace the mask") from None
+    return decode(path, _indices)
+
+
+def _indices(mask: Image.Image) -> np.ndarray:
+    if mask.mode not in ("P", "L"):
+        raise ImageError(f"has colors ({mask.mode}), not class indices")
+    if mask.format != "PNG":
+        raise ImageError(f"is a {mask.format}, whose compression changes class indices")
+    assert isinstance(mask, ImageFile.ImageFile)
+    if mask.mode == "L" and mask.tile[0][3] != "L":  # 2 or 4 bits, which Pillow scales
+        raise ImageError("has gray levels of less than 8 bits, not class indices")
+    return np.array(mask)

@@ -31,7 +31,7 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import split_last_stage
 from bench.training.finetuning import FineTunedNetwork
 
-MAX_OBJECTS = 64  # of one training image; VOC 2007 and 2012 have 56 at most
+MIN_LINES = 64  # for the objects of a training image; more where an image has more
 RATIOS = (0.5, 1.0, 2.0)  # of anchors, height / width (Ren et al. 2015, section 3.1.1)
 ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, section 4.1)
 C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
@@ -81,6 +81,8 @@ class Detector(FineTunedNetwork):
         super().__init__(encoder, settings.frozen)
         self.settings = settings
         self.objects = objects
+        trained = [sum(not entry.difficult for entry in own) for own in objects]
+        self.lines = max([MIN_LINES, *trained])
         stride = encoder.strides[-1]  # torchvision places anchors by whole strides
         self.side = -(-settings.size // stride) * stride
         self.class_indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
@@ -100,13 +102,13 @@ class Detector(FineTunedNetwork):
 
         Returns:
             uint8 (3, side, side), side being the suite's size in whole strides; and float
-            (MAX_OBJECTS, 5): class and box, class 0 for none.
+            (L, 5): class and box, class 0 for none; L suffices for every training image.
         """
         smallest, largest = self.settings.scale
         scale = smallest + (largest - smallest) * float(torch.rand(()))
         padded, factor = fit(image, self.side, self.settings.size * scale)
         objects = [annotation for annotation in self.objects[label] if not annotation.difficult]
-        lines = torch.zeros(MAX_OBJECTS, 5)
+        lines = torch.zeros(self.lines, 5)
         for line, annotation in zip(lines, objects, strict=False):
             line[0] = self.class_indices[annotation.name]
             line[1:] = (torch.tensor(annotation.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])) * factor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from bench.config.schema import FineTuning
 from bench.data.datasets import Split
 from bench.encoders.encoder import Encoder
 from bench.evaluation.task import Hyperparameters, TaskResult
-from bench.metrics import registry
+from bench.metrics import NothingToScoreError, registry
 from bench.training.context import Context
 from bench.training.finetuning import FineTunedNetwork, tune
 
@@ -78,7 +79,10 @@ class FineTunedTask(ABC):
 
         def score(network: FineTunedNetwork, indices: Sequence[int]) -> float:
             predictions = self.predict(network, train, indices, context, "validation images")
-            return registry.value(metric, predictions)
+            try:
+                return registry.value(metric, predictions)
+            except NothingToScoreError:
+                return math.nan
 
         started = time.monotonic()
         identity = self._identity(encoder, context)

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
+from bench.metrics import checks
 from bench.metrics.average_precision import average_precision
 
 POSITIVE_WEIGHT = 2.0  # Goyal et al. 2019: class_weight={1: 2, -1: 1}
@@ -58,8 +59,19 @@ class Probe:
 
 
 def normalize(features: Tensor) -> Tensor:
-    """Scale the rows of (N, D) features to length 1: x / (|x| + 1e-5), as Goyal et al. 2019."""
+    """Scale the rows of features to length 1: x / (|x| + 1e-5), as Goyal et al. 2019.
+
+    Args:
+        features: (N, D) of a floating type; values that are not finite stay so.
+
+    Raises:
+        ValueError: another shape or type, or a finite row whose length overflows the type.
+    """
+    _check_features("features", features)
     lengths: Tensor = features.norm(dim=1, keepdim=True)
+    long = features[lengths[:, 0].isinf()]
+    if bool(long.isfinite().all(dim=1).any()):
+        raise ValueError(f"features holds a row whose length overflows {features.dtype}")
     return features / (lengths + NORM_EPSILON)
 
 
@@ -80,10 +92,12 @@ def fit(
     The same inputs give the same result on the same machine.
 
     Args:
-        train: (N, D) features of length 1 (see `normalize`), on a device with float64.
-        labels: (N, C) of 1 (positive), -1 (negative), 0 (difficult).
-        test: (M, D) features, on any device.
-        costs: K different costs > 0, in any order.
+        train: (N, D) features of length 1 (see `normalize`), finite, of a floating type, on a
+            device with float64.
+        labels: (N, C) of 1 (positive), -1 (negative), 0 (difficult), of any numeric type; booleans
+            and 1 and 0 mean the same here, as what is not 1 is a negative.
+        test: (M, D) features, finite, of a floating type, on any device.
+        costs: K different costs > 0, finite, in any order.
         folds: 2 or more.
         advance: called with the number of problems solved since the last call.
 
@@ -91,9 +105,10 @@ def fit(
         The validation scores, the cost they choose, and the test scores of every cost.
 
     Raises:
-        ValueError: shapes or costs that do not fit, features that are not finite, or a class with
-            fewer positives or negatives than folds.
+        ValueError: shapes or costs that do not fit, features that are not finite, another label,
+            or a class with fewer positives or negatives than folds.
     """
+    labels = _labels(labels)
     _check(train, labels, test, costs, folds)
     positive = labels == 1
     held = _held_out(positive, folds)
@@ -126,22 +141,36 @@ def fit(
 def _check(
     train: Tensor, labels: NDArray[np.int8], test: Tensor, costs: Sequence[float], folds: int
 ) -> None:
+    _check_features("train", train)
+    _check_features("test", test)
     shapes = f"train {tuple(train.shape)}, labels {labels.shape}, test {tuple(test.shape)}"
-    if (
-        not train.ndim == labels.ndim == test.ndim == 2
-        or len(train) != len(labels)
-        or train.shape[1] != test.shape[1]
-    ):
+    if len(train) != len(labels) or not labels.shape[1] or train.shape[1] != test.shape[1]:
         raise ValueError(f"expected train (N, D), labels (N, C), test (M, D); got {shapes}")
     if not (torch.isfinite(train).all() and torch.isfinite(test).all()):
         raise ValueError("the features are not all finite")
-    if not costs or min(costs) <= 0 or len(set(costs)) < len(costs):
-        raise ValueError(f"costs must be positive and different, got {list(costs)}")
+    given = checks.scores("costs", costs, "(K,)").tolist()
+    if not given or min(given) <= 0 or len({*given}) < len(given):
+        raise ValueError(f"costs must be positive and different, got {given}")
+    checks.number("folds", folds, 0)
     positives = (labels == 1).sum(axis=0)
     for c, count in enumerate(positives.tolist()):
         if folds < 2 or min(count, len(labels) - count) < folds:
             counts = f"{count} positives and {len(labels) - count} negatives"
             raise ValueError(f"class {c} has {counts}: too few for {folds} folds of 2 or more")
+
+
+def _labels(labels: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Labels of 1, -1 and 0; booleans as 1 and 0."""
+    read = checks.array("labels", labels)
+    return checks.codes("labels", read.astype(np.int8) if read.dtype.kind == "b" else read)
+
+
+def _check_features(name: str, features: Tensor) -> None:
+    if not isinstance(features, Tensor) or not features.is_floating_point():
+        kind = features.dtype if isinstance(features, Tensor) else type(features).__name__
+        raise ValueError(f"{name} is of {kind}; expected a tensor of a floating type")
+    if features.ndim != 2:
+        raise ValueError(f"{name} {tuple(features.shape)} must be two-dimensional, (images, D)")
 
 
 def _held_out(positive: NDArray[np.bool_], folds: int) -> NDArray[np.bool_]:

@@ -1,14 +1,18 @@
-"""The evaluators: average precision of images and of detections, mean intersection over union.
+"""The evaluators of image scores: average precision of one class, of each, and the mean.
 
-All functions are pure and need numpy only; anybody's scores, boxes and label maps will do. One
-core, `weighted_average_precision`, serves the plain value (every image once) and the bootstrap
-(every image as often as it was drawn).
+All functions are pure and need numpy only; anybody's scores and labels will do, tensors included.
+What an argument may hold is checked (`metrics.checks`), and anything else is a ValueError of one
+line. One core serves the plain value (every image once) and the bootstrap (every image as often as
+it was drawn).
 """
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from bench.metrics import checks
+from bench.metrics.checks import NothingToScoreError
 
 Kind = Literal["area", "11-point", "step"]
 Difficult = Literal["ignore", "negative", "positive"]
@@ -34,59 +38,105 @@ def weighted_average_precision(
     area without an envelope (scikit-learn's `average_precision_score`).
 
     Args:
-        scores: (N,) finite, higher is more positive; of a signed type.
-        positive: (N,) true where the image shows the class.
+        scores: (N,) finite, higher is more positive; floats, or integers of at most 2^53.
+        positive: (N,) true, or 1, where the image shows the class; false, or 0, where it does not.
         weights: (B, N) integers >= 0. Fortran order is the fast one.
         kind: how the curve becomes a number.
         total: (B,) weight of all positives where some were not ranked at all, as objects without
             a detection; by default the weight of all of `positive`.
 
     Returns:
-        (B,) values in 0..1; nan where the total is 0.
+        (B,) values in 0..1; nan marks a weighting whose total is 0.
 
     Raises:
-        ValueError: shapes that do not fit, a score that is not finite, an unknown kind.
+        ValueError: shapes that do not fit, a score that is not finite or no number, a `positive`
+            that is neither true nor false, a weight that is no count, a total below the weight of
+            the positives ranked, or an unknown kind.
     """
-    scores, positive = np.asarray(scores), np.asarray(positive, dtype=bool)
-    _check_choice("kind", kind, get_args(Kind))
-    check_scores(scores)
-    if scores.ndim != 1 or positive.shape != scores.shape or weights.shape[1:] != scores.shape:
+    checks.choice("kind", kind, get_args(Kind))
+    scores = checks.scores("scores", scores, "(N,)")
+    positive = checks.flags("positive", positive, "(N,)")
+    weights = checks.array("weights", weights)
+    if positive.shape != scores.shape or weights.ndim != 2 or weights.shape[1:] != scores.shape:
         shapes = f"scores {scores.shape}, positive {positive.shape}, weights {weights.shape}"
         raise ValueError(f"expected scores (N,), positive (N,), weights (B, N); got {shapes}")
+    if weights.dtype.kind not in "iu" or (weights.size and weights.min() < 0):
+        raise ValueError("weights must be integers of at least 0, how often each image counts")
+    if total is None:
+        return _precisions(scores, positive, weights, kind)
+    total = checks.counts("total", total, "(B,)")
+    if total.shape != weights.shape[:1]:
+        raise ValueError(f"total {total.shape} must be (B,), weights are {weights.shape}")
+    if (total < weights[:, positive].sum(axis=1)).any():
+        raise ValueError("total is less than the weight of the positives that were ranked")
+    return _precisions(scores, positive, weights, kind, total)
+
+
+def _precisions(
+    scores: NDArray[np.floating],
+    positive: Bools,
+    weights: NDArray[np.integer],
+    kind: Kind,
+    total: Floats | None = None,
+) -> Floats:
+    """`weighted_average_precision` of arguments that were checked."""
     if not positive.any():
-        nothing = np.zeros(len(weights)) if total is None else np.asarray(total)
+        nothing = np.zeros(len(weights)) if total is None else total
         return np.where(nothing > 0, 0.0, np.nan)
     precision, hits = _curve(scores, positive, weights)
     recalled = hits.cumsum(axis=0)
-    total = recalled[-1] if total is None else np.asarray(total)
+    every = recalled[-1] if total is None else total
     if kind != "step":
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     if kind == "11-point":
         # The first threshold of at least that recall; past the last one precision counts as 0.
-        reached = [(10 * recalled < step * total).sum(axis=0) for step in range(11)]
+        reached = [(10 * recalled < step * every).sum(axis=0) for step in range(11)]
         padded = np.vstack([precision, np.zeros_like(precision[:1])])
         value: Floats = np.take_along_axis(padded, np.array(reached), axis=0).mean(axis=0)
     else:
-        value = (precision * hits).sum(axis=0) / np.maximum(total, 1)
-    return np.where(total > 0, value, np.nan)
+        value = (precision * hits).sum(axis=0) / np.maximum(every, 1)
+    return np.where(every > 0, value, np.nan)
 
 
 def average_precision(scores: ArrayLike, positive: ArrayLike, kind: Kind = "area") -> float:
-    """Average precision of one ranking, in 0..1; nan without a positive image.
+    """Average precision of one ranking, in 0..1.
 
     The value does not depend on the order of tied images; see `weighted_average_precision` for
-    the kinds, the arguments and the errors.
+    the kinds.
+
+    Args:
+        scores: (N,) finite, higher is more positive; floats, or integers of at most 2^53.
+        positive: (N,) true, or 1, where the image shows the class; false, or 0, where it does not.
+            VOC's -1 is refused: pass `labels == 1`.
+        kind: how the curve becomes a number.
+
+    Raises:
+        NothingToScoreError: no image is positive; a ValueError too.
+        ValueError: shapes that do not fit, a score that is not finite or no number, a `positive`
+            that is neither true nor false, or an unknown kind.
     """
-    once = np.ones((1, np.size(scores)), dtype=np.uint8)
-    return float(weighted_average_precision(scores, positive, once, kind)[0])
+    checks.choice("kind", kind, get_args(Kind))
+    scores = checks.scores("scores", scores, "(N,)")
+    positive = checks.flags("positive", positive, "(N,)")
+    checks.alike(scores=scores, positive=positive)
+    once = np.ones((1, len(scores)), dtype=np.uint8)
+    value = float(_precisions(scores, positive, once, kind)[0])
+    if np.isnan(value):
+        raise NothingToScoreError(f"positive has no true value among {once.size}: nothing to score")
+    return value
 
 
 def labels(truth: ArrayLike, difficult: Difficult = "ignore") -> tuple[Bools, Bools]:
     """Split VOC image labels into what is positive and what counts at all.
 
+    A truth of 1 and 0 without any -1 is read as a mistake: its zeros are most likely negatives,
+    which would not count, and every class would score 1. One -1 anywhere shows that the codes are
+    VOC's, and then 0 is difficult. Where zeros are negatives anyway ("negative"), or nothing is
+    positive, all readings agree and none is refused.
+
     Args:
         truth: (N, C) of 1 (shows the class), -1 (does not), 0 (only instances marked difficult), as
-            in VOC's ImageSets/Main.
+            in VOC's ImageSets/Main; any numeric type but booleans.
         difficult: what a 0 is. "ignore" leaves the image out of that class (VOC; Goyal et al.
             2019 at test time), "negative" is Ericsson et al. 2021, "positive" is for completeness.
 
@@ -94,35 +144,52 @@ def labels(truth: ArrayLike, difficult: Difficult = "ignore") -> tuple[Bools, Bo
         positive (N, C) and counted (N, C), both bool.
 
     Raises:
-        ValueError: a label other than 1, -1, 0, or an unknown choice for `difficult`.
+        ValueError: a label other than 1, -1, 0, booleans, 1 and 0 without any -1, or an unknown
+            choice for `difficult`.
     """
-    truth = np.asarray(truth)
-    _check_choice("difficult", difficult, get_args(Difficult))
-    if not np.isin(truth, (1, -1, 0)).all():
-        raise ValueError("truth must hold 1, -1 and 0 only")
-    positive = truth >= 0 if difficult == "positive" else truth > 0
-    counted = truth != 0 if difficult == "ignore" else np.ones(truth.shape, dtype=bool)
+    checks.choice("difficult", difficult, get_args(Difficult))
+    codes = checks.codes("truth", truth)
+    positive = codes >= 0 if difficult == "positive" else codes > 0
+    counted = codes != 0 if difficult == "ignore" else np.ones(codes.shape, dtype=bool)
+    if difficult != "negative" and positive.any() and (codes == 0).any() and codes.min() == 0:
+        raise ValueError(
+            "truth holds 1 and 0 but no -1, and 0 means difficult; if its zeros are negatives pass "
+            "2 * truth - 1"
+        )
     return positive, counted
 
 
 def class_average_precisions(
     scores: ArrayLike, truth: ArrayLike, kind: Kind = "area", difficult: Difficult = "ignore"
 ) -> Floats:
-    """Average precision of every class, (C,), each in 0..1 or nan for a class with no positive.
+    """Average precision of every class, (C,), each in 0..1.
 
     Args:
-        scores: (N, C) finite, of a signed type.
+        scores: (N, C) finite, higher is more positive; floats, or integers of at most 2^53.
         truth: (N, C) of 1, -1, 0; see `labels`.
         kind: see `weighted_average_precision`.
         difficult: see `labels`.
 
+    Returns:
+        A masked array where some classes have no positive image, which are masked.
+
     Raises:
-        ValueError: shapes that differ or are not (N, C), a score that is not finite, a bad label.
+        ValueError: shapes that differ or are not (N, C), a score that is not finite or no number,
+            a bad label, or an unknown kind.
     """
+    return checks.masked(_class_precisions(scores, truth, kind, difficult))
+
+
+def _class_precisions(
+    scores: ArrayLike, truth: ArrayLike, kind: Kind, difficult: Difficult
+) -> Floats:
+    """`class_average_precisions`, with nan for a class without a positive image."""
+    checks.choice("kind", kind, get_args(Kind))
     scores, positive, counted = checked(scores, truth, difficult)
+    once = np.ones((1, len(scores)), dtype=np.uint8)
     return np.array(
         [
-            average_precision(scores[keep, c], positive[keep, c], kind)
+            _precisions(scores[keep, c], positive[keep, c], once[:, : int(keep.sum())], kind)[0]
             for c, keep in enumerate(counted.T)
         ]
     )
@@ -131,13 +198,24 @@ def class_average_precisions(
 def mean_average_precision(
     scores: ArrayLike, truth: ArrayLike, kind: Kind = "area", difficult: Difficult = "ignore"
 ) -> float:
-    """Mean of `class_average_precisions` over the classes that have a positive image, in 0..1."""
-    values = class_average_precisions(scores, truth, kind, difficult)
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+    """Mean of `class_average_precisions` over the classes that have a positive image, in 0..1.
+
+    The arguments and errors are those of `class_average_precisions`.
+
+    Raises:
+        NothingToScoreError: no class has a positive image; a ValueError too.
+    """
+    values = _class_precisions(scores, truth, kind, difficult)
+    if not np.isfinite(values).any():
+        shape = checks.array("truth", truth).shape
+        raise NothingToScoreError(f"truth {shape} has no positive image in any class")
+    return float(np.nanmean(values))
 
 
 def mean_average_precisions(scores: ArrayLike, truth: ArrayLike) -> dict[str, float | None]:
     """`mean_average_precision` of every kind and treatment of difficult images, in points 0-100.
+
+    The arguments and errors are those of `class_average_precisions`.
 
     Returns:
         `mAP_KIND_difficult_TREATMENT` -> value; None where no class has a positive image.
@@ -145,24 +223,29 @@ def mean_average_precisions(scores: ArrayLike, truth: ArrayLike) -> dict[str, fl
     values: dict[str, float | None] = {}
     for kind in get_args(Kind):
         for difficult in get_args(Difficult):
-            value = 100 * mean_average_precision(scores, truth, kind, difficult)
-            values[f"mAP_{kind}_difficult_{difficult}"] = value if np.isfinite(value) else None
+            name = f"mAP_{kind}_difficult_{difficult}"
+            try:
+                values[name] = 100 * mean_average_precision(scores, truth, kind, difficult)
+            except NothingToScoreError:
+                values[name] = None
     return values
 
 
 def checked(
-    scores: ArrayLike, truth: ArrayLike, difficult: Difficult
+    scores: Any, truth: Any, difficult: Difficult
 ) -> tuple[NDArray[np.floating], Bools, Bools]:
     """Validate an (N, C) problem; return its scores, positive and counted (see `labels`).
 
     Raises:
-        ValueError: shapes that differ or are not (N, C), a score that is not finite, a bad label.
+        ValueError: shapes that differ or are not (N, C), no image or class, a score that is not
+            finite or no number, or a bad label.
     """
-    scores = np.asarray(scores)
-    if scores.ndim != 2 or scores.shape != np.shape(truth):
-        raise ValueError(f"scores {scores.shape} and truth {np.shape(truth)} must be (N, C) alike")
-    check_scores(scores)
-    return scores, *labels(truth, difficult)
+    shapes = [checks.array(n, v).shape for n, v in (("scores", scores), ("truth", truth))]
+    if len(shapes[0]) != 2 or shapes[0] != shapes[1]:
+        raise ValueError(f"scores {shapes[0]} and truth {shapes[1]} must be (N, C) alike")
+    if 0 in shapes[0]:
+        raise ValueError(f"scores {shapes[0]} must be (N, C) of at least one image and class")
+    return checks.scores("scores", scores, "(N, C)"), *labels(truth, difficult)
 
 
 def _curve(
@@ -182,19 +265,3 @@ def _curve(
     seen = np.add.reduceat(drawn[: ends[-1]], starts, axis=0, dtype=np.int64).cumsum(axis=0)
     hits = np.add.reduceat(drawn[hit], np.searchsorted(hit, starts), axis=0, dtype=np.int64)
     return hits.cumsum(axis=0) / np.maximum(seen, 1), hits
-
-
-def check_scores(scores: NDArray[np.floating]) -> None:
-    """Refuse scores that are not finite.
-
-    Raises:
-        ValueError: one is not; names the first.
-    """
-    bad = np.argwhere(~np.isfinite(scores))
-    if len(bad):
-        raise ValueError(f"{len(bad)} scores are not finite, the first at {tuple(bad[0].tolist())}")
-
-
-def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {name} {value!r}; known: {', '.join(known)}")

@@ -8,8 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
+
+from bench.metrics import checks
+from bench.metrics.detection import Boxes, boxes_of
 
 BEYOND = 1e11  # square pixels; the range "all" ends at 1e10 (pycocotools, Params.setDetParams)
 
@@ -23,7 +27,14 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float | None
     finds it counts; a second detection of it is false, as of any object.
 
     Args:
-        predictions: as `tasks/voc_det.py` saves them; classes of index `counted` enter the mean.
+        predictions: `ids`, and what `metrics.detection.boxes_of` takes, as `tasks/voc_det.py` saves
+            them; classes of index `counted` enter the mean. Corners are inclusive pixels from 1.
+
+    Returns:
+        `COCO_AP`, `COCO_AP50` and `COCO_AP75`; None where no object counts.
+
+    Raises:
+        ValueError: an array is missing, does not fit the others or holds a wrong value; names it.
     """
     quiet = io.StringIO()
     with contextlib.redirect_stdout(quiet):
@@ -33,49 +44,56 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float | None
         evaluation.accumulate()
         evaluation.summarize()
     names = ("COCO_AP", "COCO_AP50", "COCO_AP75")
-    return {k: 100 * float(v) for k, v in zip(names, evaluation.stats, strict=False)}
+    stats = dict(zip(names, evaluation.stats.tolist(), strict=False))
+    return {name: 100 * value if value >= 0 else None for name, value in stats.items()}
 
 
 def load(predictions: Mapping[str, np.ndarray]) -> tuple[COCO, COCO]:
-    """Objects and detections as pycocotools has them; it prints while it does so."""
+    """Objects and detections as pycocotools has them; it prints while it does so.
+
+    The argument and the errors are those of `coco_scores`.
+    """
+    num_images = len(checks.entry(predictions, "ids"))
+    boxes = boxes_of(predictions, num_images)
     truth = COCO()
-    truth.dataset = _dataset(predictions)
+    truth.dataset = {
+        "images": [{"id": k} for k in range(num_images)],
+        "categories": [{"id": k} for k in range(len(predictions["classes"]))],
+        "annotations": _annotations(boxes),
+    }
     truth.createIndex()
-    lines = _lines(predictions)
+    lines = _lines(boxes)
     return truth, truth.loadRes(lines) if lines else COCO()
 
 
-def _dataset(predictions: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    difficult = predictions["true_difficult"]
-    annotations = [
+def _annotations(boxes: Boxes) -> list[dict[str, Any]]:
+    columns = (boxes.true_image.tolist(), boxes.true_class.tolist(), boxes.true_difficult.tolist())
+    return [
         {
             "id": k + 1,
-            "image_id": int(predictions["true_image"][k]),
-            "category_id": int(predictions["true_class"][k]),
+            "image_id": image,
+            "category_id": label,
             "bbox": box,
-            "area": BEYOND if difficult[k] else box[2] * box[3],
+            "area": BEYOND if difficult else box[2] * box[3],
             "iscrowd": 0,
         }
-        for k, box in enumerate(_continuous(predictions["true_box"]))
+        for k, (image, label, difficult, box) in enumerate(
+            zip(*columns, _continuous(boxes.true_box), strict=True)
+        )
     ]
-    return {
-        "images": [{"id": k} for k in range(len(predictions["ids"]))],
-        "categories": [{"id": k} for k in range(len(predictions["classes"]))],
-        "annotations": annotations,
-    }
 
 
-def _lines(predictions: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    columns = (predictions[name].tolist() for name in ("image", "label", "score"))
-    boxes = _continuous(predictions["box"])
+def _lines(boxes: Boxes) -> list[dict[str, Any]]:
+    columns = (boxes.image.tolist(), boxes.label.tolist(), boxes.score.tolist())
     return [
         {"image_id": image, "category_id": label, "score": score, "bbox": box}
-        for image, label, score, box in zip(*columns, boxes, strict=True)
+        for image, label, score, box in zip(*columns, _continuous(boxes.box), strict=True)
     ]
 
 
-def _continuous(boxes: np.ndarray) -> list[list[float]]:
+def _continuous(boxes: NDArray[np.float64]) -> list[list[float]]:
     """VOC's inclusive corners, from 1, as COCO's corner, from 0, and size."""
-    low, high = boxes[:, :2].astype(float) - 1, boxes[:, 2:].astype(float)
+    low = boxes[:, :2] - 1
+    high = boxes[:, 2:]
     rows: list[list[float]] = np.hstack([low, high - low]).tolist()
     return rows

@@ -6,10 +6,16 @@ Boxes are (xmin, ymin, xmax, ymax) in inclusive pixels, so that one of equal cor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.metrics.average_precision import Kind, check_scores, weighted_average_precision
+from bench.metrics import checks
+from bench.metrics.average_precision import Kind, weighted_average_precision
+from bench.metrics.checks import NothingToScoreError
 
 # Outcomes of a detection.
 TRUE_POSITIVE = 1
@@ -49,30 +55,44 @@ def match(
     the devkit's own Matlab takes equality too).
 
     Args:
-        boxes: (D, 4).
-        scores: (D,), signed; among equal ones the earlier goes first, which changes no count.
+        boxes: (D, 4), finite, in pixels, corners in order.
+        scores: (D,) finite, higher is more certain; floats, or integers of at most 2^53. Among
+            equal ones the earlier goes first, which changes no count.
         images: (D,) integers.
-        true_boxes: (T, 4).
+        true_boxes: (T, 4), in the same convention.
         true_images: (T,) integers.
-        difficult: (T,) bool.
-        overlap: intersection over union, 0..1.
+        difficult: (T,) true and false, or 1 and 0.
+        overlap: intersection over union, in 0..1, below 1.
 
     Returns:
         (D,) int8, in the order of the detections.
 
     Raises:
-        ValueError: shapes that do not fit, or a box whose corners are not in order.
+        ValueError: shapes that do not fit, a box with corners out of order or as shares of the
+            image, an image that is no integer, or any other value that is not as stated.
     """
-    boxes, true_boxes = (np.asarray(b, dtype=float).reshape(-1, 4) for b in (boxes, true_boxes))
-    scores, images, true_images = (np.asarray(a).reshape(-1) for a in (scores, images, true_images))
-    difficult = np.asarray(difficult, dtype=bool).reshape(-1)
-    detections = [len(boxes), len(scores), len(images)]
-    objects = [len(true_boxes), len(true_images), len(difficult)]
-    if len({*detections}) > 1 or len({*objects}) > 1:
-        raise ValueError(f"detections {detections} and objects {objects} must be as many each")
-    for name, corners in (("a detection", boxes), ("an object", true_boxes)):
-        if not (corners[:, 2:] >= corners[:, :2]).all():
-            raise ValueError(f"{name}: corners that are not in order, or not numbers")
+    overlap = checks.share("overlap", overlap)
+    boxes = checks.boxes("boxes", boxes)
+    scores = checks.scores("scores", scores, "(D,)")
+    images = checks.integers("images", images, "(D,)")
+    checks.alike(boxes=boxes, scores=scores, images=images)
+    true_boxes = checks.boxes("true_boxes", true_boxes)
+    true_images = checks.integers("true_images", true_images, "(T,)")
+    difficult = checks.flags("difficult", difficult, "(T,)")
+    checks.alike(true_boxes=true_boxes, true_images=true_images, difficult=difficult)
+    return match_checked(boxes, scores, images, true_boxes, true_images, difficult, overlap)
+
+
+def match_checked(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    images: NDArray[np.integer],
+    true_boxes: NDArray[np.floating],
+    true_images: NDArray[np.integer],
+    difficult: NDArray[np.bool_],
+    overlap: float,
+) -> NDArray[np.int8]:
+    """`match` of arguments that were checked."""
     best, iou = _best(boxes, images, true_boxes, true_images)
     outcomes = np.full(len(boxes), FALSE_POSITIVE, dtype=np.int8)
     hit = np.flatnonzero(iou > overlap)
@@ -128,28 +148,100 @@ def detection_average_precision(
     here, 3 / 11 there).
 
     Args:
-        boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin.
-        scores: (D,) finite, higher is more certain; of any type.
+        boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin. They are
+            finite, with corners in order; shares of the image, 0..1, are refused.
+        scores: (D,) finite, higher is more certain; floats, or integers of at most 2^53.
         images: (D,) integers, the image of each.
         true_boxes: (T, 4) objects, in the same convention.
         true_images: (T,) integers.
-        difficult: (T,) bool, objects that count neither way; none if not given.
+        difficult: (T,) true and false, or 1 and 0, objects that count neither way; none if not
+            given.
         kind: "11-point" is VOC 2007's, "area" that of 2010 and later.
-        overlap: intersection over union above which a detection finds an object.
+        overlap: intersection over union above which a detection finds an object, in 0..1, below 1.
 
     Returns:
-        A value in 0..1; nan without an object that counts.
+        A value in 0..1; 0 without a detection.
 
     Raises:
-        ValueError: shapes that do not fit, or a score that is not finite.
+        NothingToScoreError: no object counts; a ValueError too.
+        ValueError: shapes that do not fit, or a value that is not as stated.
     """
-    scores = np.asarray(scores, dtype=float)
-    check_scores(scores)
-    missing = np.zeros(len(np.atleast_1d(true_images)))
-    ignored = np.asarray(missing if difficult is None else difficult, dtype=bool)
-    outcomes = match(boxes, scores, images, true_boxes, true_images, ignored, overlap)
+    if difficult is None:
+        difficult = np.zeros(np.shape(true_images), dtype=bool)
+    outcomes = match(boxes, scores, images, true_boxes, true_images, difficult, overlap)
+    ignored = checks.flags("difficult", difficult, "(T,)")
+    if ignored.all():
+        raise NothingToScoreError(f"no object counts among {len(ignored)}: nothing to score")
     evaluated = outcomes != IGNORED
     once = np.ones((1, int(evaluated.sum())), dtype=np.uint8)
     total = np.array([(~ignored).sum()])
     positive = outcomes[evaluated] == TRUE_POSITIVE
-    return float(weighted_average_precision(scores[evaluated], positive, once, kind, total)[0])
+    ranked = checks.scores("scores", scores, "(D,)")[evaluated].astype(float)
+    return float(weighted_average_precision(ranked, positive, once, kind, total)[0])
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Detections and objects of all classes, checked (D detections, T objects).
+
+    Attributes:
+        box: (D, 4) float64.
+        score: (D,) finite.
+        label: (D,) 0..C-1.
+        image: (D,) 0..N-1.
+        true_box: (T, 4) float64.
+        true_class: (T,) 0..C-1.
+        true_image: (T,) 0..N-1.
+        true_difficult: (T,) bool.
+        counted: the classes of the mean, each once, at least one.
+    """
+
+    box: NDArray[np.float64]
+    score: NDArray[np.floating]
+    label: NDArray[np.int64]
+    image: NDArray[np.int64]
+    true_box: NDArray[np.float64]
+    true_class: NDArray[np.int64]
+    true_image: NDArray[np.int64]
+    true_difficult: NDArray[np.bool_]
+    counted: NDArray[np.int64]
+
+
+def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
+    """The detections and objects in predictions, checked.
+
+    Args:
+        predictions: `box`, `score`, `label`, `image`, the same of objects as `true_*`, `counted`,
+            and `classes`, of which labels are indices.
+        num_images: how many there are.
+
+    Raises:
+        ValueError: an array is missing, does not fit the others or holds a wrong value; names it.
+    """
+    given = {name: checks.entry(predictions, name) for name in ("classes", *_ARRAYS)}
+    num_classes = len(given["classes"])
+    boxes = Boxes(
+        box=checks.boxes("box", given["box"]),
+        score=checks.scores("score", given["score"], "(D,)"),
+        label=checks.integers("label", given["label"], "(D,)", num_classes),
+        image=checks.integers("image", given["image"], "(D,)", num_images),
+        true_box=checks.boxes("true_box", given["true_box"]),
+        true_class=checks.integers("true_class", given["true_class"], "(T,)", num_classes),
+        true_image=checks.integers("true_image", given["true_image"], "(T,)", num_images),
+        true_difficult=checks.flags("true_difficult", given["true_difficult"], "(T,)"),
+        counted=checks.integers("counted", given["counted"], "(C,)", num_classes),
+    )
+    checks.alike(box=boxes.box, score=boxes.score, label=boxes.label, image=boxes.image)
+    checks.alike(
+        true_box=boxes.true_box,
+        true_class=boxes.true_class,
+        true_image=boxes.true_image,
+        true_difficult=boxes.true_difficult,
+    )
+    if not len(boxes.counted) or len(np.unique(boxes.counted)) < len(boxes.counted):
+        indices = boxes.counted.tolist()
+        raise ValueError(f"counted is {indices}; expected at least one class, and each once")
+    return boxes
+
+
+_ARRAYS = tuple(Boxes.__dataclass_fields__)

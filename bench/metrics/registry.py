@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import UserError, unknown
+from bench.metrics import checks
 from bench.metrics.average_precision import Floats, Kind
+from bench.metrics.checks import NothingToScoreError
 from bench.metrics.resampled import (
     Weights,
     class_precisions,
@@ -25,6 +27,7 @@ from bench.metrics.resampled import (
 
 Predictions = Mapping[str, NDArray[Any]]
 GROUP = "ssl_gap.metrics"
+ROUNDING = 1e-6  # by which a metric may leave 0..1
 
 
 class Metric(Protocol):
@@ -64,7 +67,8 @@ class Metric(Protocol):
 class MeanAveragePrecision:
     """Mean over classes of the average precision of image scores.
 
-    Predictions: `scores` (N, C); `truth` (N, C) of 1, -1 and 0, difficult and ignored; `classes`.
+    Predictions: `scores` (N, C), finite; `truth` (N, C) of 1, -1 and 0, difficult and ignored (1
+    and 0 without any -1 are refused, see `metrics.average_precision.labels`); `classes`, C names.
     """
 
     label = "mAP"
@@ -76,7 +80,9 @@ class MeanAveragePrecision:
 
     def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
         """Average precision of every class, (C, B)."""
-        return class_precisions(predictions["scores"], predictions["truth"], weights, self.kind)
+        scores = checks.entry(predictions, "scores")
+        truth = checks.entry(predictions, "truth")
+        return class_precisions(scores, truth, weights, self.kind)
 
     def classes(self, predictions: Predictions) -> list[str]:
         """The names of the C classes."""
@@ -92,7 +98,7 @@ class DetectionAveragePrecision:
 
     Predictions: `box` (D, 4), `score` (D,), `label` (D,), `image` (D,); `true_box` (T, 4),
     `true_class` (T,), `true_image` (T,), `true_difficult` (T,); `classes`, all names; `counted`,
-    the indices of the classes of the mean.
+    the indices of the classes of the mean. Their types and ranges: `metrics.detection.Boxes`.
     """
 
     label = "AP50"
@@ -121,7 +127,8 @@ class DetectionAveragePrecision:
 class MeanIntersectionOverUnion:
     """Mean over classes of intersection over union, of pixels summed over the test split.
 
-    Predictions: `confusion` (N, C, C) pixels, rows true and columns predicted, `classes` (C,).
+    Predictions: `confusion` (N, C, C) pixels, integers >= 0, rows true and columns predicted;
+    `classes`, C names.
     """
 
     name = "mIoU"
@@ -130,7 +137,7 @@ class MeanIntersectionOverUnion:
 
     def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
         """Intersection over union of every class, (C, B)."""
-        return intersections_over_union(predictions["confusion"], weights)
+        return intersections_over_union(checks.entry(predictions, "confusion"), weights)
 
     def classes(self, predictions: Predictions) -> list[str]:
         """The names of the C classes, background included."""
@@ -186,15 +193,35 @@ def get(name: str) -> Metric:
 
 
 def per_class(metric: Metric, predictions: Predictions) -> dict[str, float]:
-    """The metric of every class that has something to score, in points 0-100."""
-    values = metric.per_class(predictions, once(predictions))[:, 0]
+    """The metric of every class that has something to score, in points 0-100.
+
+    Raises:
+        ValueError: predictions that the metric refuses, or values that break its contract.
+    """
+    values = _values(metric, predictions, once(predictions))[:, 0]
     names = metric.classes(predictions)
+    if len(names) != len(values) or len({*names}) < len(names):
+        raise ValueError(
+            f"{metric.name} has {len(values)} values for {len({*names})} names of classes; "
+            "expected one each"
+        )
     return {n: 100 * float(v) for n, v in zip(names, values, strict=True) if np.isfinite(v)}
 
 
 def value(metric: Metric, predictions: Predictions) -> float:
-    """The main score in points 0-100: the mean over classes; nan where no class has anything."""
-    return float(resampled_values(metric, predictions, once(predictions))[0])
+    """The main score in points 0-100: the mean over the classes that have something to score.
+
+    Raises:
+        NothingToScoreError: no class has anything; a ValueError too.
+        ValueError: predictions that the metric refuses, or values that break its contract.
+    """
+    weights = once(predictions)
+    score = float(resampled_values(metric, predictions, weights)[0])
+    if np.isnan(score):
+        raise NothingToScoreError(
+            f"no class has anything to score by {metric.name} in {len(weights)} images"
+        )
+    return score
 
 
 def resampled_values(metric: Metric, predictions: Predictions, weights: Weights) -> Floats:
@@ -204,11 +231,38 @@ def resampled_values(metric: Metric, predictions: Predictions, weights: Weights)
         metric: which.
         predictions: of N images.
         weights: (N, B), see `metrics.resampled.resampling_weights`.
+
+    Returns:
+        In 0-100; nan marks a weighting on which no class has anything to score.
+
+    Raises:
+        ValueError: predictions that the metric refuses, or values that break its contract.
     """
-    values: Floats = 100 * mean_of_present(metric.per_class(predictions, weights))
+    scores: Floats = 100 * mean_of_present(_values(metric, predictions, weights))
+    return scores
+
+
+def _values(metric: Metric, predictions: Predictions, weights: Weights) -> Floats:
+    """`metric.per_class`, checked: (C, B), each in 0..1 or nan."""
+    values = checks.array(metric.name, metric.per_class(predictions, weights))
+    if values.ndim != 2 or values.shape[1:] != weights.shape[1:]:
+        raise ValueError(
+            f"{metric.name} returns {values.shape}; expected (classes, {weights.shape[1]})"
+        )
+    outside = (values < -ROUNDING) | (values > 1 + ROUNDING)
+    if outside.any():
+        wrong = values[outside][0].item()
+        raise ValueError(f"{metric.name} returns {wrong}; expected values in 0..1, or nan")
     return values
 
 
 def once(predictions: Predictions) -> Weights:
-    """Weights (N, 1) that count every image once."""
-    return np.ones((len(predictions["ids"]), 1), dtype=np.float32)
+    """Weights (N, 1) that count every image once.
+
+    Raises:
+        ValueError: the predictions lack `ids`, or are of no image.
+    """
+    num_images = len(checks.entry(predictions, "ids"))
+    if not num_images:
+        raise ValueError("ids is empty; expected predictions of at least one image")
+    return np.ones((num_images, 1), dtype=np.float32)

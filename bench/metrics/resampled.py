@@ -7,23 +7,39 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
+from bench.metrics import checks
 from bench.metrics.average_precision import Difficult, Floats, Kind, checked
-from bench.metrics.detection import IGNORED, TRUE_POSITIVE, match
+from bench.metrics.detection import IGNORED, TRUE_POSITIVE, boxes_of, match_checked
 
 Predictions = Mapping[str, NDArray[Any]]
 Weights = NDArray[np.float32]
 OVERLAP = 0.5  # VOC devkit, VOCinit.m: minoverlap
 NONE = np.zeros(0, dtype=np.int64)
+EXACT = 2**24  # integers up to this are exact as float32
 
 
 def resampling_weights(counts: NDArray[np.integer]) -> Weights:
-    """Counts (B, N) as the (N, B) that the others take, float32: sums are exact up to 2^24."""
+    """How often each image counts in each resample, as the others take it.
+
+    Args:
+        counts: (B, N) integers >= 0, of at most 2^24 in a resample.
+
+    Returns:
+        (N, B) float32, whose sums are exact.
+
+    Raises:
+        ValueError: another shape or type, a negative count, or more in a resample.
+    """
+    if counts.ndim != 2 or counts.dtype.kind not in "iu":
+        raise ValueError(f"counts {counts.shape} of {counts.dtype} must be (B, N) integers")
+    if counts.size and (counts.min() < 0 or counts.sum(axis=1, dtype=np.int64).max() > EXACT):
+        raise ValueError(f"counts must be at least 0, and at most {EXACT} in a resample")
     return np.ascontiguousarray(counts.T, dtype=np.float32)
 
 
@@ -47,14 +63,16 @@ def class_precisions(
     Args:
         scores: (N, C) finite.
         truth: (N, C) of 1, -1, 0; see `metrics.labels`.
-        weights: (N, B), see `resampling_weights`.
+        weights: (N, B) finite, >= 0, see `resampling_weights`.
         kind: see `metrics.weighted_average_precision`.
         difficult: see `metrics.labels`.
 
     Raises:
-        ValueError: shapes that do not fit, a score that is not finite, a bad label.
+        ValueError: shapes that do not fit, a score that is not finite, a bad label or weight.
     """
+    checks.choice("kind", kind, get_args(Kind))
     scores, positive, counted = checked(scores, truth, difficult)
+    _check_weights(weights, "scores", len(scores))
     return np.array(
         [
             ranked_precisions(scores[kept, c], positive[kept, c], kept, weights, kind)
@@ -71,9 +89,10 @@ def ranked_precisions(
     kind: Kind,
     total: Floats | None = None,
 ) -> Floats:
-    """Average precision of one ranking on every resample of its images, (B,).
+    """Average precision of one ranking on every resample of its images, (B,), in 0..1 or nan.
 
-    The definitions are those of `metrics.weighted_average_precision`.
+    The definitions are those of `metrics.weighted_average_precision`. The arguments are not
+    checked here, but once for all classes by those who call this.
 
     Args:
         scores: (D,) finite, of images or of detections in them.
@@ -142,25 +161,34 @@ def detection_precisions(
     See `metrics.detection_average_precision`.
 
     Args:
-        predictions: `box`, `score`, `label`, `image`, the objects as `true_*`, and `counted`.
-        weights: (N, B), see `resampling_weights`.
+        predictions: see `metrics.detection.boxes_of`.
+        weights: (N, B) finite, >= 0, see `resampling_weights`.
         kind: see `metrics.weighted_average_precision`.
+
+    Returns:
+        In 0..1; nan on a resample without an object of the class that counts.
+
+    Raises:
+        ValueError: an array is missing, does not fit the others or holds a wrong value; names it.
     """
+    checks.choice("kind", kind, get_args(Kind))
+    boxes = boxes_of(predictions, len(weights))
+    _check_weights(weights)
     values = []
-    detections_of = _by_label(predictions["label"])
-    objects_of = _by_label(predictions["true_class"])
-    for label in predictions["counted"]:
+    detections_of = _by_label(boxes.label)
+    objects_of = _by_label(boxes.true_class)
+    for label in boxes.counted.tolist():
         detections = detections_of.get(label, NONE)
         objects = objects_of.get(label, NONE)
-        scores = predictions["score"][detections]
-        images = predictions["image"][detections]
-        true_images = predictions["true_image"][objects]
-        difficult = predictions["true_difficult"][objects]
-        outcomes = match(
-            predictions["box"][detections],
+        scores = boxes.score[detections]
+        images = boxes.image[detections]
+        true_images = boxes.true_image[objects]
+        difficult = boxes.true_difficult[objects]
+        outcomes = match_checked(
+            boxes.box[detections],
             scores,
             images,
-            predictions["true_box"][objects],
+            boxes.true_box[objects],
             true_images,
             difficult,
             OVERLAP,
@@ -181,15 +209,32 @@ def _by_label(labels: NDArray[np.integer]) -> dict[int, NDArray[np.int64]]:
     return dict(zip(present.tolist(), np.split(order, starts)[1:], strict=True))
 
 
-def intersections_over_union(confusion: NDArray[np.integer], weights: Weights) -> Floats:
+def intersections_over_union(confusion: ArrayLike, weights: Weights) -> Floats:
     """Intersection over union of every class on every resample, (C, B); nan where it is absent.
 
     Args:
-        confusion: (N, C, C) pixels of each image, rows true and columns predicted.
-        weights: (N, B), see `resampling_weights`.
+        confusion: (N, C, C) pixels of each image, rows true and columns predicted; integers >= 0,
+            of any numeric type.
+        weights: (N, B) finite, >= 0, see `resampling_weights`.
+
+    Raises:
+        ValueError: shapes that do not fit, or a value that is no count.
     """
-    each = confusion.astype(np.float64)
+    each = checks.confusion("confusion", confusion, "(N, C, C)")
+    _check_weights(weights, "confusion", len(each))
     both = np.diagonal(each, axis1=1, axis2=2)
     sides = each.sum(1) + each.sum(2) - both
     shared, union = (part.T @ weights.astype(np.float64) for part in (both, sides))
     return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
+
+
+def _check_weights(weights: Weights, name: str = "", images: int | None = None) -> None:
+    """Refuse weights that are no counts, or of another number of images than an argument is."""
+    if images is not None and weights.ndim == 2 and len(weights) != images:
+        raise ValueError(
+            f"{name} is of {images} images, and weights {weights.shape} of {len(weights)}: "
+            f"an image's number is not in 0..{len(weights) - 1}"
+        )
+    # The least is nan where one is.
+    if weights.ndim != 2 or (weights.size and not 0 <= weights.min() <= weights.max() < np.inf):
+        raise ValueError(f"weights {weights.shape} must be (N, B), finite and at least 0")

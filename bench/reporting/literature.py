@@ -176,7 +176,7 @@ def _drawn(numbers: Iterable[Number]) -> list[tuple[str, str, str]]:
 
 def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
     """A panel for each column, a dot for each number: file name -> content, SVG and PNG."""
-    from bench.reporting.plots import BLUE, ORANGE, STYLE, pyplot
+    from bench.reporting.plots import BLUE, ORANGE, pyplot, style
 
     plt = pyplot()
     columns = _drawn(numbers)
@@ -190,7 +190,7 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
     rows = list(dict.fromkeys(n.row for n in numbers if n.column in columns))[::-1]
     across = min(4, len(columns))
     down = -(-len(columns) // across)
-    with plt.rc_context(STYLE):
+    with style():
         figure, axes = plt.subplots(
             down,
             across,

@@ -6,8 +6,10 @@ Matplotlib is imported when the first figure is drawn: captions need none.
 from __future__ import annotations
 
 import io
+import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -146,13 +148,28 @@ def minutes(row: Row) -> float | None:
 
 
 def pyplot() -> Any:
-    """Matplotlib without a display."""
+    """Matplotlib without a display, whatever MPLBACKEND and a user's matplotlibrc say."""
+    users = os.environ.pop("MPLBACKEND", None)  # importing refuses a backend that is not installed
+    try:
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+        from matplotlib import pyplot as plt
+    finally:
+        if users is not None:
+            os.environ["MPLBACKEND"] = users
+    return plt
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The settings of every figure, over matplotlib's own defaults: a user's count for nothing."""
     import matplotlib as mpl
 
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
+        yield
 
 
 def draw(table: Table) -> dict[str, bytes]:
@@ -176,8 +193,8 @@ def gap(table: Table) -> dict[str, bytes]:
     plt = pyplot()
     rows = [row for row in reversed(table.rows) if row.gap and row.value]
     tips = {}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(6.4, 1.2 + 0.34 * len(rows)), layout="constrained")
+    with style():
+        figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.34 * len(rows)), layout="constrained")
         for index, row in enumerate(rows):
             assert row.gap is not None
             gap = row.gap
@@ -200,10 +217,9 @@ def gap(table: Table) -> dict[str, bytes]:
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(
-            f"gap to {REFERENCE}: points of {table.metric}, paired 95% CI (less is better)"
-        )
+        axes.set_xlabel(f"gap to {REFERENCE}, points of {table.metric} (95% CI); less is better")
         _title(figure, table, f" (diamonds: not trained here; dotted: {BASELINE})")
+        figure.get_layout_engine().set(w_pad=0.12)  # inches: names are wider in PNG than in SVG
         return _files(f"gap_{table.task}", figure, tips, ("svg", "png"))
 
 
@@ -219,7 +235,7 @@ def stages(table: Table) -> dict[str, bytes]:
         [curve[stage] for curve in curves.values() if len(curve) > stage] for stage in range(count)
     ]
     spread = [min(values) for values in each], [max(values) for values in each]
-    with plt.rc_context(STYLE):
+    with style():
         size = (7.5, 1.1 + 1.25 * lines)
         shared: dict[str, Any] = {"sharex": True, "sharey": True, "squeeze": False}
         figure, grid = plt.subplots(lines, COLUMNS, figsize=size, layout="constrained", **shared)
@@ -301,7 +317,7 @@ def _against(
     rows = [row for row in table.rows if row.value and read(row)]
     baseline = table.row(table.baseline)
     floor = baseline.value if baseline else None
-    with plt.rc_context(STYLE):
+    with style():
         height = max(3.3, 1.0 + 1.15 * LABEL * len(rows))
         figure, axes = plt.subplots(figsize=(5.6, height), layout="constrained")
         axes.set_xscale(scale)
@@ -351,7 +367,7 @@ def doubt(table: Table) -> dict[str, bytes]:
     """The shares of test images and training runs in the variance of every score."""
     plt = pyplot()
     rows = [row for row in reversed(table.rows) if row.shares]
-    with plt.rc_context(STYLE):
+    with style():
         figure, axes = plt.subplots(figsize=(7.5, 1.1 + 0.24 * len(rows)), layout="constrained")
         images = [100 * row.shares["images"] for row in rows]
         training = [100 * row.shares["training"] for row in rows]
@@ -417,7 +433,7 @@ def classes(table: Table) -> dict[str, bytes]:
     values = np.array(list(gaps.values()), dtype=float)
     most = float(np.nanmax(np.abs(values))) or 1
     cell = 0.52 if len(names) <= 10 else 0.38
-    with plt.rc_context(STYLE):
+    with style():
         size = (2.6 + cell * len(names), 1.5 + 0.27 * len(gaps))
         figure, axes = plt.subplots(figsize=size, layout="constrained")
         every = mpl.colormaps["PuOr_r"](np.linspace(0.12, 0.88, 21))  # odd: one shade around 0

@@ -26,11 +26,9 @@ def warnings(records: Sequence[Record], gains: Mapping[str, Estimate]) -> list[s
     scores = [record.pretraining.pretext for record in scored]
     for answer in sorted({s.trivial_answer for s in scores if s and not s.improves}):
         texts.append(f"not better than {answer} at its own task")
-    for baseline, gain in gains.items():
-        if gain.interval is None:
-            continue
-        if gain.interval.high < 0:
-            texts.append(f"below {baseline}")
-        elif gain.interval.low <= 0:
-            texts.append(f"not distinguishable from {baseline}")
+    intervals = {name: gain.interval for name, gain in gains.items() if gain.interval}
+    below = [name for name, interval in intervals.items() if interval.high < 0]
+    alike = [name for name, interval in intervals.items() if interval.low <= 0 <= interval.high]
+    texts += [f"below {' and '.join(below)}"] if below else []
+    texts += [f"not distinguishable from {' and '.join(alike)}"] if alike else []
     return texts

@@ -13,10 +13,12 @@ from pydantic import ValidationError
 
 from bench.config.schema import PRETRAINING
 from bench.errors import UserError, from_validation
-from bench.results.record import Record, Table
+from bench.results.record import Count, Measure, Record, Table
+from bench.runtime import regular
 from bench.runtime.files import atomic_write
 
 FILE = "audit.json"
+LARGEST = 2**26  # bytes of it
 TRAINED_ON = f"{PRETRAINING}_train"
 
 
@@ -25,16 +27,16 @@ class Searched(Table):
 
     fingerprint: str
     """As records name it."""
-    num_images: int
+    num_images: Count
 
 
 class Thresholds(Table):
     """Thresholds of near-duplicates; see `data.near_duplicates`."""
 
     hash: str
-    bits: int
-    side: int
-    difference: float
+    bits: Count
+    side: Count
+    difference: Measure
 
 
 class Duplicate(Table):
@@ -45,8 +47,8 @@ class Duplicate(Table):
     test: str
     pretraining: str
     mirrored: bool
-    bits: int
-    difference: float
+    bits: Count
+    difference: Measure
 
 
 class Audit(Table):
@@ -85,10 +87,10 @@ def read(folder: Path) -> Audit | None:
         UserError: the file is not one.
     """
     path = folder / FILE
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
-        return Audit.model_validate_json(path.read_bytes())
+        return Audit.model_validate_json(regular.read(path, LARGEST))
     except ValidationError as error:
         hint = "delete it and run bench audit"
         raise from_validation(f"{path}: not an audit", error, hint) from None

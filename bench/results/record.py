@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+import dataclasses
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from bench.config.schema import Suite
+from bench.config.schema import LARGEST, Plain, Suite, check_plain, checked_plain
 from bench.encoders.pretraining import Pretraining, TrainingTrace
 
 Role = Literal["reference", "untrained", "pretrained"]
+LONGEST = 200  # characters of a name
+ROUNDING = 1e-6  # points by which a score may leave 0 to 100
+MOST_PROCESSES = 4096  # of one run
+
+
+def _name(value: str) -> str:
+    """A name that may be that of a file or folder, in the folder where it belongs."""
+    plain = PurePath(value).name == value and value not in ("", "..")
+    if not plain or "\\" in value or not value.isprintable():
+        raise ValueError("must be a name, without folders and control characters")
+    return value
+
+
+Name = Annotated[str, Field(max_length=LONGEST), AfterValidator(_name)]
+Count = Annotated[int, Field(ge=0, le=LARGEST)]
+Measure = Annotated[float, Field(ge=0)]
+Points = Annotated[float, Field(ge=-ROUNDING, le=100 + ROUNDING)]
 
 
 class Table(BaseModel):
     """A part of a file that we write; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Predictions(Table):
     """The per-image predictions beside the record."""
 
-    file: str
+    file: Name
     sha256: str
 
 
@@ -29,22 +48,22 @@ class EncoderFacts(Table):
     """The encoder that was scored."""
 
     backbone: str
-    inputs: list[str] = ["rgb"]
+    inputs: Annotated[list[str], Field(min_length=1, max_length=100)] = ["rgb"]
     """Input of each branch: the part of an image that it is given."""
     weights_sha256: str
-    parameters: int
+    parameters: Count
 
 
 class HyperparameterFacts(Table):
     """Selection of a task's hyperparameters."""
 
-    selected: dict[str, Any] = {}
+    selected: Plain = {}
     """Name -> selected value."""
-    num_settings: int = 1
+    num_settings: Count = 1
     """Number of settings that were compared; 1 if nothing was tuned."""
     split: str = ""
     """On which images they were compared."""
-    tried: dict[str, list[Any]] = {}
+    tried: Annotated[dict[str, list[Any]], AfterValidator(checked_plain)] = {}
     """The settings and their scores, one list for each name."""
 
 
@@ -62,62 +81,62 @@ class Record(Table):
     """One cell: method x task x seed of one suite."""
 
     schema_: Literal[2] = 2
-    suite: str
+    suite: Name
     suite_sha256: str
     suite_settings: Suite
     """Settings that all rows of the suite share, and the data sets that the cell used."""
-    method: str
-    method_version: int
+    method: Name
+    method_version: Count
     method_digest: str = ""
     """Digest of the method's own code where it does not ship with the project."""
     role: Role = "pretrained"
-    recipe: dict[str, Any] = {}
+    recipe: Plain = {}
     """The resolved settings of the method; empty if it trains on no images of the suite."""
-    task: str
-    task_version: int
+    task: Name
+    task_version: Count
     task_digest: str = ""
     """Digest of the task's own code where it does not ship with the project."""
-    task_settings: dict[str, Any] = {}
+    task_settings: Plain = {}
     """The resolved settings of the task."""
-    seed: int
+    seed: Count
     status: Literal["ok", "failed"]
     error: str | None = None
     metric: str
     """Name in the metric registry."""
-    value: float | None = None
+    value: Points | None = None
     """The main score in points, 0-100, higher is better."""
-    per_class: dict[str, float] = {}
+    per_class: Annotated[dict[str, Points], Field(max_length=25_000)] = {}
     """The metric of every class that counts, in points."""
     excluded_classes: list[str] = []
     """Classes left out of the mean."""
-    per_stage: list[float] | None = None
+    per_stage: Annotated[list[Points], Field(max_length=100)] | None = None
     """The metric of every stage of the encoder, fine to coarse, in points."""
-    selected_stage: int | None = None
+    selected_stage: Count | None = None
     diagnostics: dict[str, float | None] = {}
     """Other measures by name, such as `optimism` and `effective_rank`."""
     hyperparameters: HyperparameterFacts = HyperparameterFacts()
     warnings: list[str] = []
     predictions: Predictions | None = None
-    samples: str | None = None
+    samples: Name | None = None
     """File of what the method generates, beside the record of seed 0."""
-    predictions_image: str | None = None
+    predictions_image: Name | None = None
     """File of predictions beside ground truth, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
     pretraining: Pretraining = Pretraining()
     training: TrainingTrace | None = None
     """The trace of the task's own training, if it trains a network."""
-    timings: dict[str, float] = {}
+    timings: dict[str, Measure] = {}
     """Seconds by stage."""
-    peak_memory_mb: float = 0.0
+    peak_memory_mb: Measure = 0.0
     """Peak memory in MiB: of the GPU since this encoder's work began, else of the process."""
     data: dict[str, str] = {}
     """Fingerprint of each split used, by DATASET_SPLIT."""
-    num_images: dict[str, int] = {}
+    num_images: dict[str, Count] = {}
     """Number of images of each split of `data`."""
     files: dict[str, str] = {}
     """SHA-256 of each file that the method read, by the path it was given."""
     provenance: Provenance = Provenance()
-    environment: dict[str, Any] = {}
+    environment: Plain = {}
     created: str
     checksum: str = ""
     """SHA-256 of all the rest, by which a changed record is recognized."""
@@ -127,6 +146,27 @@ class Record(Table):
         for key in ("value", "encoder"):
             if self.status == "ok" and getattr(self, key) is None:
                 raise ValueError(f"status ok without {key}")
+        if self.selected_stage is not None and self.selected_stage >= len(self.per_stage or []):
+            raise ValueError("selected_stage is none of per_stage")
+        processes = self.environment.get("processes", 1)
+        if not isinstance(processes, int) or not 1 <= processes <= MOST_PROCESSES:
+            raise ValueError(f"environment.processes is not 1 to {MOST_PROCESSES}")
+        return self
+
+    @model_validator(mode="after")
+    def _trained(self) -> Self:
+        """What training says of itself is not validated where it was made in this process."""
+        for key in ("pretraining", "training"):
+            part = getattr(self, key)
+            try:
+                check_plain(dataclasses.asdict(part) if part else {})
+            except ValueError as error:
+                raise ValueError(f"{key} {error}") from None
+        curve = self.pretraining.loss_curve
+        if min(self.pretraining.views_seen, self.pretraining.seconds) < 0:
+            raise ValueError("pretraining has a negative cost")
+        if curve and [0, *curve.steps] != sorted({0, *curve.steps}):
+            raise ValueError("pretraining.loss_curve.steps must be positive and ascending")
         return self
 
     model_config = ConfigDict(

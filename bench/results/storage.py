@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -15,12 +16,23 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench.errors import UserError, from_validation
+from bench.errors import UserError, from_validation, one_line
 from bench.results.record import Predictions, Record
+from bench.runtime import regular
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import file_digest
 
 PATTERN = "*/*/seed*.json"  # records below OUT/SUITE
+LARGEST_RECORD = 2**24  # bytes
+LARGEST_ARRAYS = 2**30  # bytes of the predictions of a record, unpacked
+MOST_IMAGES = 200_000  # of a test split: the memory of 1,000 resamples grows with it
+
+
+DELETE = "delete it and run again"
+HEADERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
 
 
 def now() -> str:
@@ -95,14 +107,13 @@ def read(path: Path) -> Record:
         UserError: it is not a record, of another schema, or was changed since it was written.
     """
     try:
-        content = path.read_bytes()
+        content = regular.read(path, LARGEST_RECORD)
         record = Record.model_validate_json(content)
         checksum = _checksum(json.loads(content))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValidationError as error:
-        hint = "delete it and run again"
-        raise from_validation(f"{path}: not a record", error, hint) from None
+        raise from_validation(f"{path}: not a record", error, DELETE) from None
+    except (ValueError, RecursionError):  # a key twice, of which one has too many digits or levels
+        raise UserError(f"{path}: not a record: has a key twice; {DELETE}") from None
     if record.checksum != checksum:
         problem = "has no checksum, or was changed since it was written"
         raise UserError(f"{path}: {problem}; restore it, or delete it and run again")
@@ -113,9 +124,14 @@ def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
     """The arrays beside the record at `path`, checked against its digest.
 
     Raises:
-        UserError: they are missing or were changed.
+        UserError: they are missing, were changed, or cannot be read.
     """
-    return load_arrays(predictions_file(path, record))
+    file = predictions_file(path, record)
+    try:
+        return load_arrays(file)
+    except Exception as error:  # in whatever way zip and npy readers fail on a damaged file
+        problem = f"cannot be read ({type(error).__name__}: {one_line(str(error))})"
+        raise UserError(f"{file}: {problem}; {DELETE}") from error
 
 
 def predictions_file(path: Path, record: Record) -> Path:
@@ -126,12 +142,13 @@ def predictions_file(path: Path, record: Record) -> Path:
     """
     if record.predictions is None:
         raise UserError(f"{path}: the record has no predictions")
-    name = record.predictions.file
-    if Path(name).name != name:
-        raise UserError(f"{path}: its predictions '{name}' are not a file beside it")
-    arrays = path.with_name(name)
-    if not arrays.is_file():
+    arrays = path.with_name(record.predictions.file)
+    if not arrays.exists():
         raise UserError(f"{arrays}: missing; delete {path.name} and run again")
+    try:
+        regular.check(arrays, LARGEST_ARRAYS)
+    except UserError as error:
+        raise UserError(f"{error}; delete it and {path.name} and run again") from None
     if file_digest(arrays) != record.predictions.sha256:
         raise UserError(
             f"{arrays}: is not the file that {path.name} was written with; "
@@ -141,9 +158,47 @@ def predictions_file(path: Path, record: Record) -> Path:
 
 
 def load_arrays(file: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
-    """The arrays of an npz file, or those of some names."""
-    with np.load(file, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files if names is None or name in names}
+    """The arrays of an npz file, or those of some names.
+
+    Raises:
+        ValueError: an array is not what its header says, is of Python objects, or is too large.
+        OSError, zipfile.BadZipFile: the file cannot be read, or is no npz file.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    room = LARGEST_ARRAYS
+    with zipfile.ZipFile(file) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            if names is not None and name not in names:
+                continue
+            if name in arrays:
+                raise ValueError(f"has two arrays '{name}'")
+            room -= member.file_size
+            if room < 0:
+                raise ValueError(f"has arrays of more than {LARGEST_ARRAYS:,} bytes")
+            arrays[name] = _array(archive, member)
+    if max(arrays["ids"].shape if "ids" in arrays else (), default=0) > MOST_IMAGES:
+        raise ValueError(f"is of more than {MOST_IMAGES:,} images")
+    return arrays
+
+
+def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    """One array, of which no more memory is taken than its member has bytes."""
+    with archive.open(member) as stream:
+        read_header = HEADERS.get(np.lib.format.read_magic(stream))
+        if read_header is None:
+            raise ValueError(f"'{member.filename}' is of an unknown version of npy")
+        shape, _, kind = read_header(stream)
+        count = math.prod(shape)
+        if min(shape, default=0) < 0 or kind.hasobject or kind.itemsize == 0:
+            raise ValueError(f"'{member.filename}' is no array of plain values")
+        if count * kind.itemsize != member.file_size - stream.tell():
+            raise ValueError(f"'{member.filename}' has another size than its header says")
+    with archive.open(member) as stream:
+        array: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+        if stream.read(1):
+            raise ValueError(f"'{member.filename}' has another size than its header says")
+    return array
 
 
 def read_all(folder: Path) -> dict[Path, Record]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from importlib.metadata import version
@@ -52,6 +53,7 @@ def _revision(folder: Path) -> tuple[str | None, bool | None]:
 
     Both are None for an installed wheel.
     """
+    variables = {n: value for n, value in os.environ.items() if not n.startswith("GIT_")}
 
     def git(*arguments: str) -> str | None:
         try:
@@ -60,6 +62,7 @@ def _revision(folder: Path) -> tuple[str | None, bool | None]:
                 capture_output=True,
                 text=True,
                 timeout=20,
+                env=variables,  # GIT_DIR would name another checkout
                 check=True,
             )
         except (OSError, subprocess.SubprocessError):

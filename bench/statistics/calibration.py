@@ -9,18 +9,17 @@ for one version and one set of settings; else it is not used.
 from __future__ import annotations
 
 import json
-import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from bench.config import loader
-from bench.config.schema import Section, tuples
+from bench.config.schema import SEEDS, Section, tuples
 from bench.errors import UserError, from_validation
-from bench.results.record import Record
+from bench.results.record import Record, Role
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import digest
 
@@ -30,25 +29,29 @@ HEADER = f"[{KEY}]"
 DIGITS = 12  # of a digest of settings
 
 
+Points = Annotated[float, Field(ge=0, le=100)]
+Version = Annotated[int, Field(ge=0)]
+
+
 class RowUncertainty(Section):
     """The seeds of one method in one task."""
 
-    kind: str
+    kind: Literal["fine-tuned", "pretrained", "untrained", "reference"]
     """See `kind_of`."""
-    version: int
+    version: Version
     """Of the method."""
     recipe: str
     """Digest of its recipe."""
-    interaction: float | None = None
+    interaction: Annotated[float, Field(ge=0, le=1)] | None = None
     """`model.interaction` of its seeds."""
-    values: tuple[float, ...]
+    values: Annotated[tuple[Points, ...], Field(max_length=SEEDS)]
     """The score of each seed, from 0 on, in points."""
 
 
 class TaskUncertainty(Section):
     """One task."""
 
-    version: int
+    version: Version
     settings: str
     """Digest of its settings."""
     rows: dict[str, RowUncertainty]
@@ -61,7 +64,7 @@ class Uncertainty(Section):
     tasks: dict[str, TaskUncertainty]
 
 
-def kind_of(record: Record) -> str:
+def kind_of(record: Record) -> Literal["fine-tuned"] | Role:
     """The kind of rows whose training varies alike.
 
     `fine-tuned` where the task trains the encoder or a head by itself, else the role: `pretrained`
@@ -82,11 +85,13 @@ def read(folder: Path, suite: str, sha256: str) -> Uncertainty | None:
         UserError: the file beside the records is not one.
     """
     own = folder / FILE
-    if own.is_file():
+    if own.exists() and not own.is_dir():
         try:
-            found = parse(tomllib.loads(own.read_text(encoding="utf-8")), str(own))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"{own}: not TOML: {error}; make it with bench calibrate") from None
+            tables = loader.read_toml(own)
+        except UserError as error:
+            problem = str(error).removeprefix(f"{own}: ").removeprefix("not TOML: ")
+            raise UserError(f"{own}: not TOML: {problem}; make it with bench calibrate") from None
+        found = parse(tables, str(own))
     else:
         found = (
             parse(loader.read_tables(suite), f"suite {suite}") if suite in loader.names() else None

@@ -68,7 +68,7 @@ def test_neither_order_nor_company_nor_the_cache_changes_a_number(bench_run, tmp
 
 
 def test_a_failed_cell_fails_alone_and_is_run_again(bench_run, tmp_path):
-    hot = [*SHORT, "recipes.rotation.learning_rate=1e30", "recipes.rotation.optimizer='sgd'"]
+    hot = [*SHORT, "recipes.rotation.learning_rate=1e6", "recipes.rotation.optimizer='sgd'"]
     done = bench_run("rotation,random_init", sets=hot)
     assert done.status == 1
     folder = tmp_path / "out/smoke"

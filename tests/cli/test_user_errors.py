@@ -42,6 +42,29 @@ def test_the_folder_of_a_suite_is_not_that_of_the_records(bench, folder):
     assert (done.status, f"name the folder above, {folder}" in done.error) == (2, True)
 
 
+def test_a_plot_that_fails_is_one_line_and_leaves_the_tables(bench, folder, monkeypatch):
+    def fail(table):
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr("bench.reporting.plots.gap", fail)
+    done = bench("leaderboard", "--out", folder)
+    assert (done.status, done.error) == (0, f"{folder}/made: the plots were not drawn: no font")
+    assert (folder / "made/LEADERBOARD.md").is_file()
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--threads"])
+def test_a_huge_number_is_one_line(bench, option, tmp_path):
+    what = ["run", "--methods", "all", "--tasks", "all", "--out", tmp_path]
+    done = bench(*what, option, 100_000_000)
+    assert (done.status, "at most 1000 of each" in done.error) == (2, True)
+
+
+def test_a_rank_without_a_launcher_is_refused(bench, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    done = bench("list")
+    assert (done.status, "without RANK and WORLD_SIZE" in done.error) == (2, True)
+
+
 def test_an_interrupted_command_says_that_it_goes_on(bench, monkeypatch, folder):
     def interrupted(*_):
         raise KeyboardInterrupt

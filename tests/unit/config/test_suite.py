@@ -1,5 +1,6 @@
 """Suites: those that ship, files of one's own, inheritance, overrides and what they refuse."""
 
+import os
 import tomllib
 from importlib import resources
 
@@ -268,3 +269,66 @@ def test_a_suite_without_rendered_images_or_tasks(write):
     assert suite.datasets == {
         "pretraining": schema.ImageFolder(kind="image_folder", train="images")
     }
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x = " + "[" * 10**5, "nested too deep"),
+        ("x = " + "[" * 100 + "]" * 100, "deeper than 32 levels"),
+        (".".join("a" * 10**5) + " = 1", "a key has more than 32 parts"),
+        (".".join(["'a b'"] * 10**5) + " = 1", "a key has more than 32 parts"),
+        ("x = " + "9" * 5000, "Exceeds the limit"),
+        ("x = 0x" + "f" * 500, "above 2^53"),
+        ("x = nan", "no finite number"),
+        ("x = 2020-01-01", "of kind date"),
+        ("# " + "a" * 2**21, "more than 1,048,576"),
+    ],
+)
+def test_a_file_of_any_content_is_one_line(write, text, message):
+    with pytest.raises(UserError, match=r"own\.toml: ") as error:
+        loader.load(write("own.toml", text))
+    assert message in str(error.value)
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.timeout(20)
+def test_a_suite_is_a_regular_file(tmp_path):
+    (tmp_path / "folder.toml").mkdir()
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / "device.toml").symlink_to("/dev/zero")
+    for name in ("folder", "pipe", "device"):
+        with pytest.raises(UserError, match=rf"{name}\.toml: is not a regular file"):
+            loader.load(str(tmp_path / f"{name}.toml"))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretraining.learning_rate=inf", "no finite number"),
+        ("pretraining.learning_rate=nan", "no finite number"),
+        ("pretraining.learning_rate=-1.0", "'pretraining.learning_rate' ('-1.0')"),
+        ("pretraining.learning_rate=1e300", "'pretraining.learning_rate'"),
+        ("pretraining.weight_decay=1e300", "'pretraining.weight_decay'"),
+        (f"pretraining.views={10**30}", "above 2^53"),
+        (f"pretraining.views={'9' * 5000}", "Exceeds the limit"),
+        ("pretraining.batch=1000000000", "'pretraining.batch'"),
+        ("pretraining.crop=1000000000", "'pretraining.crop'"),
+        ("synthetic.size=1000000", "'synthetic.size'"),
+        ("synthetic.train=1000000000", "'synthetic.train'"),
+        ("seeds=100000000", "'seeds'"),
+        ("recipes.rotation.x=2020-01-01", "of kind date"),
+        ("recipes.rotation.learning_rate=inf", "no finite number"),
+        ("seeds=1\nname='other'", "has several lines"),
+        ("seeds=" + "[" * 10**5, "nested too deep"),
+        (".".join("a" * 10**4) + "=1", "no key of a suite is so long"),
+        ("name='" + "a" * 5000 + "'", "'name'"),
+        ("a\x1b[2J=1", r"unknown key 'a\x1b[2J'"),
+    ],
+)
+def test_an_override_of_any_content_is_one_line(override, message):
+    with pytest.raises(UserError) as error:
+        loader.load("mini", [override])
+    assert message in str(error.value)
+    assert len(str(error.value)) < 300

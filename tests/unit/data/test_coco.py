@@ -6,6 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
+from support import mirror
 
 from bench.config import schema
 from bench.data.coco import open_coco
@@ -141,8 +142,7 @@ def test_a_changed_image_or_box_changes_the_fingerprint(root):
     edit(root, lambda content: content["annotations"][0].update(bbox=[0, 0, 3, 3]))
     changed = opened(root)[1].fingerprint
     assert changed != before
-    first, second = sorted((root / IMAGES).iterdir())[:2]
-    first.write_bytes(second.read_bytes())
+    mirror(sorted((root / IMAGES).iterdir())[0])
     assert opened(root)[1].fingerprint not in (before, changed)
 
 
@@ -171,6 +171,23 @@ def test_a_changed_image_or_box_changes_the_fingerprint(root):
         ),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 0, 4]), "has no area"),
         (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, -4]), "has no area"),
+        (
+            lambda c: c["annotations"][1].update(bbox=[1, 2, 58, 4]),
+            "train.json: box (2, 3, 59, 6)",
+        ),
+        (
+            lambda c: c["annotations"][1].update(bbox=[-2, 2, 9, 4]),
+            "train.json: box (-1, 3, 7, 6)",
+        ),
+        (lambda c: c["annotations"][1].update(iscrowd=2), "less than or equal to 1"),
+        (
+            lambda c: c["images"][1].update(width=96, height=96),
+            "train.json: is of an image of 96 x 96 pixels, but ",
+        ),
+        (
+            lambda c: c["images"][1].update(file_name="caf\udce9.jpg"),
+            "caf\\udce9.jpg: has a name that is not UTF-8",
+        ),
         (lambda c: c["annotations"][1].update(image_id=5), "names an image or a category that"),
         (lambda c: c["annotations"][1].update(category_id=5), "names an image or a category that"),
         (lambda c: c["images"].clear(), "train.json: lists no image"),

@@ -4,11 +4,14 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from bench.config import loader, schema
 from bench.data.datasets import fingerprints, open_datasets, usable_classes
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
+
+SPLITS = ("trainval", "test")
 
 
 @pytest.fixture
@@ -68,7 +71,10 @@ def test_validation_images_that_do_not_fit_are_refused(suite, root):
     labeled = folders(suite, train="pretraining", validation="flat")
     with pytest.raises(UserError, match="scenes: validation has no class folders, unlike train"):
         opened(labeled, root, "scenes")
-    unlabeled = folders(suite, train="flat", validation="flat")
+    other = root / "other"
+    other.mkdir()
+    shutil.copy(next((root / "pretraining").rglob("*.jpg")), other / "one.jpg")
+    unlabeled = folders(suite, train="flat", validation="other")
     assert opened(unlabeled, root, "scenes")["scenes"].validation.labels.tolist() == [0]
     shutil.rmtree(root / "validation")
     with pytest.raises(UserError, match=r"no such folder \(the suite's .*pretraining.validation\)"):
@@ -101,6 +107,49 @@ def test_a_labeled_folder_has_two_splits(suite, root):
     assert dataset.test.classes == dataset.classes
     assert dataset.train.fingerprint != dataset.test.fingerprint
     assert list(dataset.splits) == ["scenes_train", "scenes_test"]
+
+
+def test_images_of_a_test_split_under_another_name_in_training_are_refused(suite, root):
+    voc = root / "VOCdevkit/VOC2007"
+    train, test = ((voc / f"ImageSets/Main/{name}.txt").read_text().split() for name in SPLITS)
+    for name, kind in (("JPEGImages", "jpg"), ("Annotations", "xml")):
+        shutil.copy(voc / name / f"{test[3]}.{kind}", voc / name / f"{train[5]}.{kind}")
+    for path in (voc / "ImageSets/Main").glob("*_test.txt"):
+        copied = dict(line.split() for line in path.read_text().splitlines())[test[3]]
+        other = path.with_name(path.name.replace("test", "trainval"))
+        lines = dict(line.split() for line in other.read_text().splitlines())
+        lines[train[5]] = copied
+        other.write_text("".join(f"{name} {label}\n" for name, label in lines.items()))
+    message = (
+        rf"{test[3]}\.jpg: has the content of .*{train[5]}\.jpg; 1 of 80 voc_test images are in "
+        "the training split: they must not be trained on"
+    )
+    with pytest.raises(UserError, match=message):
+        opened(suite, root, "voc")
+
+
+def test_shared_images_of_a_folder_are_refused_and_very_few_are_counted(suite, root, monkeypatch):
+    labeled = folders(suite, train="pretraining", test="validation")
+    other = next((root / "validation/boat").glob("*.jpg"))
+    shutil.copy(next((root / "pretraining/dog").glob("*.jpg")), other)
+    count = "1 of 40 scenes_test images are in the training split"
+    with pytest.raises(UserError, match=rf"{other.name}: has the content of .*; {count}"):
+        opened(labeled, root, "scenes")
+    monkeypatch.setattr("bench.data.datasets.SHARED", 0.03)
+    assert opened(labeled, root, "scenes")["scenes"].warnings == (count,)
+    assert opened(suite, root, "voc")["voc"].warnings == ()
+
+
+def test_images_with_an_orientation_are_counted(suite, root):
+    for number, path in enumerate(sorted((root / "pretraining/dog").glob("*.jpg"))[:3]):
+        exif = Image.Exif()
+        exif[0x0112] = (1, 3, 6)[number]
+        with Image.open(path) as image:
+            image.load()
+        image.save(path, exif=exif)
+    dataset = opened(suite, root, "pretraining")["pretraining"]
+    text = "2 pretraining_train images have an EXIF orientation, which is not applied"
+    assert dataset.warnings == (text,)
 
 
 def test_a_test_split_of_other_classes_is_refused(suite, root):

@@ -1,3 +1,4 @@
+import os
 import shutil
 
 import numpy as np
@@ -98,6 +99,91 @@ def test_a_changed_or_moved_image_changes_the_fingerprint(root):
     other = next(p for p in (root / "images").iterdir() if p != first.parent)
     first.rename(other / first.name.replace(".jpg", "-moved.jpg"))
     assert opened(root).fingerprint != before
+
+
+def assert_same(images, expected):
+    assert images.images == expected.images
+    assert images.labels.tolist() == expected.labels.tolist()
+    assert images.classes == expected.classes
+
+
+def test_linked_class_folders_and_images_are_followed(root):
+    expected = opened(root)
+    folder = root / "images" / expected.classes[3]
+    folder.rename(root / "elsewhere")
+    folder.symlink_to("../elsewhere")
+    image = next((root / "images" / expected.classes[0]).glob("*.jpg"))
+    image.rename(root / "moved.jpg")
+    image.symlink_to(root / "moved.jpg")
+    assert_same(opened(root), expected)
+
+
+def test_what_systems_leave_behind_is_left_out_and_counted(root, capfd):
+    expected = opened(root)
+    assert "left out" not in capfd.readouterr().err
+    images = root / "images"
+    image = next(images.glob("*/*.jpg"))
+    for name in (".ipynb_checkpoints", "__MACOSX", "@eaDir"):
+        (images / name).mkdir()
+        shutil.copy(image, images / name / "copy.jpg")
+    for name in (".DS_Store", "Thumbs.db", f"._{image.name}"):
+        (image.parent / name).write_bytes(b"junk")
+    (images / "labels.csv").write_text("a,b")
+    (image.parent / "up").symlink_to("../..")
+    os.mkfifo(images / "pipe.jpg")
+    assert_same(opened(root), expected)
+    text = (
+        f"{images}: left out 1 files that are no images ('labels.csv'), "
+        "6 hidden or system files ('.ipynb_checkpoints'), "
+        f"1 links to a folder above ('{image.parent.name}/up'), "
+        "1 pipes, sockets or devices ('pipe.jpg')"
+    )
+    assert text in capfd.readouterr().err
+
+
+def test_a_class_under_two_names_is_refused(root):
+    (root / "images/again").symlink_to("boat")
+    message = r"images/boat: is the folder .*images/again under another name"
+    with pytest.raises(UserError, match=message):
+        opened(root)
+
+
+def test_a_link_to_nothing_is_refused(root):
+    (root / "images/ship").symlink_to("absent")
+    with pytest.raises(UserError, match=r"images/ship: links to nothing"):
+        opened(root)
+    (root / "images/ship").rename(root / "images/boat/ship.jpg")
+    with pytest.raises(UserError, match=r"ship\.jpg: cannot be read \(No such file"):
+        opened(root)
+    assert len(opened(root, damaged="skip").labels) == 40
+
+
+def test_images_of_other_formats_are_not_passed_over(root):
+    with Image.open(next((root / "images/boat").glob("*.jpg"))) as image:
+        image.save(root / "images/boat/other.webp")
+    with pytest.raises(UserError, match=r"other\.webp: is neither JPEG nor PNG"):
+        opened(root)
+    assert opened(root, damaged="skip").images.skipped == ("boat/other.webp",)
+
+
+def test_folders_of_splits_are_no_classes(root):
+    (root / "both").mkdir()
+    for name in ("train", "val"):
+        shutil.copytree(root / "images", root / "both" / name)
+    message = r"both: its folders have names of splits, not of classes \(train, val\); name one of"
+    with pytest.raises(UserError, match=message):
+        opened(root, folder="both")
+
+
+@pytest.mark.parametrize("kind", ["image", "folder"])
+def test_a_name_that_is_not_utf_8_is_refused_in_one_line(root, kind):
+    boat = root / "images/boat"
+    path = next(boat.glob("*.jpg")) if kind == "image" else boat
+    path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.suffix))
+    with pytest.raises(UserError, match=r"caf\\udce9.*: has a name that is not UTF-8") as error:
+        opened(root)
+    assert "\n" not in str(error.value)
+    str(error.value).encode()  # it can be printed
 
 
 def test_a_gray_image_has_three_equal_channels(tmp_path):

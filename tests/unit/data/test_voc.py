@@ -4,7 +4,8 @@ import shutil
 
 import numpy as np
 import pytest
-from support import another_year
+from PIL import Image
+from support import another_year, mirror
 
 from bench.data.voc import open_voc
 from bench.errors import UserError
@@ -47,8 +48,7 @@ def test_a_changed_image_or_label_changes_the_fingerprint(tree):
     assert changed != before
     labels.write_text(text)
     assert opened(tree)[0].fingerprint == before
-    first, second = sorted((folder / "JPEGImages").iterdir())[:2]
-    first.write_bytes(second.read_bytes())
+    mirror(sorted((folder / "JPEGImages").iterdir())[0])
     assert opened(tree)[0].fingerprint not in (before, changed)
 
 
@@ -142,8 +142,17 @@ def test_a_spoilt_tree_is_refused_in_one_line_that_names_the_file(tree, spoil, m
     assert "\n" not in str(error.value)
 
 
+def relabel(folder, identifier, labels):
+    """Write the labels of one training image; -1 for classes that are not named."""
+    for path in (folder / "ImageSets/Main").glob("*_trainval.txt"):
+        lines = dict(line.split() for line in path.read_text().splitlines())
+        lines[identifier] = labels.get(path.name.split("_")[0], -1)
+        path.write_text("".join(f"{name} {label}\n" for name, label in lines.items()))
+
+
 def test_an_image_without_objects_and_a_box_of_one_pixel_are_fine(tree):
     folder = tree[0] / "VOCdevkit/VOC2007"
+    relabel(folder, "000003", {})
     path = folder / "Annotations/000003.xml"
     text = path.read_text()
     path.write_text(text[: text.index("<object>")] + "</annotation>")
@@ -151,6 +160,7 @@ def test_an_image_without_objects_and_a_box_of_one_pixel_are_fine(tree):
     corners = "".join(f"<{side}>5</{side}>" for side in ("xmin", "ymin", "xmax", "ymax"))
     dot = f"<object><name>boat</name><bndbox>{corners}</bndbox></object></annotation>"
     path.write_text(text[: text.index("<object>")] + dot)
+    relabel(folder, "000003", {"boat": 1})
     (dot,) = opened(tree)[0].objects[2]
     assert dot.box == (5, 5, 5, 5)
 
@@ -170,6 +180,119 @@ def test_a_split_is_a_year_and_a_list(tree, split):
 def test_a_data_set_names_a_split(tree):
     with pytest.raises(UserError, match=r"datasets\.voc\.test: names no split"):
         opened(tree, test=())
+
+
+def edit(folder, change, identifier="000003"):
+    path = folder / "Annotations" / f"{identifier}.xml"
+    path.write_bytes(change(path.read_bytes()))
+
+
+def test_a_list_with_0_for_absent_is_refused_with_a_hint(tree):
+    path = tree[0] / "VOCdevkit/VOC2007/ImageSets/Main/boat_trainval.txt"
+    path.write_text(path.read_text().replace("-1", "0"))
+    message = (
+        r"boat_trainval\.txt: has 0 for \d+ images without a 'boat'; -1 means absent, "
+        "0 only difficult objects: write -1 for absent"
+    )
+    with pytest.raises(UserError, match=message):
+        opened(tree)
+
+
+def test_a_few_images_whose_difficult_objects_are_not_annotated_are_fine(tree):
+    path = tree[0] / "VOCdevkit/VOC2007/ImageSets/Main/boat_trainval.txt"
+    path.write_text(path.read_text().replace("-1", "0", 3))
+    assert (opened(tree)[0].labels == 0).any()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ((" 1", "-1"), r"says -1 for \d+, but its annotation has an object of 'boat'"),
+        (("-1", " 1"), r"says 1 for \d+, but its annotation has no 'boat'"),
+        ((" 1", " 0"), r"says 0 for \d+, but its annotation has an object of 'boat'"),
+    ],
+)
+def test_a_label_that_contradicts_the_annotation_is_refused(tree, change, message):
+    path = tree[0] / "VOCdevkit/VOC2007/ImageSets/Main/boat_trainval.txt"
+    lines = path.read_text().splitlines()
+    row = next(k for k, line in enumerate(lines) if line.endswith(change[0]))
+    lines[row] = lines[row].replace(*change)
+    path.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"boat_trainval\.txt: {message}"):
+        opened(tree)
+
+
+def test_a_label_list_names_an_image_once_and_may_begin_with_a_byte_order_mark(tree):
+    path = tree[0] / "VOCdevkit/VOC2007/ImageSets/Main/boat_trainval.txt"
+    text = path.read_text()
+    before = opened(tree)[0].fingerprint
+    path.write_text("\ufeff" + text)
+    assert opened(tree)[0].fingerprint == before
+    path.write_text(text + text.splitlines()[4] + "\n")
+    with pytest.raises(UserError, match=r"boat_trainval\.txt: names 000005 twice"):
+        opened(tree)
+
+
+@pytest.mark.parametrize("tag", ["difficult", "truncated"])
+@pytest.mark.parametrize("text", ["1", "true", "True", " TRUE ", "0", "false", "False"])
+def test_flags_may_be_words(tree, tag, text):
+    folder = tree[0] / "VOCdevkit/VOC2007"
+    corners = "".join(f"<{side}>5</{side}>" for side in ("xmin", "ymin", "xmax", "ymax"))
+    value = text.strip().lower() in ("1", "true")
+    entry = f"<object><name>boat</name><{tag}>{text}</{tag}><bndbox>{corners}</bndbox></object>"
+    edit(folder, lambda content: content[: content.index(b"<object>")] + entry.encode())
+    edit(folder, lambda content: content + b"</annotation>")
+    relabel(folder, "000003", {"boat": 0 if value and tag == "difficult" else 1})
+    (thing,) = opened(tree)[0].objects[2]
+    assert getattr(thing, tag) is value
+
+
+@pytest.mark.parametrize("text", [b"", b"2", b"yes", b"-1", b"1.0", b"Unspecified"])
+def test_any_other_flag_is_refused(tree, text):
+    folder = tree[0] / "VOCdevkit/VOC2007"
+
+    def change(content):
+        start = content.index(b"<difficult>") + len(b"<difficult>")
+        return content[:start] + text + content[content.index(b"</difficult>") :]
+
+    edit(folder, change)
+    with pytest.raises(UserError, match=r"000003\.xml: not a VOC annotation \(<difficult> is '"):
+        opened(tree)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"<a>" * 200 + b"</a>" * 200, r"not readable as XML \(nested more than 100 deep\)"),
+        (b"<a>" * 1_000_000, r"not readable as XML \(nested more than 100 deep\)"),
+        (b"<annotation>" + b" " * 2**22, "is larger than 4 MB"),
+        (b"", "not readable as XML"),
+        (b'<?xml version="1.0" encoding="klingon"?><a/>', "not (readable as XML|a VOC annotation)"),
+    ],
+)
+def test_a_hostile_annotation_is_refused_in_one_line(tree, content, message):
+    edit(tree[0] / "VOCdevkit/VOC2007", lambda _: content)
+    with pytest.raises(UserError, match=rf"000003\.xml: {message}") as error:
+        opened(tree)
+    assert "\n" not in str(error.value)
+
+
+def test_images_of_another_size_than_their_annotations_are_refused(tree):
+    path = tree[0] / "VOCdevkit/VOC2007/JPEGImages/000003.jpg"
+    with Image.open(path) as image:
+        width, height = image.size
+        half = image.resize((width // 2, height // 2))
+        turned = image.transpose(Image.Transpose.ROTATE_90)
+    half.save(path)
+    message = rf"000003\.xml: is of an image of {width} x {height} pixels, but .*\.jpg has "
+    with pytest.raises(UserError, match=rf"{message}{width // 2} x {height // 2}$"):
+        opened(tree)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned.save(path, exif=exif)
+    hint = "; its EXIF orientation turns it: save it upright"
+    with pytest.raises(UserError, match=rf"{message}{height} x {width}{hint}"):
+        opened(tree)
 
 
 BOTH = ("VOC2007/trainval", "VOC2012/trainval")
@@ -205,7 +328,7 @@ def test_a_change_in_either_year_changes_the_joined_fingerprint(two_years):
     for year in ("VOC2007", "VOC2012"):
         images = sorted((two_years[0] / "VOCdevkit" / year / "JPEGImages").iterdir())
         content = images[0].read_bytes()
-        images[0].write_bytes(images[1].read_bytes())
+        mirror(images[0])
         assert opened(two_years, train=BOTH)[0].fingerprint != before
         images[0].write_bytes(content)
     assert opened(two_years, train=BOTH)[0].fingerprint == before

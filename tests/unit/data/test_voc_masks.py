@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 from support import another_year
 
+from bench.data.voc_colors import voc_colors
 from bench.data.voc_masks import open_voc_masks, read_mask
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
@@ -72,6 +73,52 @@ def broken(root, change):
 def test_a_bad_mask_is_named(change, says, root, section):
     broken(root, change)
     with pytest.raises(UserError, match=says):
+        opened(root, section)
+
+
+def with_palette(root, palette, values=None):
+    """Save the first mask anew, with a palette or as gray levels."""
+    path = sorted((root / "VOCdevkit/VOC2007/SegmentationClass").iterdir())[0]
+    with Image.open(path) as mask:
+        values = np.array(mask) if values is None else values(np.array(mask))
+    image = Image.fromarray(values)
+    if palette is not None:
+        image.putpalette(palette)
+    image.save(path)
+
+
+def test_masks_may_be_gray_levels_or_have_the_palette_of_gray_levels(root, section):
+    first = opened(root, section)[0]
+    for palette in (None, [level for level in range(256) for _ in range(3)]):
+        with_palette(root, palette)
+        again = opened(root, section)[0]
+        path = again.masks.root / again.masks.files[0]
+        np.testing.assert_array_equal(read_mask(path), read_mask(first.masks.root / path))
+
+
+def test_a_mask_with_an_adaptive_palette_is_refused(root, section):
+    colors = np.array(voc_colors(256))
+
+    def number_anew(values):
+        _, renumbered = np.unique(values, return_inverse=True)
+        return renumbered.reshape(values.shape).astype(np.uint8)
+
+    path = sorted((root / "VOCdevkit/VOC2007/SegmentationClass").iterdir())[0]
+    with Image.open(path) as mask:
+        indices = np.unique(np.array(mask))
+    assert indices.tolist() != [*range(len(indices))]
+    with_palette(root, colors[indices].ravel().tolist(), number_anew)
+    message = r"000001\.png: its palette gives index \d+ the color \(.*\), VOC's \(.*\); save the"
+    with pytest.raises(UserError, match=message):
+        opened(root, section)
+
+
+def test_masks_without_a_class_are_refused(root, section):
+    for path in (root / "VOCdevkit/VOC2007/SegmentationClass").iterdir():
+        with Image.open(path) as mask:
+            empty = Image.fromarray(np.zeros_like(np.array(mask)))
+        empty.save(path)
+    with pytest.raises(UserError, match="SegmentationClass: no mask of the split has a pixel of a"):
         opened(root, section)
 
 

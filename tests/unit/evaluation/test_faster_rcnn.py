@@ -67,6 +67,14 @@ def test_difficult_objects_are_not_trained_on(detector):
     assert int((lines[:, 0] > 0).sum()) == 1
 
 
+@pytest.mark.parametrize(("count", "lines"), [(3, 64), (64, 64), (90, 90)])
+def test_every_object_of_a_crowded_image_is_trained_on(detector, count, lines):
+    objects = [ObjectAnnotation("dog", (k, 1, k + 9, 9), False, False) for k in range(1, count + 1)]
+    shown = detector(*objects).transform(white(40, 120, (1, 1, 9, 9)), 0)[1]
+    assert len(shown) == lines
+    assert int((shown[:, 0] > 0).sum()) == count
+
+
 @pytest.mark.parametrize("protocol", ["fpn", "c4"])
 def test_images_without_objects_are_trained_on(detector, protocol):
     network = detector(protocol=protocol, size=64).train()

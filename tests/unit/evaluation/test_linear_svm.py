@@ -138,6 +138,12 @@ def test_difficult_images_are_negatives_in_training():
     np.testing.assert_array_equal(one.cv, two.cv)
 
 
+def test_truth_values_are_labels():
+    train, labels, test = problem(100, 10)
+    one, two = (linear_svm.fit(train, y, test, COSTS, 2) for y in (labels, labels == 1))
+    np.testing.assert_array_equal(one.scores, two.scores)
+
+
 def test_folds_are_stratified_and_leave_the_refit_whole():
     _, labels, _ = problem(90, 2)
     held = linear_svm._held_out(labels == 1, 3).reshape(90, 3, 4)
@@ -179,6 +185,19 @@ def test_normalize_gives_rows_of_length_one_and_leaves_zeros():
 
 
 @pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (torch.ones(2, 3, dtype=torch.int64), "features is of torch.int64; expected a tensor"),
+        (torch.ones(2, 3, 4), r"features \(2, 3, 4\) must be two-dimensional"),
+        (torch.full((2, 3), 6e4, dtype=torch.float16), "a row whose length overflows"),
+    ],
+)
+def test_what_cannot_be_normalized_is_refused(features, message):
+    with pytest.raises(ValueError, match=message):
+        linear_svm.normalize(features)
+
+
+@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"labels": np.ones((5, 1), dtype=np.int8)}, r"labels \(5, 1\)"),
@@ -189,6 +208,16 @@ def test_normalize_gives_rows_of_length_one_and_leaves_zeros():
         ({"folds": 40}, "class 0 has .* positives .* too few for 40 folds"),
         ({"folds": 1}, "too few for 1 folds of 2 or more"),
         ({"test": torch.full((4, 10), float("nan"))}, "not all finite"),
+        ({"test": torch.zeros(4, 10, dtype=torch.uint8)}, "test is of torch.uint8; expected a"),
+        ({"train": np.zeros((100, 10))}, "train is of ndarray; expected a tensor"),
+        ({"train": torch.zeros(100, 10, 1)}, r"train \(100, 10, 1\) must be two-dimensional"),
+        ({"labels": np.full((100, 1), 2)}, r"labels holds 2 at \(0, 0\); expected 1, -1 and 0"),
+        ({"labels": np.full((100, 1), "1")}, "labels holds text"),
+        ({"labels": np.ones((100, 0))}, r"labels \(100, 0\)"),
+        ({"costs": [1.0, float("inf")]}, "costs holds inf at 1; expected finite numbers"),
+        ({"costs": [float("nan")]}, "costs holds nan at 0"),
+        ({"costs": ["1"]}, "costs holds text"),
+        ({"folds": 2.0}, "folds is 2.0; expected an integer"),
     ],
 )
 def test_what_cannot_be_solved_is_refused(change, message):

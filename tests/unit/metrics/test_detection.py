@@ -62,9 +62,9 @@ def test_nothing_detected_and_nothing_there():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"boxes": [(5, 5, 1, 9)]}, "a detection: corners"),
-        ({"boxes": [(5, 5, np.nan, 9)]}, "a detection: corners"),
-        ({"true_boxes": [(5, 5, 9, 1)]}, "an object: corners"),
+        ({"boxes": [(5, 5, 1, 9)]}, "boxes holds .* corners that are not in order"),
+        ({"boxes": [(5, 5, np.nan, 9)]}, r"boxes holds nan at \(0, 2\); expected finite"),
+        ({"true_boxes": [(5, 5, 9, 1)]}, "true_boxes holds .* corners that are not in order"),
         ({"scores": [0.1, 0.2]}, "must be as many each"),
         ({"difficult": []}, "must be as many each"),
     ],

@@ -8,6 +8,7 @@ import pytest
 
 from bench.errors import UserError
 from bench.metrics import (
+    NothingToScoreError,
     class_average_precisions,
     class_ious,
     detection_average_precision,
@@ -139,7 +140,8 @@ def test_intersections_over_union_are_those_of_the_evaluator(masks):
 
 def test_a_value_is_no_number_where_no_class_has_anything_to_score(images):
     nothing = images | {"truth": np.full((50, 3), -1)}
-    assert np.isnan(registry.value(registry.get("mAP"), nothing))
+    with pytest.raises(NothingToScoreError, match="no class has anything to score by mAP in 50"):
+        registry.value(registry.get("mAP"), nothing)
     assert registry.per_class(registry.get("mAP"), nothing) == {}
 
 

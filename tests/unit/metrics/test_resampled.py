@@ -52,6 +52,7 @@ def detection(seed=0, n=40, classes=4):
     label = np.where(rng.random(len(source)) < 0.8, true_class[source], 0)
     return {
         "ids": np.arange(n),
+        "classes": np.array(["ape", "bee", "cat", "dog"][:classes]),
         "image": true_image[source],
         "label": np.minimum(label, classes - 2),
         "score": rng.random(len(source)).round(2),
@@ -134,7 +135,7 @@ def test_a_detector_that_finds_nothing_scores_nothing():
 def test_a_detection_in_a_image_that_is_not_there_is_refused(place):
     predictions = detection()
     image = np.where(np.arange(len(predictions["image"])) == 3, place, predictions["image"])
-    with pytest.raises(ValueError, match=r"number is not in 0\.\.39"):
+    with pytest.raises(ValueError, match=r"image holds .* at 3; expected a number in 0\.\.39"):
         resampled_scores(predictions | {"image": image}, counts_of(40), detection_ap())
 
 

@@ -131,7 +131,8 @@ def with_other_predictions(path):
 
 
 def with_predictions_elsewhere(path):
-    forge(path, predictions=Predictions(file="../imagenet/seed0.npz", sha256="0" * 64))
+    elsewhere = Predictions.model_construct(file="../imagenet/seed0.npz", sha256="0" * 64)
+    forge(path, predictions=elsewhere)
 
 
 def with_predictions_that_are_no_archive(path):

@@ -1,0 +1,60 @@
+"""Environment variables that could decide a number or the end of a run: owned, or refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+
+from bench.errors import UserError
+
+LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # torchrun sets all of them
+MEETING = ("MASTER_ADDR", "MASTER_PORT")  # and these
+DECIDING = ("ACCELERATE_", "FSDP_")  # of accelerate: the suite says what they would
+PRECISION = (
+    *("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"),
+    *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
+
+
+def own(variables: MutableMapping[str, str]) -> None:
+    """Remove the variables that suite and command line decide, and refuse what contradicts.
+
+    Args:
+        variables: `os.environ`, before torch and accelerate are imported.
+
+    Raises:
+        UserError: the variables of a launcher contradict one another, or name no GPU.
+    """
+    for name in list(variables):
+        if name.startswith(DECIDING) or name in PRECISION:
+            del variables[name]
+    _check_launcher(variables)
+    _check_gpus(variables.get("CUDA_VISIBLE_DEVICES", ""))
+
+
+def _check_launcher(variables: MutableMapping[str, str]) -> None:
+    """Refuse a rank without a launcher: such a process would compute all and keep nothing."""
+    given = {name: variables[name] for name in LAUNCHER if name in variables}
+    if not given:
+        return
+    text = " ".join(f"{name}={value}" for name, value in given.items())
+    hint = "start it with torchrun, or unset them"
+    if not {"RANK", "WORLD_SIZE"} <= given.keys():
+        raise UserError(f"{text} in the environment without RANK and WORLD_SIZE: {hint}")
+    if not all(re.fullmatch(r"[0-9]{1,6}", value) for value in given.values()):
+        raise UserError(f"{text} in the environment: must be whole numbers; {hint}")
+    size = int(given["WORLD_SIZE"])
+    if not max(int(given["RANK"]), int(given.get("LOCAL_RANK", 0))) < size:
+        raise UserError(f"{text} in the environment: a rank must be below WORLD_SIZE; {hint}")
+    absent = [name for name in ("LOCAL_RANK", *MEETING) if not variables.get(name)]
+    if size > 1 and absent:
+        raise UserError(f"{text} in the environment without {', '.join(absent)}: {hint}")
+
+
+def _check_gpus(value: str) -> None:
+    names = [name.strip() for name in value.split(",")] if value.strip() else []
+    if names[:1] in (["-1"], ["NoDevFiles"]):
+        return  # none, in the words of CUDA and of schedulers
+    if len(set(names)) < len(names) or not all(GPU.fullmatch(name) for name in names):
+        raise UserError(f"CUDA_VISIBLE_DEVICES={value}: names no GPUs; write 0,1 or unset it")

@@ -1,0 +1,56 @@
+"""Variables of the environment that could decide: owned, or refused in one line."""
+
+import pytest
+
+from bench.errors import UserError
+from bench.runtime import variables
+
+TORCHRUN = {
+    **{"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
+    **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
+}
+
+
+def test_what_the_suite_decides_is_removed():
+    given = {"ACCELERATE_MIXED_PRECISION": "bf16", "NVIDIA_TF32_OVERRIDE": "1", "HOME": "/"}
+    variables.own(given)
+    assert given == {"HOME": "/"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        TORCHRUN,
+        {"RANK": "0", "WORLD_SIZE": "1"},
+        {"CUDA_VISIBLE_DEVICES": ""},
+        {"CUDA_VISIBLE_DEVICES": "-1"},
+        {"CUDA_VISIBLE_DEVICES": "0,3"},
+        {"CUDA_VISIBLE_DEVICES": "MIG-GPU-8932f937-d72c-4106-c12f-20bd9faed9f6/1/2"},
+    ],
+)
+def test_what_launchers_and_schedulers_set_stays(given):
+    before = dict(given)
+    variables.own(given)
+    assert given == before
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"RANK": "1"}, "RANK=1 in the environment without RANK and WORLD_SIZE"),
+        ({"WORLD_SIZE": "2"}, "without RANK and WORLD_SIZE"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0 in the environment without"),
+        (TORCHRUN | {"RANK": "x"}, "must be whole numbers"),
+        (TORCHRUN | {"WORLD_SIZE": "-2"}, "must be whole numbers"),
+        (TORCHRUN | {"RANK": "2"}, "a rank must be below WORLD_SIZE"),
+        (TORCHRUN | {"WORLD_SIZE": "0"}, "a rank must be below WORLD_SIZE"),
+        ({"RANK": "0", "WORLD_SIZE": "2"}, "without LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"CUDA_VISIBLE_DEVICES": "0,0"}, "CUDA_VISIBLE_DEVICES=0,0: names no GPUs"),
+        ({"CUDA_VISIBLE_DEVICES": "first"}, "CUDA_VISIBLE_DEVICES=first: names no GPUs"),
+    ],
+)
+def test_what_contradicts_is_one_line(given, message):
+    with pytest.raises(UserError, match=message) as error:
+        variables.own(dict(given))
+    assert "\n" not in str(error.value)
