@@ -7,9 +7,14 @@ pytest's names of test modules exist in its own process alone.
 import functools
 import os
 import signal
+import sys
 import time
 
+import torch
+
 from bench.errors import UserError
+from bench.runtime.device import prepare_loader_worker
+from bench.runtime.pool import fresh_processes
 
 
 def start(folder):
@@ -35,3 +40,30 @@ def compute(folder, job, reporter):
     if job == "wait":
         time.sleep(600)
     yield f"result of {job}"
+
+
+class Slow(torch.utils.data.Dataset):
+    """Items that take longer than any test."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        time.sleep(600)
+
+
+def start_children(kind):
+    """Start two processes of a kind, then wait for the end of this one."""
+    if kind == "loader":
+        loader = torch.utils.data.DataLoader(
+            Slow(), num_workers=2, worker_init_fn=prepare_loader_worker
+        )
+        batches = iter(loader)
+        print("ready", flush=True)
+        next(batches)
+    with fresh_processes(2) as pool:
+        jobs = [pool.submit(time.sleep, seconds) for seconds in (0.5, 0.5, 0.5, 0.5)]
+        for job in jobs:
+            job.result()
+        print("ready", flush=True)
+        sys.stdin.read()

@@ -39,6 +39,7 @@ from bench.runtime import workers as processes
 from bench.runtime.device import peak_memory_mb, seed_everything, select_device, share_cores
 from bench.runtime.environment import describe
 from bench.runtime.files import atomic_write
+from bench.runtime.partial import claim_temporary_folder, sweep_cache
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 from bench.training.method import load_or_pretrain
@@ -51,6 +52,9 @@ def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Dat
     Raises:
         UserError: they cannot be used.
     """
+    claim_temporary_folder()
+    if distributed.is_main():
+        sweep_cache(request.cache)
     names = set[str]()
     for cell in cells:
         if plugins.load("methods", cell.method).datasets:

@@ -150,8 +150,9 @@ def _announce(
 
 def _check_writable(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # a name of its own: processes try side by side
+        # Nothing is made yet: the data or the device may still be refused.
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing):  # a name of its own: processes try side by side
             pass
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from None

@@ -7,6 +7,7 @@ file made of an unchanged section is cached.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from bench import plugins
 from bench.config.schema import Recipe, Suite, TaskSettings, tuples
 from bench.errors import UserError, from_validation, unknown
-from bench.runtime.files import atomic_write
+from bench.runtime.files import read_cached, write_cached
 from bench.runtime.fingerprint import code_digest, digest, harness_digest
 
 
@@ -79,16 +80,13 @@ def _kept(kind: plugins.Kind, name: str, section: dict[str, Any], cache: Path) -
 
 
 def _resolve(kept: Path, parse: Any) -> dict[str, Any]:
-    try:
-        known: dict[str, Any] = json.loads(kept.read_bytes())
+    content = read_cached(kept)
+    if content is not None:
+        known: dict[str, Any] = json.loads(content)
         return known
-    except (OSError, ValueError):
-        resolved: dict[str, Any] = parse().model_dump(mode="json")
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(kept, json.dumps(resolved).encode())
-    except OSError:  # a full or read-only cache only costs time
-        pass
+    resolved: dict[str, Any] = parse().model_dump(mode="json")
+    with suppress(OSError):  # a full or read-only cache only costs time
+        write_cached(kept, json.dumps(resolved).encode())
     return resolved
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,9 +20,12 @@ from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
 from bench.errors import UserError, unknown
-from bench.runtime.fingerprint import code_digest, digest
+from bench.runtime.files import damaged, read_cached, write_cached
+from bench.runtime.fingerprint import code_digest, digest, tree_digest
+from bench.runtime.partial import partial_folder
 from bench.runtime.progress import Reporter
 
+TREE_DIGEST = "rendered.sha256"  # beside rendered scenes: the digest of all other files
 SHARED = 0.001  # of a split's images may be in training too: public data sets have a few such
 
 
@@ -250,13 +252,26 @@ def render_to_cache(settings: Synthetic, cache: Path, reporter: Reporter) -> Pat
     root = cache / "scenes" / key[:24]
     root.parent.mkdir(parents=True, exist_ok=True)
     with filelock.FileLock(root.with_suffix(".lock")):
-        if not root.exists():
-            partial = Path(tempfile.mkdtemp(prefix="partial-", dir=root.parent))
+        if not _is_as_rendered(root, reporter):
+            shutil.rmtree(root, ignore_errors=True)
             total = settings.pretraining + settings.validation + settings.train + settings.test
-            try:
-                with reporter.stage("rendering scenes", total) as bar:
-                    synthetic_scenes.render(partial, **settings.model_dump(), advance=bar.advance)
-                partial.replace(root)
-            finally:
-                shutil.rmtree(partial, ignore_errors=True)
+            with (
+                partial_folder(root) as partial,
+                reporter.stage("rendering scenes", total) as bar,
+            ):
+                synthetic_scenes.render(partial, **settings.model_dump(), advance=bar.advance)
+                write_cached(partial / TREE_DIGEST, tree_digest(partial).encode())
     return root
+
+
+def _is_as_rendered(root: Path, reporter: Reporter) -> bool:
+    """Whether a folder has the scenes that were rendered into it; a damaged one is named."""
+    if not root.exists():
+        return False
+    expected = read_cached(root / TREE_DIGEST, reporter.say)
+    if expected is None:
+        return False
+    same = tree_digest(root, without=TREE_DIGEST).encode() == expected
+    if not same:
+        reporter.say(damaged(root))
+    return same

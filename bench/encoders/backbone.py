@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,13 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
         except ValueError as error:
             raise UserError(f"backbone.name '{name}' has no 1/{share} width: {error}") from None
     return body.to(memory_format=torch.channels_last)
+
+
+def channels_first(maps: Sequence[Tensor], network: nn.Module) -> list[Tensor]:
+    """Maps of a timm network as (B, C, h, w); some, such as Swin, say that theirs are NHWC."""
+    if str(getattr(network, "output_fmt", "NCHW")).endswith("NHWC"):
+        return [m.permute(0, 3, 1, 2) for m in maps]
+    return list(maps)
 
 
 def _narrow(body: Any, share: int) -> None:

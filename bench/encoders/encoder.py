@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.data.color import rgb_to_lab
-from bench.encoders.backbone import imagenet_weights, make_backbone
+from bench.encoders.backbone import channels_first, imagenet_weights, make_backbone
 from bench.encoders.pretraining import Pretraining
 from bench.errors import UserError
 from bench.runtime.files import atomic_write
@@ -85,7 +85,7 @@ class Encoder(nn.Module):
         maps = []
         for name, branch in zip(self.inputs, self.branches, strict=True):
             view = self._input(name, rgb).to(memory_format=torch.channels_last)
-            maps.append(list(branch(view)))
+            maps.append(channels_first(branch(view), branch))
         return maps
 
     def _input(self, name: str, rgb: Tensor) -> Tensor:

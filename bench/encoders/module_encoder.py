@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.encoders.backbone import channels_first
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import Pretraining
+from bench.encoders.promises import check_promises
 from bench.errors import UserError
 
 PROBE = 128  # side of the images from which channels and strides are read, pixels
@@ -27,7 +29,7 @@ class ModuleEncoder(Encoder):
         name: what records call its backbone; a timm model has its own name.
 
     Raises:
-        UserError: what it returns is neither maps nor vectors.
+        UserError: what it returns is neither maps nor vectors, or it breaks a promise of `Encoder`.
     """
 
     def __init__(self, module: nn.Module, name: str) -> None:
@@ -49,6 +51,7 @@ class ModuleEncoder(Encoder):
         self.channels = tuple(m.shape[1] for m in maps)
         self.branch_channels = self.channels
         self.strides = tuple(max(1, round(PROBE / m.shape[-1])) for m in maps)
+        check_promises(self, self.backbone)
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
         """Map RGB in [0, 1], float (B, 3, H, W), to maps (B, C, h, w), fine to coarse."""
@@ -61,7 +64,8 @@ class ModuleEncoder(Encoder):
         else:
             outputs = self.module(normalized)
         maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-        return [_as_map(m) for m in maps]
+        stages = [_as_map(m) for m in maps]
+        return stages if self.is_timm else channels_first(stages, self.module)
 
 
 def _as_map(output: Any) -> Tensor:

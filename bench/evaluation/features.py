@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import math
 import shutil
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import BinaryIO
 
 import filelock
 import numpy as np
@@ -21,13 +21,16 @@ from torch.utils.data import DataLoader, Dataset
 from bench.data.image_files import ImageFiles, read, resize_exact
 from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
-from bench.runtime.device import loader_workers
+from bench.runtime.device import loader_workers, prepare_loader_worker
 from bench.runtime.environment import library_versions
-from bench.runtime.fingerprint import digest
+from bench.runtime.files import damaged, flush_to_disk, read_cached, write_cached
+from bench.runtime.fingerprint import digest, file_digest
+from bench.runtime.partial import partial_folder
 from bench.runtime.progress import Bar
 from bench.training.context import Context
 
 BATCH = 32
+DIGESTS = "stages.json"  # SHA-256 of every stage's file
 VERSION = 1  # raise when features may change: it is in the key of the cached ones
 
 
@@ -94,20 +97,46 @@ def features(
     folder = context.cache / "features" / f"{weights[:16]}-{key[:32]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        if not folder.exists():
-            for partial in folder.parent.glob(f"partial-{folder.name}-*"):  # of a killed run
-                shutil.rmtree(partial, ignore_errors=True)
+        if not _is_whole(folder, context.reporter.say):
+            shutil.rmtree(folder, ignore_errors=True)
             with context.reporter.stage(f"features, {name}", len(images.files)) as bar:
                 batches = loader(images, size)
                 extract(encoder, batches, len(images.files), dimensions, folder, bar)
-        stages = json.loads((folder / "stages.json").read_text(encoding="utf-8"))
-        return [np.load(folder / f"stage{s}.npy", mmap_mode="r") for s in range(stages)]
+        stages = len(_read_digests(folder, context.reporter.say))
+        return [np.load(_stage(folder, s), mmap_mode="r") for s in range(stages)]
+
+
+def _stage(folder: Path, stage: int) -> Path:
+    """The file of one stage's features."""
+    return folder / f"stage{stage}.npy"
+
+
+def _read_digests(folder: Path, say: Callable[[str], None]) -> list[str]:
+    """SHA-256 of every stage's file, as it was written; empty if that is not known."""
+    content = read_cached(folder / DIGESTS, say)
+    digests: list[str] = json.loads(content) if content else []
+    return digests
+
+
+def _is_whole(folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether a folder has every stage's features as they were written; a damaged file is named."""
+    digests = _read_digests(folder, say)
+    for stage, expected in enumerate(digests):
+        path = _stage(folder, stage)
+        try:
+            present = file_digest(path)
+        except OSError:
+            present = ""
+        if present != expected:
+            say(damaged(path))
+            return False
+    return bool(digests)
 
 
 def discard(encoder: Encoder, cache: Path) -> None:
     """Remove every feature of an encoder from the cache; arrays that are open stay readable."""
     weights = encoder.weights_sha256()
-    for marker in (cache / "features").glob(f"{weights[:16]}-*/stages.json"):
+    for marker in (cache / "features").glob(f"{weights[:16]}-*/{DIGESTS}"):
         folder = marker.parent
         with _locked(folder):
             shutil.rmtree(folder, ignore_errors=True)
@@ -128,30 +157,50 @@ def extract(
 ) -> None:
     """Write every stage's features below `folder`, which appears only when they are complete."""
     device = encoder.mean.device
-    partial = Path(tempfile.mkdtemp(prefix=f"partial-{folder.name}-", dir=folder.parent))
-    try:
+    with partial_folder(folder) as partial:
         with ExitStack() as stack:
-            files: list[BinaryIO] = []
+            files: list[_FeatureFile] = []
             for rgb in batches:
                 stages = pool_features(encoder, rgb.to(device, non_blocking=True), dimensions)
                 if not files:
-                    paths = [partial / f"stage{s}.npy" for s in range(len(stages))]
-                    files = [stack.enter_context(path.open("wb")) for path in paths]
-                    for file, stage in zip(files, stages, strict=True):
-                        _write_header(file, (count, stage.shape[1]))
+                    shapes = [(count, stage.shape[1]) for stage in stages]
+                    files = [_FeatureFile(_stage(partial, s), x) for s, x in enumerate(shapes)]
+                    for file in files:
+                        stack.callback(file.close)
                 for file, stage in zip(files, stages, strict=True):
-                    file.write(stage.float().cpu().numpy().tobytes())
+                    file.append(stage)
                 bar.advance(len(rgb))
-        (partial / "stages.json").write_text(json.dumps(len(files)), encoding="utf-8")
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        digests = [file.digest() for file in files]
+        write_cached(partial / DIGESTS, json.dumps(digests).encode())
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, int]) -> None:
-    """Begin a .npy file whose rows are appended as they come."""
-    about = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, about)
+class _FeatureFile:
+    """A .npy file of float32 whose rows are appended as they come, and the digest of its bytes."""
+
+    def __init__(self, path: Path, shape: tuple[int, int]) -> None:
+        self._stream = path.open("wb")
+        self._sha256 = hashlib.sha256()
+        header = io.BytesIO()
+        about = {"descr": "<f4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, about)
+        self._write(header.getvalue())
+
+    def append(self, rows: Tensor) -> None:
+        """Append rows (B, D)."""
+        self._write(rows.float().cpu().numpy().tobytes())
+
+    def _write(self, content: bytes) -> None:
+        self._stream.write(content)
+        self._sha256.update(content)
+
+    def close(self) -> None:
+        """Flush the file to the disk and close it."""
+        flush_to_disk(self._stream)
+        self._stream.close()
+
+    def digest(self) -> str:
+        """SHA-256 of what was written."""
+        return self._sha256.hexdigest()
 
 
 class _Squashed(Dataset[Tensor]):
@@ -170,4 +219,9 @@ class _Squashed(Dataset[Tensor]):
 
 def loader(images: ImageFiles, size: int) -> Iterable[Tensor]:
     """Batches of decoded images in order, uint8 (B, 3, size, size)."""
-    return DataLoader(_Squashed(images, size), batch_size=BATCH, num_workers=loader_workers())
+    return DataLoader(
+        _Squashed(images, size),
+        batch_size=BATCH,
+        num_workers=loader_workers(),
+        worker_init_fn=prepare_loader_worker,
+    )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 
 import torch
 from torch import nn
 
 from bench.errors import UserError
+from bench.runtime.pool import end_with_parent
 from bench.runtime.workers import cores
+
+if sys.platform != "win32":
+    import resource
 
 
 def select_device(name: str) -> torch.device:
@@ -59,9 +62,14 @@ def seed_everything(seed: int) -> None:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """The most memory used so far in MiB: on the GPU, or by this process on a processor."""
+    """The most memory used so far in MiB: on the GPU, or by this process on a processor.
+
+    0 on Windows without a GPU.
+    """
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / 2**20
+    if sys.platform == "win32":
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
@@ -89,6 +97,13 @@ def loader_workers() -> int:
     return max(0, min(8, cores() // _workers - 1))
 
 
+def prepare_loader_worker(worker: int) -> None:
+    """Let a loader's worker end with its parent, however that ends."""
+    end_with_parent()
+
+
 def yield_cores(worker: int) -> None:
     """Let training go first: a loader worker that takes a core stalls all of its threads."""
-    os.nice(10)
+    prepare_loader_worker(worker)
+    if hasattr(os, "nice"):
+        os.nice(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +38,8 @@ def init() -> None:
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        # Threads of a group that is left to the interpreter's end may abort the process.
+        atexit.register(distributed.destroy_process_group)
 
 
 def all_processes(condition: bool) -> bool:

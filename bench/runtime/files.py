@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import BinaryIO
 
 from bench.runtime.fingerprint import file_digest
+from bench.runtime.partial import open_partial
 
+MARK = b"\nsha256 "  # between the content of a file in the cache and its digest
+DIGITS = 64  # of the digest, hexadecimal
 PACKAGE = "package:"  # package:NAME/FILE: a name that fits every machine
 
 
@@ -17,15 +23,65 @@ def atomic_write(path: Path, content: bytes) -> None:
 
     A temporary file beside it is flushed to the disk and then renamed.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    stream = open_partial(path)
+    partial = Path(stream.name)
     try:
-        with partial.open("wb") as stream:
+        with stream:
             stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+            flush_to_disk(stream)
+            if sys.platform != "win32":  # which renames closed files alone
+                partial.replace(path)
+        if sys.platform == "win32":
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def flush_to_disk(stream: BinaryIO) -> None:
+    """Return when a file's content is on the disk."""
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def say_on_stderr(text: str) -> None:
+    """Print one line on stderr, where there is no reporter."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def write_cached(path: Path, content: bytes) -> None:
+    """Write a file of the cache, its SHA-256 behind its content, atomically.
+
+    Its folder is made if it is missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, content + MARK + hashlib.sha256(content).hexdigest().encode())
+
+
+def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes | None:
+    """The content of a file that `write_cached` wrote; None if it has to be made again.
+
+    Args:
+        path: of the file.
+        say: prints the line that names a damaged file.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        say(f"{path}: cannot be read ({error.strerror}); it is made again")
+        return None
+    length = len(raw) - len(MARK) - DIGITS
+    content = raw[: max(0, length)]
+    if raw[len(content) :] != MARK + hashlib.sha256(content).hexdigest().encode():
+        say(damaged(path))
+        return None
+    return content
+
+
+def damaged(path: Path) -> str:
+    """The line about a file of the cache that is not what was written."""
+    return f"{path}: is damaged or of an older format; it is made again"
 
 
 def package_file(package: str, path: Path) -> str:

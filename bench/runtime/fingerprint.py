@@ -28,6 +28,23 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def tree_digest(folder: Path, without: str = "") -> str:
+    """SHA-256 (64 hex digits) of the names and contents of all files below a folder.
+
+    Args:
+        folder: the folder.
+        without: name of a file directly in it that does not count.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest(
+        {
+            path.relative_to(folder).as_posix(): file_digest(path)
+            for path in files
+            if path != folder / without
+        }
+    )
+
+
 def code_digest(paths: Iterable[Path]) -> str:
     """SHA-256 of what some Python files compute: comments, docstrings and layout do not count."""
     # Named by folder and file, so that a checkout and an installed wheel agree.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +20,8 @@ def fresh_processes(
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes that inherit nothing and import only the modules of what they are sent.
 
+    They end with their parent.
+
     Args:
         workers: how many, at most.
         initializer: called first in each.
@@ -25,9 +30,27 @@ def fresh_processes(
     context = multiprocessing.get_context("spawn")
     with (
         hidden_main_module(),
-        ProcessPoolExecutor(workers, context, initializer, arguments) as pool,
+        ProcessPoolExecutor(workers, context, _begin, (initializer, arguments)) as pool,
     ):
         yield pool
+
+
+def _begin(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:
+    end_with_parent()
+    if initializer:
+        initializer(*arguments)
+
+
+def end_with_parent() -> None:
+    """End this process, from now on, when the one that started it is gone, however that ended."""
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 @contextmanager

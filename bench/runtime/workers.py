@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from bench.errors import UserError
-from bench.runtime.pool import hidden_main_module
+from bench.runtime.pool import end_with_parent, hidden_main_module
 from bench.runtime.progress import RemoteReporter, Reporter
 
 Work = Callable[[Any, Reporter], Iterable[Any]]  # computes the results of one job
@@ -154,7 +154,7 @@ def _receive(worker: _Worker) -> Sequence[Any]:
 
 def _serve(pipe: Connection, start: Callable[[], Work]) -> None:
     """Compute the jobs that arrive, one after another; the main function of a worker."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     try:
         work = start()
         reporter = RemoteReporter(lambda *event: pipe.send(event))
@@ -168,10 +168,3 @@ def _serve(pipe: Connection, start: Callable[[], Work]) -> None:
         pipe.send(("refused", str(error)))
     except Exception:  # the parent raises it
         pipe.send(("error", traceback.format_exc()))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

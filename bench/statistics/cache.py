@@ -22,7 +22,7 @@ from bench.metrics.registry import Metric
 from bench.metrics.resampled import Weights, resampling_weights
 from bench.results import storage
 from bench.results.record import Record
-from bench.runtime.files import atomic_write
+from bench.runtime.files import read_cached, write_cached
 from bench.runtime.fingerprint import code_digest, digest, file_digest
 from bench.runtime.pool import fresh_processes
 from bench.statistics import resampling
@@ -205,13 +205,13 @@ def _file(record: Record, metric: Metric, cache: Path) -> Path | None:
 
 
 def _load(kept: Path) -> Resampled | None:
-    """Cached arrays; None if there are none, or none that are whole (zip has checksums)."""
-    try:
-        with np.load(kept, allow_pickle=False) as archive:
-            num_images = int(archive["images"])
-            values = archive["values"]
-    except Exception:  # a damaged file of our own, in whatever way zip and npy readers fail on it
+    """Cached arrays; None if there are none, or none that are whole."""
+    content = read_cached(kept)
+    if content is None:
         return None
+    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+        num_images = int(archive["images"])
+        values = archive["values"]
     return Resampled(num_images, values) if values.shape == (1 + RESAMPLES,) else None
 
 
@@ -220,5 +220,4 @@ def _keep(kept: Path, resampled: Resampled) -> None:
     buffer = io.BytesIO()
     np.savez(buffer, images=np.array(resampled.num_images), values=resampled.values)
     with suppress(OSError):  # a full or read-only cache only costs time
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(kept, buffer.getvalue())
+        write_cached(kept, buffer.getvalue())

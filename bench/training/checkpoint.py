@@ -1,15 +1,16 @@
-"""Training checkpoints: written atomically, refused if they belong to another run."""
+"""Training checkpoints: written atomically with their digest, refused if of another run."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.errors import UserError
-from bench.runtime.files import atomic_write
+from bench.runtime.files import read_cached, write_cached
 
 
 def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
@@ -22,23 +23,27 @@ def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({**state, "key": key}, buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, buffer.getvalue())
+    write_cached(path, buffer.getvalue())
 
 
-def read_checkpoint(path: Path, key: str, device: torch.device) -> dict[str, Any]:
-    """Read the state of a run.
+def read_checkpoint(
+    path: Path, key: str, device: torch.device, say: Callable[[str], None]
+) -> dict[str, Any] | None:
+    """Read the state of a run; None if there is none, or a damaged one.
+
+    Args:
+        path: of the checkpoint.
+        key: digest of everything that decides the run's weights.
+        device: where its tensors go.
+        say: prints the line that names a damaged file.
 
     Raises:
-        UserError: the file is not readable, or belongs to another run.
+        UserError: the file belongs to another run.
     """
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        same_run = state["key"] == key
-    except Exception as error:  # a foreign file fails in as many ways as there are formats
-        raise UserError(
-            f"{path}: not a checkpoint ({type(error).__name__}); delete it and run again"
-        ) from error
-    if not same_run:
+    content = read_cached(path, say)
+    if content is None:
+        return None
+    state: dict[str, Any] = torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+    if state["key"] != key:
         raise UserError(f"{path}: the checkpoint of another run; delete it and run again")
     return state

@@ -29,7 +29,7 @@ from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import fast_bfloat16, seed_everything
 from bench.runtime.environment import library_versions
-from bench.runtime.files import atomic_write
+from bench.runtime.files import read_cached, write_cached
 from bench.runtime.fingerprint import digest
 from bench.training.context import Context
 from bench.training.trainer import (
@@ -173,8 +173,10 @@ class _Fits(Generic[Network]):
         """The score of one rate on the images held out; nan if it diverged."""
         job = self._job(rate, self.settings.selection_fraction, remaining, f"rate{rate:g}")
         path = self._path(job, ".json")
-        if distributed.all_processes(path.exists()):
-            return float(json.loads(path.read_text(encoding="utf-8")))
+        cached = read_cached(path, self.context.reporter.say)
+        if distributed.all_processes(cached is not None):
+            assert cached is not None
+            return float(json.loads(cached))
         try:
             network, _ = self._train(job, f"trying rate {rate:g}")
             value = score(network.eval(), held_out)
@@ -193,8 +195,11 @@ class _Fits(Generic[Network]):
         """The network trained on the whole split, and its trace."""
         job = self._job(rate, 1.0, np.arange(len(self.images.files)))
         path = self._path(job, ".pt")
-        if distributed.all_processes(path.exists()):
-            state = torch.load(path, map_location=job.device, weights_only=True)
+        cached = read_cached(path, self.context.reporter.say)
+        if distributed.all_processes(cached is not None):
+            assert cached is not None
+            content = io.BytesIO(cached)
+            state = torch.load(content, map_location=job.device, weights_only=True)
             network = self.make().to(job.device)
             network.load_state_dict(state["network"])
             return network, TypeAdapter(TrainingTrace).validate_python(state["trace"])
@@ -257,6 +262,5 @@ class _Fits(Generic[Network]):
 def _write(path: Path, content: bytes) -> None:
     """Write a file in the main process, before any process goes on."""
     if distributed.is_main():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, content)
+        write_cached(path, content)
     distributed.barrier()

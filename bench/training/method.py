@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from bench import plugins
 from bench.encoders.encoder import Encoder, load_encoder
+from bench.encoders.promises import check_promises
+from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import seed_everything
-from bench.runtime.files import atomic_write, same_files
+from bench.runtime.files import damaged, read_cached, same_files, write_cached
+from bench.runtime.fingerprint import file_digest
 from bench.training.context import Context
 
 
@@ -41,26 +44,57 @@ def load_or_pretrain(context: Context) -> Encoder:
     method: Method = plugins.load("methods", context.method)()
     if not method.datasets:
         seed_everything(context.seed)
-        return method.pretrain(context).to(context.device).eval()
+        return _checked(method.pretrain(context), context)
     path = context.cache / "encoders" / f"{context.method}-{context.key[:24]}.safetensors"
-    files = path.with_suffix(".files.json")
     with distributed.main_process_lock(path.with_suffix(".lock")):
-        if not distributed.all_processes(path.exists() and _unchanged(files)):
+        if not distributed.all_processes(_is_usable(path, context)):
             seed_everything(context.seed)
             encoder = method.pretrain(context)
             if distributed.is_main():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                atomic_write(files, json.dumps(context.files).encode())
                 encoder.save(path)
+                about = {"sha256": file_digest(path), "files": context.files}
+                write_cached(_about(path), json.dumps(about).encode())
             distributed.barrier()
-        context.files.update(json.loads(files.read_bytes()))
+        context.files.update(_read_about(path, context)["files"])
         encoder = load_encoder(path, context.suite.backbone.name)
+    return _checked(encoder, context)
+
+
+def _checked(encoder: Encoder, context: Context) -> Encoder:
+    """An encoder on the device, in evaluation mode, that keeps its promises."""
+    check_promises(encoder, context.method)
     return encoder.to(context.device).eval()
 
 
-def _unchanged(files: Path) -> bool:
-    """Whether the files that a cached encoder was made from are what they were."""
-    try:
-        return same_files(json.loads(files.read_bytes()))
-    except (OSError, ValueError):
+def _about(path: Path) -> Path:
+    """The file beside a cached encoder: its digest, and those of the files it was made from."""
+    return path.with_suffix(".files.json")
+
+
+def _read_about(path: Path, context: Context) -> dict[str, Any]:
+    """The content of that file; without any digest if there is none."""
+    content = read_cached(_about(path), context.reporter.say)
+    about: dict[str, Any] = json.loads(content) if content else {"sha256": "", "files": {}}
+    return about
+
+
+def _is_usable(path: Path, context: Context) -> bool:
+    """Whether a cached encoder is what was saved, and made from files that have not changed.
+
+    A damaged one is named.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    if not path.exists():
         return False
+    about = _read_about(path, context)
+    try:
+        present = file_digest(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    if present == about["sha256"]:
+        return same_files(about["files"])
+    if about["sha256"]:
+        context.reporter.say(damaged(path))
+    return False

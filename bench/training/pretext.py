@@ -20,6 +20,7 @@ from bench.data.stream import Stream
 from bench.data.transforms import random_crop
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import PretextScore
+from bench.encoders.promises import check_promises
 from bench.runtime.device import seed_everything
 from bench.training.context import Context
 from bench.training.pretext_score import BATCH, SEED, VIEWS, Measure, Scores, summarize
@@ -102,6 +103,7 @@ class PretextTask(TrainableModule):
             NonFiniteLossError: the loss diverged.
         """
         self.build(context)
+        check_promises(self.encoder, context.method)
         folder = context.cache / "checkpoints"
         job = TrainingJob(
             name=context.method,

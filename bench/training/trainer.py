@@ -30,6 +30,7 @@ from bench.runtime.progress import Bar
 from bench.training.batchnorm import synchronize
 from bench.training.checkpoint import read_checkpoint, save_checkpoint
 from bench.training.history import TRACED_BATCHES, TRACED_STEPS, History
+from bench.training.loading import LoaderTransform
 from bench.training.optimizer import (
     description,
     first_weight,
@@ -330,7 +331,7 @@ class Trainer:
 
     def _stream(self) -> Stream:
         length = self.steps * self._images_per_batch
-        transform = self.module.transform
+        transform = LoaderTransform(self.module)
         return Stream(self.job.images, self.labels, self.job.seed, transform, length)
 
     def _first_images(self) -> list[int]:
@@ -355,9 +356,11 @@ class Trainer:
         save_checkpoint(self.job.checkpoint, self.job.key, state)
 
     def _resume(self) -> None:
-        if not self.job.checkpoint.exists():
+        job = self.job
+        say = job.tracking.say
+        state = read_checkpoint(job.checkpoint, job.key, self.accelerator.device, say)
+        if state is None:
             return
-        state = read_checkpoint(self.job.checkpoint, self.job.key, self.accelerator.device)
         self.module.load_state_dict(state["model"])
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state["optimizers"][name])

@@ -4,10 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support import SHORT, without_rendering
+from support import SHORT, values, without_rendering
 
 from bench.results import storage
 from bench.runtime import files
+from bench.training.checkpoint import save_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -18,14 +19,19 @@ from bench.runtime import files
         (["run", "--methods", "all", "--tasks", "all", "--suite", "huge"], "unknown suite 'huge'"),
         (["run", "--methods", "all", "--tasks", "all", "--set", "a.b=1"], "unknown key 'a'"),
         (["run", "--methods", "all", "--tasks", "all", "--suite", "tiny"], "--data-root DIR"),
+        (
+            ["run", "--methods", "random_init", "--tasks", "voc_cls", "--device", "nosuch"],
+            "--device nosuch: ",
+        ),
         (["leaderboard", "--out", "/nonexistent"], "has no records of suites; make some"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp_path):
     if "--out" not in arguments:
-        arguments = [*arguments, "--out", tmp_path]
+        arguments = [*arguments, "--out", tmp_path / "new"]
     done = bench(*arguments)
     assert done.status == 2
+    assert not (tmp_path / "new").exists(), "a mistyped command leaves a folder"
     assert message in done.error
     assert done.error.startswith("bench: ")
     assert done.out == ""
@@ -107,31 +113,31 @@ def test_a_truncated_image_stops_before_training(
     )
 
 
-def test_foreign_files_in_the_cache_are_named(bench_run, tmp_path):
+def test_damaged_files_in_the_cache_are_named_and_made_again(bench_run, tmp_path):
     cache = tmp_path / "cache"
     assert bench_run("rotation", cache=cache).status == 0
+    first = values(tmp_path / "out")
     (weights,) = cache.glob("encoders/*.safetensors")
-    weights.write_bytes(b"not safetensors")
-    done = bench_run("rotation", cache=cache, out=tmp_path / "second")
-    assert done.status == 1
-    assert f"{weights.name}: not an encoder's file; delete it and run again" in done.err
-    weights.unlink()
+    (about,) = cache.glob("encoders/*.files.json")
+    image, other, *_ = sorted(cache.glob("scenes/*/pretraining/**/*.jpg"))
     checkpoint = cache / "checkpoints" / f"{weights.stem}.pt"
     checkpoint.parent.mkdir(exist_ok=True)
-    for content, message in (
-        (b"junk", "not a checkpoint"),
-        (None, "the checkpoint of another run"),
-    ):
-        if content is None:
-            import torch
-
-            torch.save({"key": "other"}, checkpoint)
-        else:
-            checkpoint.write_bytes(content)
-        done = bench_run("rotation", cache=cache, out=tmp_path / "second")
-        assert done.status == 1
-        assert message in done.err
-        assert "delete it and run again" in done.err
+    flipped = bytearray(weights.read_bytes())
+    flipped[-1000] ^= 64
+    weights.write_bytes(flipped)
+    checkpoint.write_bytes(b"junk")
+    shutil.copy(other, image)
+    done = bench_run("rotation", cache=cache, out=tmp_path / "damaged")
+    assert done.status == 0
+    for name in (weights.name, checkpoint.name, image.relative_to(cache).parts[1]):
+        assert f"{name}: is damaged or of an older format; it is made again" in done.err
+    assert values(tmp_path / "damaged") == first
+    about.write_text("{}")  # as a version of before wrote it
+    save_checkpoint(checkpoint, "other", {})
+    done = bench_run("rotation", cache=cache, out=tmp_path / "foreign")
+    assert done.status == 1
+    assert f"{about.name}: is damaged or of an older format; it is made again" in done.err
+    assert f"{checkpoint.name}: the checkpoint of another run; delete it and run again" in done.err
 
 
 def test_no_network_for_hub_weights_fails_that_cell_with_one_line(bench_run, monkeypatch, tmp_path):

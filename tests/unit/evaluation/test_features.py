@@ -107,3 +107,35 @@ def test_an_interrupted_extraction_leaves_nothing_to_be_served(
         with pytest.raises(OSError, match="No space left"):
             features(encoder, images(), 32, 64, at, "x")
     assert len(features(encoder, images(), 32, 64, at, "x")[0]) == 5
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "cut", "flipped", "swapped", "missing", "older"])
+def test_damaged_features_are_named_and_made_again(
+    encoder, images, context, tmp_path, extractions, damage, capfd
+):
+    at = context(where=tmp_path / "cache")
+    first = [array.copy() for array in features(encoder, images(), 32, 64, at, "x")]
+    (folder,) = (tmp_path / "cache/features").glob("*/")
+    path = folder / "stage2.npy"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    if damage == "zeroed":
+        content[middle:] = bytes(len(content) - middle)
+    elif damage == "cut":
+        del content[middle:]
+    elif damage == "flipped":
+        content[-1] ^= 1
+    elif damage == "swapped":
+        content = bytearray((folder / "stage3.npy").read_bytes())
+    path.write_bytes(content)
+    if damage == "missing":
+        path.unlink()
+    if damage == "older":
+        path = folder / "stages.json"
+        path.write_text("5")
+    capfd.readouterr()
+    again = features(encoder, images(), 32, 64, at, "x")
+    assert f"{path}: is damaged" in capfd.readouterr().err.replace("\n", "")
+    assert len(extractions) == 2
+    for array, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(array, other)

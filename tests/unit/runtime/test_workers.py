@@ -3,8 +3,11 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from worker_jobs import start
@@ -97,3 +100,42 @@ def test_the_processes_end_with_the_loop(tmp_path):
     jobs.close()
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+def children(process):
+    """Numbers of the processes that one has started."""
+    listing = Path(f"/proc/{process}/task/{process}/children")
+    return [int(number) for number in listing.read_text().split()]
+
+
+def is_alive(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("kind", ["pool", "loader"])
+def test_children_end_with_their_parent_alone(kind, number):
+    code = f"import worker_jobs; worker_jobs.start_children({kind!r})"
+    tests = Path(__file__).parents[2]
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tests), str(Path.cwd())])},
+    )
+    assert parent.stdout.readline() == b"ready\n"
+    started = children(parent.pid)
+    assert len(started) >= 2
+    parent.send_signal(number)
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, started)):
+        assert time.monotonic() < deadline, "a child is left"
+        time.sleep(0.05)
+    parent.stdin.close()
+    parent.stdout.close()

@@ -123,9 +123,26 @@ def test_the_rate_warms_up_and_falls(smoke):
 
 def test_a_foreign_checkpoint_is_refused(tmp_path):
     path = tmp_path / "x.pt"
-    path.write_bytes(b"\x80\x04junk")
-    with pytest.raises(UserError, match=r"x\.pt: not a checkpoint .* delete it and run again"):
-        checkpoint.read_checkpoint(path, "key", torch.device("cpu"))
-    torch.save({"key": "other"}, path)
-    with pytest.raises(UserError, match="the checkpoint of another run"):
-        checkpoint.read_checkpoint(path, "key", torch.device("cpu"))
+    checkpoint.save_checkpoint(path, "other", {"step": 3})
+    with pytest.raises(UserError, match="the checkpoint of another run; delete it and run again"):
+        checkpoint.read_checkpoint(path, "key", torch.device("cpu"), print)
+
+
+def test_a_damaged_checkpoint_is_named_and_counts_as_none(tmp_path):
+    path = tmp_path / "x.pt"
+    lines = []
+    checkpoint.save_checkpoint(path, "key", {"step": 3, "weights": torch.ones(1000)})
+    whole = path.read_bytes()
+    state = checkpoint.read_checkpoint(path, "key", torch.device("cpu"), lines.append)
+    assert state["step"] == 3
+    assert not lines
+    zeroed = whole[:1000] + bytes(len(whole) - 1000)
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :]
+    for content in (b"\x80\x04junk", b"", whole[:-1], whole + b"x", zeroed, flipped):
+        path.write_bytes(content)
+        assert checkpoint.read_checkpoint(path, "key", torch.device("cpu"), lines.append) is None
+        assert lines.pop() == f"{path}: is damaged or of an older format; it is made again"
+    path.unlink()
+    assert checkpoint.read_checkpoint(path, "key", torch.device("cpu"), lines.append) is None
+    assert not lines

@@ -1,0 +1,95 @@
+"""Files of the cache: whole or made again; partial ones are swept when nobody writes them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from bench.runtime import files, partial
+
+
+@pytest.mark.parametrize("content", [b"", b"x", bytes(100_000)])
+def test_a_cached_file_is_what_was_written(tmp_path, content, capfd):
+    path = tmp_path / "sub/file"
+    assert files.read_cached(path) is None
+    files.write_cached(path, content)
+    assert files.read_cached(path) == content
+    assert not capfd.readouterr().err
+    assert [p.name for p in path.parent.iterdir()] == ["file"]
+
+
+def test_any_change_of_a_cached_file_is_named(tmp_path, capfd):
+    path = tmp_path / "file"
+    files.write_cached(path, b"some content")
+    whole = path.read_bytes()
+    changed = [whole[:k] + bytes([whole[k] ^ 1]) + whole[k + 1 :] for k in range(len(whole))]
+    for content in (*changed, *(whole[:k] for k in range(len(whole))), whole + b"0"):
+        path.write_bytes(content)
+        assert files.read_cached(path) is None
+        assert capfd.readouterr().err == f"{files.damaged(path)}\n"
+
+
+def test_a_file_is_flushed_before_it_is_renamed(tmp_path, monkeypatch):
+    events = []
+    fsync = os.fsync
+    replace = files.Path.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (events.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(
+        files.Path, "replace", lambda path, to: (events.append("rename"), replace(path, to))
+    )
+    files.write_cached(tmp_path / "file", b"content")
+    assert events == ["fsync", "rename"]
+
+
+def make_leftovers(folder):
+    """A partial file and a partial folder as a killed process leaves them."""
+    code = "\n".join(
+        [
+            "import os, signal, sys",
+            "from pathlib import Path",
+            "from bench.runtime import partial",
+            "folder = Path(sys.argv[1])",
+            "partial.claim_temporary_folder()",
+            "stream = partial.open_partial(folder / 'file')",
+            "with partial.partial_folder(folder / 'target') as inside:",
+            "    (inside / 'half').touch()",
+            "    print('ready', flush=True)",
+            "    sys.stdin.read()",
+        ]
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", code, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_leftovers_are_swept_when_no_process_holds_them(tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setattr("tempfile.tempdir", str(temporary))
+    foreign = temporary / "pymp-foreign"
+    foreign.mkdir()
+    folder = tmp_path / "cache/features"
+    folder.mkdir(parents=True)
+    process = make_leftovers(folder)
+    assert process.stdout.readline() == b"ready\n"
+    partial.sweep_cache(tmp_path / "cache")
+    assert len(list(folder.glob("partial-target-*/half"))) == 1
+    assert len(list(folder.glob(".file.*.partial"))) == 1
+    assert len(list(temporary.glob("pymp-*"))) == 2
+    process.kill()
+    process.communicate()
+    partial.sweep_cache(tmp_path / "cache")
+    assert not list(folder.iterdir())
+    assert list(temporary.iterdir()) == [foreign], "another program's"
+
+
+def test_a_partial_folder_becomes_the_target_or_is_gone(tmp_path):
+    with partial.partial_folder(tmp_path / "whole") as folder:
+        (folder / "file").touch()
+    with pytest.raises(OSError, match="no space"), partial.partial_folder(tmp_path / "half"):
+        raise OSError("no space")
+    assert [p.name for p in tmp_path.iterdir()] == ["whole"]
+    assert (tmp_path / "whole/file").exists()
