@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,8 +39,18 @@ def init() -> None:
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
-        # Threads of a group that is left to the interpreter's end may abort the process.
-        atexit.register(distributed.destroy_process_group)
+        atexit.register(_leave)
+
+
+def _leave() -> None:
+    """End the group's threads before the interpreter, whose end they would turn into an abort.
+
+    They end with the last reference to the group, and modules in cycles keep such.
+    """
+    from torch import distributed
+
+    gc.collect()
+    distributed.destroy_process_group()
 
 
 def all_processes(condition: bool) -> bool:

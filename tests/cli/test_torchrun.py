@@ -24,22 +24,25 @@ def network():
         nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), BatchNormAct2d(8)
     ).double()
 
+def compare():
+    torch.manual_seed(1)
+    batch = torch.randn(8, 3, 9, 9).double() * 3 + 1
+    whole = network()
+    whole(batch).square().mean().backward()
+    shared = network()
+    synchronize(shared)
+    parallel = DistributedDataParallel(shared)
+    mine = batch.chunk(2)[distributed.get_rank()]
+    parallel(mine).square().mean().backward()
+    for (name, one), (_, other) in zip(whole.named_parameters(), shared.named_parameters()):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-5, atol=1e-7, msg=name)
+    for (name, one), (_, other) in zip(whole.named_buffers(), shared.named_buffers()):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7, msg=name)
+    with torch.no_grad():
+        torch.testing.assert_close(shared.eval()(batch), whole.eval()(batch), rtol=1e-5, atol=1e-7)
+
 processes.init()
-torch.manual_seed(1)
-batch = torch.randn(8, 3, 9, 9).double() * 3 + 1
-whole = network()
-whole(batch).square().mean().backward()
-shared = network()
-synchronize(shared)
-parallel = DistributedDataParallel(shared)
-mine = batch.chunk(2)[distributed.get_rank()]
-parallel(mine).square().mean().backward()
-for (name, one), (_, other) in zip(whole.named_parameters(), shared.named_parameters()):
-    torch.testing.assert_close(other.grad, one.grad, rtol=1e-5, atol=1e-7, msg=name)
-for (name, one), (_, other) in zip(whole.named_buffers(), shared.named_buffers()):
-    torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7, msg=name)
-with torch.no_grad():
-    torch.testing.assert_close(shared.eval()(batch), whole.eval()(batch), rtol=1e-5, atol=1e-7)
+compare()
 """
 
 
