@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench import plugins
-from bench.commands import check
-from bench.commands.check import Stored, Verdict, judge
+from bench.commands import verdict
 from bench.commands.compare import read_rows, runs_of, table
 from bench.commands.request import Cell, Locations, Request
+from bench.commands.verdict import Stored, Verdict, judge
 from bench.errors import UserError
 from bench.results import storage
 from bench.results.differences import DIGITS, Difference, between
@@ -71,13 +71,13 @@ def reproduce(path: Path, locations: Locations, reporter: Reporter, console: Con
     changed = changed_numbers(reproduction.record, new[1])
     headings = ("number", "record", "now")
     console.print(table("changed numbers", headings, changed) if changed else SAME)
-    outcome = verdict(reproduction, new)
-    for part in check.render([outcome], []):
+    outcome = judge_new(reproduction, new)
+    for part in (verdict.table([outcome]), *verdict.messages([outcome])):
         console.print(part, highlight=False, markup=False)
     exact = not differ and new[1].environment.get("device") == "cpu"
     if exact and not outcome.same:
         console.print("other bytes, though nothing differs: the same run must give the same")
-    return not check.failed([outcome], []) and (outcome.same or not exact)
+    return not outcome.changes and (outcome.same or not exact)
 
 
 def prepare(path: Path, locations: Locations) -> Reproduction:
@@ -190,7 +190,7 @@ def _text(value: Any) -> str:
     return value[:DIGITS] if isinstance(value, str) else json.dumps(value)
 
 
-def verdict(reproduction: Reproduction, new: Stored) -> Verdict:
+def judge_new(reproduction: Reproduction, new: Stored) -> Verdict:
     """How far the value changed, by the tolerance of `bench check`.
 
     Raises:

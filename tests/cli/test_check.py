@@ -13,6 +13,7 @@ from support import forge
 
 from bench.commands import check as command
 from bench.commands import execute
+from bench.commands.verdict import ALIKE, FALSE_ALARM, judge, likeness, tolerance
 from bench.encoders.encoder import Encoder
 from bench.evaluation import linear_svm
 from bench.metrics import registry, resampled
@@ -203,7 +204,7 @@ def verdict(tmp_path, change, quality=0.8, runs=IMAGES_ONLY, **changes):
     arrays |= change(arrays)
     value = registry.value(registry.get("mAP"), arrays)
     new = storage.save(new.model_copy(update={"value": value}), paths[1], arrays)
-    return command.judge((paths[0], old), (paths[1], new), runs)
+    return judge((paths[0], old), (paths[1], new), runs)
 
 
 @pytest.mark.parametrize(("sds", "caught"), [(1.0, False), (2.0, False), (5.0, True), (-5.0, True)])
@@ -213,8 +214,8 @@ def test_a_score_may_differ_as_two_runs_do(tmp_path, sds, caught):
     assert spread.variance == pytest.approx(1, rel=0.1)
     found = verdict(tmp_path, lambda arrays: {}, runs=Runs(spread))
     shifted = replace(found.difference, value=sds * (2 * spread.variance) ** 0.5)
-    tolerance = command.tolerance(shifted, Runs(spread), command.FALSE_ALARM)
-    assert (abs(shifted.value) > tolerance) == caught
+    most = tolerance(shifted, Runs(spread), FALSE_ALARM)
+    assert (abs(shifted.value) > most) == caught
 
 
 def test_no_cell_of_many_is_beyond_by_chance():
@@ -225,7 +226,7 @@ def test_no_cell_of_many_is_beyond_by_chance():
     alarms = []
     for cells in (2, 100):
         nothing = Estimate(0.0, ConfidenceInterval(-1.0, 1.0))
-        most = command.tolerance(nothing, Runs(spread), command.FALSE_ALARM / cells)
+        most = tolerance(nothing, Runs(spread), FALSE_ALARM / cells)
         checks = rng.normal(0, np.sqrt(2), (20000, cells))
         alarms.append(np.mean(np.abs(checks).max(axis=1) > most))
     assert max(alarms) <= 0.013
@@ -251,9 +252,9 @@ def test_a_class_whose_scores_are_constant_hides_no_other(tmp_path):
     old, new = ({"scores": np.random.default_rng(1).normal(size=(50, 3))} for _ in range(2))
     old["scores"][:, 0] = new["scores"][:, 0] = 0
     entry = save(tmp_path, "rotation", 0.8)
-    assert command.likeness(entry, old, entry, new) == 1
+    assert likeness(entry, old, entry, new) == 1
     new["scores"][:, 1:] = np.random.default_rng(2).normal(size=(50, 2))
-    assert command.likeness(entry, old, entry, new) < command.ALIKE
+    assert likeness(entry, old, entry, new) < ALIKE
 
 
 def test_other_test_images_are_no_reference(tmp_path):

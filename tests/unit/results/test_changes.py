@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 from made_up import save
 
-from bench.commands import check
 from bench.commands.request import Cell
+from bench.commands.verdict import Verdict, messages
 from bench.encoders.pretraining import LearningRates, Pretraining, TrainingTrace
 from bench.results.changes import Change, method_changes, task_changes, version_changes
 from bench.results.record import HyperparameterFacts
@@ -238,14 +238,14 @@ def test_a_raised_version_asks_for_a_new_reference(before):
 def verdict(method, *changes, task="voc_cls", trained=(), processes=1):
     cell = Cell(method, task, 0)
     own = frozenset(trained) or frozenset({f"methods/{method}.py"})
-    return check.Verdict("smoke", cell, processes, 1.0, 1.0, changes=changes, trained=own)
+    return Verdict("smoke", cell, processes, 1.0, 1.0, changes=changes, trained=own)
 
 
 def test_a_change_of_one_plugin_names_it_and_its_version():
     change = Change(METHOD, "losses", "loss of step 3 changed from 1.386 to 1.401")
     rows = [verdict("rotation", change), verdict("rotation", change, task="voc_seg")]
     rows += [verdict("jigsaw"), verdict("bigan")]
-    assert list(check.messages(rows)) == [
+    assert list(messages(rows)) == [
         "methods/rotation.py: losses: loss of step 3 changed from 1.386 to 1.401 "
         "(smoke: rotation x voc_cls, seed 0 and 1 more): raise `version` in methods/rotation.py, "
         "or undo the change"
@@ -256,14 +256,14 @@ def test_a_change_of_every_method_is_the_harness():
     names = ("rotation", "jigsaw", "bigan")
     text = "changed from 192 to 96"
     rows = [verdict(name, Change(f"methods/{name}.py", "views", text)) for name in names]
-    assert list(check.messages(rows)) == [
+    assert list(messages(rows)) == [
         "views: changed in all 3 plug-ins, so it is the harness, not one of them "
         "(methods/rotation.py: changed from 192 to 96): undo the change, or raise the version of "
         "each"
     ]
     untouched = [*rows, verdict("autoencoder")]
-    assert len(list(check.messages(untouched))) == 3, "one is not trained so: each is named"
-    assert len(list(check.messages(rows[:2]))) == 2, "two may be alike by chance"
+    assert len(list(messages(untouched))) == 3, "one is not trained so: each is named"
+    assert len(list(messages(rows[:2]))) == 2, "two may be alike by chance"
 
 
 def test_a_change_of_every_task_that_trains_is_the_harness():
@@ -273,14 +273,14 @@ def test_a_change_of_every_task_that_trains_is_the_harness():
         task = f"tasks/{name}.py"
         change = Change(task, "views", "half")
         rows.append(verdict("rotation", change, task=name, trained=(METHOD, task)))
-    (message,) = check.messages(rows)
+    (message,) = messages(rows)
     assert message.startswith("views: changed in all 3 plug-ins, so it is the harness")
 
 
 def test_scores_that_change_everywhere_are_named_one_by_one():
     names = ("rotation", "jigsaw", "bigan")
     change = {name: Change(f"methods/{name}.py or {TASK}", "score", "by +9") for name in names}
-    messages = list(check.messages([verdict(name, change[name]) for name in names]))
-    assert len(messages) == 3
+    lines = list(messages([verdict(name, change[name]) for name in names]))
+    assert len(lines) == 3
     hint = f"raise `version` in {METHOD} or {TASK}, or undo the change"
-    assert messages[0].endswith(hint)
+    assert lines[0].endswith(hint)
