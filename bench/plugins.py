@@ -3,6 +3,7 @@
 A plug-in is one Python file with one public class. It comes from `methods/` or `tasks/` of this
 project, from the entry-point groups `ssl_gap.methods` and `ssl_gap.tasks` of an installed package,
 from a path on the command line, or it is a Python object. Being there is the registration.
+A method may also be a spec of weights from elsewhere (`bench.specs`).
 
 Names, summaries and versions are read from the source without importing it, and torch with it.
 """
@@ -23,12 +24,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
+from bench import specs
 from bench.errors import UserError, unknown
 from bench.metrics import registry
 from bench.runtime.fingerprint import code_digest, digest, file_digest, harness_digest
 
 Kind = Literal["methods", "tasks"]
-Origin = Literal["shipped", "package", "path", "object"]
+Origin = Literal["shipped", "package", "path", "object", "spec"]
 
 # What a plug-in's class must have, and what its source must say in the class body as a literal.
 ATTRIBUTES: dict[Kind, tuple[str, ...]] = {
@@ -41,6 +43,8 @@ LITERALS: dict[Kind, tuple[str, ...]] = {
 }
 INPUTS = ("rgb", "L", "ab", "above_diagonal", "below_diagonal")  # of a branch of an encoder
 UNTRAINED = "random_init"  # the shipped method that other inputs derive from, as random_init-L
+REFERENCE = "imagenet"  # the shipped method that gaps are measured from
+OF_BACKBONE = "@"  # in the name of a method on another backbone than the suite's: random_init@NAME
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Source:
         origin: how it became known.
         path: its file; None of an object.
         module: by which an installed package imports it.
-        value: the class, of an object.
+        value: the class, of an object; the `specs.Spec`, of a spec.
         own: digest by which an object is recognized.
     """
 
@@ -64,6 +68,8 @@ class Source:
     own: str = ""
 
     def __str__(self) -> str:
+        if self.origin == "spec":
+            return str(self.value)
         return str(self.path) if self.path else f"the object '{self.name}'"
 
 
@@ -94,6 +100,11 @@ class Description:
     def inputs(self) -> tuple[str, ...]:
         """Input of each branch of a method's encoder."""
         return tuple(self.constants.get("inputs", ("rgb",)))
+
+    @property
+    def backbone(self) -> str:
+        """The timm model that it is an encoder of; empty for the suite's."""
+        return str(self.constants.get("backbone", ""))
 
     @property
     def trains_on_suite(self) -> bool:
@@ -146,6 +157,7 @@ class AddedPaths:
     methods: tuple[Path, ...]
     tasks: tuple[Path, ...]
     metrics: tuple[Path, ...]
+    specs: tuple[specs.Spec, ...] = ()
 
     def add(self) -> None:
         """Make the files known here."""
@@ -155,6 +167,8 @@ class AddedPaths:
             add_path("methods", path)
         for path in self.tasks:
             add_path("tasks", path)
+        for spec in self.specs:
+            add_spec(spec)
 
 
 def added_paths() -> AddedPaths:
@@ -163,7 +177,23 @@ def added_paths() -> AddedPaths:
         tuple(source.path for source in _added[kind].values() if source.path is not None)
         for kind in ("methods", "tasks")
     )
-    return AddedPaths(methods, tasks, tuple(dict.fromkeys(_metrics)))
+    given = [source.value for source in _added["methods"].values() if source.origin == "spec"]
+    return AddedPaths(methods, tasks, tuple(dict.fromkeys(_metrics)), tuple(given))
+
+
+def add_spec(spec: specs.Spec) -> str:
+    """Make weights from elsewhere known as a method; its name is the spec's label.
+
+    Raises:
+        UserError: the name is taken.
+    """
+    known = _sources("methods").get(spec.label)
+    if known is not None and known.value != spec:
+        raise UserError(
+            f"{spec}: the name {spec.label} is taken by {known}; give it another, as in mine={spec}"
+        )
+    _added["methods"][spec.label] = Source(spec.label, "spec", None, value=spec)
+    return spec.label
 
 
 def add_object(kind: Kind, name: str, value: Any, own: str = "") -> None:
@@ -222,17 +252,21 @@ def names(kind: Kind) -> list[str]:
 
 
 def select(kind: Kind, request: str) -> list[str]:
-    """The names in a comma-separated request of names and paths; `all` is every one that is known.
+    """The names in a comma-separated request of names, paths and, of methods, specs.
+
+    `all` is every one that is known.
 
     Raises:
         UserError: an unknown name, a file that is no plug-in, or nothing.
     """
-    parts = [part.strip() for part in request.split(",") if part.strip()]
+    parts = specs.parts(request)
     if not parts:
         raise UserError(f"no {kind} given: name some, or say 'all'")
     selected: list[str] = []
     for part in parts:
-        if part.endswith(".py") or "/" in part:
+        if kind == "methods" and specs.is_spec(part):
+            selected.append(add_spec(specs.parse(part)))
+        elif part.endswith(".py") or "/" in part:
             selected.append(add_path(kind, Path(part)))
         elif part == "all":
             selected += names(kind)
@@ -255,21 +289,27 @@ def source(kind: Kind, name: str) -> Source:
     return known[base]
 
 
-def untrained_name(inputs: Sequence[str]) -> str:
-    """The method that leaves an encoder of some inputs untrained."""
-    return "-".join([UNTRAINED, *(() if tuple(inputs) == ("rgb",) else inputs)])
+def untrained_name(inputs: Sequence[str], backbone: str = "") -> str:
+    """The method that leaves an encoder of some inputs, and of a backbone, untrained."""
+    name = "-".join([UNTRAINED, *(() if tuple(inputs) == ("rgb",) else inputs)])
+    return f"{name}{OF_BACKBONE}{backbone}" if backbone else name
 
 
 def _base(kind: Kind, name: str) -> str:
-    """The plug-in's own name: `random_init` of `random_init-L`."""
-    base, *inputs = name.split("-")
-    derived = kind == "methods" and base == UNTRAINED and {*inputs} <= {*INPUTS}
-    return base if derived else name
+    """The plug-in's own name: `random_init` of `random_init-L` and `random_init@resnet50`."""
+    base, derived = _derived(name)
+    return base if kind == "methods" and derived else name
 
 
-def _derived_inputs(name: str) -> tuple[str, ...]:
-    """The inputs that a name of an untrained encoder asks for; none if it asks for nothing."""
-    return tuple(name.split("-")[1:]) if _base("methods", name) != name else ()
+def _derived(name: str) -> tuple[str, dict[str, Any]]:
+    """The plug-in that a derived name is of, and what it sets there: inputs and backbone."""
+    rest, separator, backbone = name.partition(OF_BACKBONE)
+    base, *inputs = rest.split("-")
+    constants: dict[str, Any] = {"inputs": tuple(inputs)} if inputs else {}
+    if separator:
+        constants["backbone"] = backbone
+    known = (base == UNTRAINED and {*inputs} <= {*INPUTS}) or rest == REFERENCE
+    return (base, constants) if known and (backbone or not separator) else (name, {})
 
 
 def load(kind: Kind, name: str) -> Any:
@@ -281,6 +321,9 @@ def load(kind: Kind, name: str) -> Any:
     where = source(kind, name)
     if where.origin == "object":
         return where.value
+    if where.origin == "spec":
+        readers = importlib.import_module("bench.training.weights")
+        return readers.method(where.value)
     assert where.path is not None
     try:
         module = (
@@ -292,8 +335,8 @@ def load(kind: Kind, name: str) -> Any:
         text = f"{type(error).__name__}: {error}"
         raise UserError(f"{where}: cannot be imported ({text})") from error
     plugin = _public_class(module, where.path, ATTRIBUTES[kind])
-    inputs = _derived_inputs(name)
-    return type(plugin.__name__, (plugin,), {"inputs": inputs}) if inputs else plugin
+    constants = _derived(name)[1] if kind == "methods" else {}
+    return type(plugin.__name__, (plugin,), constants) if constants else plugin
 
 
 def _from_path(kind: str, path: Path) -> ModuleType:
@@ -339,6 +382,8 @@ def describe(kind: Kind, name: str) -> Description:
         UserError: it is unknown, is not Python, or does not say its version as a literal.
     """
     where = source(kind, name)
+    if where.origin == "spec":
+        return _describe_spec(where.value)
     if where.origin == "object":
         described = _describe_object(name, where.value)
     else:
@@ -350,10 +395,19 @@ def describe(kind: Kind, name: str) -> Description:
                     f"{where}: `{literal}` must be a literal in the body of its class, "
                     f"for example `version: ClassVar[int] = 1`"
                 )
-    inputs = _derived_inputs(name)
-    if inputs:
-        described.constants["inputs"] = inputs
+    if kind == "methods":
+        described.constants.update(_derived(name)[1])
     return described
+
+
+def _describe_spec(spec: specs.Spec) -> Description:
+    constants = {
+        "reference": str(spec),
+        "version": specs.VERSION,
+        "datasets": (),
+        "backbone": spec.backbone,
+    }
+    return Description(spec.label, f"Weights from {spec}.", constants, False, "spec")
 
 
 def describe_file(path: Path) -> Description:
@@ -403,6 +457,8 @@ def own_digest(kind: Kind, name: str) -> str:
     where = source(kind, name)
     if where.origin == "shipped":
         return ""
+    if where.origin == "spec":
+        return str(where.value.digest)
     return where.own if where.path is None else code_digest([where.path])
 
 
@@ -412,5 +468,5 @@ def code(kind: Kind, name: str) -> str:
     Kept in records as provenance; it decides nothing.
     """
     where = source(kind, name)
-    own = where.own if where.path is None else code_digest([where.path])
+    own = own_digest(kind, name) if where.path is None else code_digest([where.path])
     return digest([own, harness_digest()])

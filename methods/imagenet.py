@@ -18,7 +18,7 @@ class ImageNet:
 
     def pretrain(self, context: Context) -> Encoder:
         """Load the weights; nothing is trained."""
-        backbone = context.suite.backbone
+        backbone = context.backbone
         file = weights_file(backbone.imagenet)
         if file is not None:
             context.read_file(file, package_file(backbone.imagenet, file))

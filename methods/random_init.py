@@ -17,4 +17,4 @@ class RandomInit:
 
     def pretrain(self, context: Context) -> Encoder:
         """Draw the weights; nothing is trained."""
-        return Encoder(context.suite.backbone.name, self.inputs)
+        return Encoder(context.backbone.name, self.inputs)

@@ -19,7 +19,6 @@ from bench.encoders.encoder import Encoder
 from bench.encoders.module_encoder import ModuleEncoder
 from bench.errors import UserError
 from bench.reporting.leaderboard import Leaderboard
-from bench.results import storage
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -69,7 +68,6 @@ def evaluate(
         ... )
         >>> leaderboard.to_dataframe()  # doctest: +SKIP
     """
-    encoder: Encoder | None = None
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
         methods = plugins.select("methods", _joined(model))
     elif isinstance(model, type):
@@ -92,8 +90,6 @@ def evaluate(
         device=device,
         command=("bench.evaluate",),
     )
-    if encoder is not None:
-        _check_backbone(encoder.backbone, name, request)
     return run(request, Reporter())
 
 
@@ -143,19 +139,3 @@ def _method(encoder: Encoder) -> type:
             return copy.deepcopy(encoder)
 
     return Given
-
-
-def _check_backbone(backbone: str, name: str, request: Request) -> None:
-    """Refuse, before anything is computed, a model among rows of another backbone.
-
-    Raises:
-        UserError: a row that stays has another backbone.
-    """
-    records, _ = storage.read_valid(request.folder)
-    for path, record in records.items():
-        other = record.encoder.backbone if record.encoder else backbone
-        if other != backbone and record.method != name and record.task in request.tasks:
-            raise UserError(
-                f"{path}: is of backbone {other}, the model of {backbone}: they cannot share a "
-                "table; use another out"
-            )

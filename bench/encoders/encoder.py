@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from bench.data.color import rgb_to_lab
 from bench.encoders.backbone import channels_first, imagenet_weights, make_backbone
 from bench.encoders.pretraining import Pretraining
+from bench.encoders.transformer import TransformerStages
 from bench.errors import UserError
 from bench.runtime.files import atomic_write
 
@@ -87,6 +88,13 @@ class Encoder(nn.Module):
             view = self._input(name, rgb).to(memory_format=torch.channels_last)
             maps.append(channels_first(branch(view), branch))
         return maps
+
+    def with_embedding(self, rgb: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """The maps, and the model's own global vector (B, D) where it has one, of one pass."""
+        branches = list(self.branches)
+        if len(branches) != 1 or not isinstance(branches[0], TransformerStages):
+            return self(rgb), None
+        return branches[0].with_embedding(self._input(self.inputs[0], rgb))
 
     def _input(self, name: str, rgb: Tensor) -> Tensor:
         """The input of one branch, (B, INPUT_CHANNELS[name], H, W)."""

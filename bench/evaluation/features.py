@@ -45,7 +45,7 @@ def grid(shape: tuple[int, ...], dimensions: int) -> tuple[int, int]:
 
 
 def pool_features(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor]:
-    """Average-pool every stage's map of a batch to its `grid`.
+    """Average-pool every stage's map of a batch to its `grid`; after them the global vector.
 
     Args:
         encoder: in evaluation mode.
@@ -53,13 +53,15 @@ def pool_features(encoder: Encoder, rgb: Tensor, dimensions: int) -> list[Tensor
         dimensions: most values a stage may keep.
 
     Returns:
-        One float32 (B, D_s) for each stage, D_s <= dimensions where channels allow.
+        One float32 (B, D_s) for each stage, D_s <= dimensions where channels allow, and one for
+        the model's own global vector, if it has one.
     """
     with torch.inference_mode():
-        maps = encoder(to_unit_range(rgb))
-        return [
+        maps, vector = encoder.with_embedding(to_unit_range(rgb))
+        pooled = [
             F.adaptive_avg_pool2d(m, grid(tuple(m.shape[1:]), dimensions)).flatten(1) for m in maps
         ]
+        return pooled if vector is None else [*pooled, vector]
 
 
 def features(

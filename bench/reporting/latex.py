@@ -16,7 +16,7 @@ def render(tables: Sequence[Table], task: str | None) -> str:
     Raises:
         UserError: there is no such task.
     """
-    by_task = {table.task: table for table in tables}
+    by_task = {table.name: table for table in tables}
     if task is None:
         return _overview(tables)
     if task not in by_task:
@@ -31,9 +31,9 @@ def render(tables: Sequence[Table], task: str | None) -> str:
 
 def _overview(tables: Sequence[Table]) -> str:
     gap = columns.named("gap")
-    cells = ((row.method, t.task, gap.text(t, row)) for t in tables for row in t.rows)
+    cells = ((row.method, t.name, gap.text(t, row)) for t in tables for row in t.rows)
     _, rows = pivot(cells)
-    headings = ["Method", *(f"{table.task} ({table.metric})" for table in tables)]
+    headings = ["Method", *(f"{table.name} ({table.metric})" for table in tables)]
     lines = [[method, *(text or "" for text in texts)] for method, texts in rows.items()]
     return _tabular(f"Gap to {REFERENCE} (95% CI)", headings, lines, [True])
 

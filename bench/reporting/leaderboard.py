@@ -41,7 +41,7 @@ class Leaderboard:
         suite: its name.
         sha256: of what its rows share.
         settings: of the suite, less single tasks and methods.
-        tables: one for each task.
+        tables: one for each task and backbone; of a task, that of the suite's backbone first.
         audit: of near-duplicates among the images, where there is one.
         problems: the records that were left out.
     """
@@ -149,11 +149,11 @@ def build(
     Raises:
         UserError: they do not belong in one table.
     """
-    by_task: dict[str, dict[Path, Record]] = defaultdict(dict)
+    groups: dict[tuple[str, str], dict[Path, Record]] = defaultdict(dict)
     for path, record in records.items():
-        by_task[record.task][path] = record
+        groups[record.task, record.other_backbone][path] = record
     tables = tuple(
-        _table(task, by_task[task], scores, uncertainty, audited) for task in sorted(by_task)
+        _table(*key, group, scores, uncertainty, audited) for key, group in sorted(groups.items())
     )
     first = next(iter(records.values()))
     settings = first.suite_settings
@@ -162,6 +162,7 @@ def build(
 
 def _table(
     task: str,
+    backbone: str,
     records: Records,
     resampled: Mapping[Path, Resampled],
     uncertainty: Uncertainty | None,
@@ -173,7 +174,8 @@ def _table(
         groups[record.method].append((path, record))
     sizes = {resampled[p].num_images: p for p, r in records.items() if r.status == "ok"}
     comparability.check_sizes(sizes)
-    calibrated = calibration.task(uncertainty, next(iter(records.values())))
+    # Runs of another backbone may vary otherwise than those that were calibrated.
+    calibrated = None if backbone else calibration.task(uncertainty, next(iter(records.values())))
     scores = score_rows(groups, resampled, calibrated)
     order = sorted(groups, key=lambda m: (m not in scores.values, -scores.values.get(m, 0.0)))
     rows = [Row(m, tuple(sorted((r for _, r in groups[m]), key=lambda r: r.seed))) for m in order]
@@ -181,6 +183,7 @@ def _table(
     table = Table(
         task=task,
         rows=tuple(rows),
+        backbone=backbone,
         reference=_reference(rows),
         baseline=baseline,
         num_images=next(iter(sizes), 0),

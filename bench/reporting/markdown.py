@@ -58,7 +58,7 @@ def reading(leaderboard: Leaderboard) -> str:
 
 def _section(leaderboard: Leaderboard, table: Table, with_plots: bool) -> str:
     parts = [
-        f"## {table.task}",
+        f"## {table.name}",
         text.lead(table),
         _table(table, columns.present(columns.shown("markdown", "main"), table)),
         *text.caveats(leaderboard, table),
@@ -122,7 +122,7 @@ def _overview(leaderboard: Leaderboard) -> str:
     tasks, rows = overview(leaderboard.tables)
     if not rows:
         return ""
-    metrics = {table.task: table.metric for table in leaderboard.tables}
+    metrics = {table.name: table.metric for table in leaderboard.tables}
     lines = [[_escaped(method), *map(_gap, cells)] for method, cells in rows.items()]
     headings = ["Method", *(f"{task} ({metrics[task]})" for task in tasks)]
     text_ = "Methods that ran in two tasks or more. Read down, not across: each column has its own"

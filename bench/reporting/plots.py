@@ -71,7 +71,7 @@ class Plot:
 
     def file(self, table: Table) -> str:
         """The name of its SVG file."""
-        return f"{self.name}_{table.task}.svg"
+        return f"{self.name}_{table.name}.svg"
 
 
 def plots(table: Table) -> list[Plot]:
@@ -220,7 +220,7 @@ def gap(table: Table) -> dict[str, bytes]:
         axes.set_xlabel(f"gap to {REFERENCE}, points of {table.metric} (95% CI); less is better")
         _title(figure, table, f" (diamonds: not trained here; dotted: {BASELINE})")
         figure.get_layout_engine().set(w_pad=0.12)  # inches: names are wider in PNG than in SVG
-        return _files(f"gap_{table.task}", figure, tips, ("svg", "png"))
+        return _files(f"gap_{table.name}", figure, tips, ("svg", "png"))
 
 
 def stages(table: Table) -> dict[str, bytes]:
@@ -269,7 +269,7 @@ def stages(table: Table) -> dict[str, bytes]:
         )
         figure.supxlabel("stage of the backbone, fine (0) to coarse", fontsize=9)
         figure.supylabel(f"{table.metric}, points ({_what(table)})", fontsize=9)
-        return _files(f"stages_{table.task}", figure, tips)
+        return _files(f"stages_{table.name}", figure, tips)
 
 
 def _wrapped(name: str) -> str:
@@ -349,7 +349,7 @@ def _against(
         axes.set_ylabel(f"{table.metric}, points, with 95% CI")
         _names(axes, [(row.method, read(row) or 0, row.value.value) for row in rows if row.value])
         _title(figure, table)
-        return _files(f"{name}_{table.task}", figure, tips)
+        return _files(f"{name}_{table.name}", figure, tips)
 
 
 def _intervals(estimate: Estimate) -> list[tuple[tuple[float, float], float]]:
@@ -389,7 +389,7 @@ def doubt(table: Table) -> dict[str, bytes]:
         axes.set_ylim(-0.5, len(rows) - 0.5)
         axes.set_xlabel(f"variance of {table.metric}, % ({_what(table)})")
         figure.legend(ncols=2, fontsize=8, frameon=False, loc="outside upper center")
-        return _files(f"doubt_{table.task}", figure, tips)
+        return _files(f"doubt_{table.name}", figure, tips)
 
 
 def _doubt(row: Row) -> str:
@@ -455,11 +455,11 @@ def classes(table: Table) -> dict[str, bytes]:
         bar.ax.tick_params(labelsize=8)
         bar.outline.set_visible(False)
         _title(figure, table)
-        return _files(f"classes_{table.task}", figure, {})
+        return _files(f"classes_{table.name}", figure, {})
 
 
 def _what(table: Table) -> str:
-    return f"{table.task}, suite {table.example.suite}"
+    return f"{table.name}, suite {table.example.suite}"
 
 
 def _title(figure: Any, table: Table, note: str = "") -> None:

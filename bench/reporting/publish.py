@@ -85,6 +85,6 @@ def stale(leaderboard: Leaderboard, folder: Path) -> list[str]:
         for name, content in files.items()
         if not (folder / name).is_file() or (folder / name).read_bytes() != content
     ]
-    images = [f"gap_{t.task}.png" for t in leaderboard.tables if f"gap_{t.task}.svg" in names]
+    images = [f"gap_{t.name}.png" for t in leaderboard.tables if f"gap_{t.name}.svg" in names]
     absent = [name for name in images if not (folder / name).is_file()]
     return differing + [name for name in names if name not in figures] + absent

@@ -127,11 +127,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """One task: comparable rows.
+    """One task on one backbone: comparable rows.
 
     Attributes:
         task: its name.
         rows: best first, failed ones last.
+        backbone: of every row, where it is not the suite's; else empty.
         reference: the method that gaps are measured from; None if no such row has a score.
         baseline: the untrained method with RGB input; None if no such row has a score.
         num_images: how many it was tested on; 0 if every row failed.
@@ -142,11 +143,17 @@ class Table:
 
     task: str
     rows: tuple[Row, ...]
+    backbone: str = ""
     reference: str | None = None
     baseline: str | None = None
     num_images: int = 0
     pairs: Mapping[tuple[str, str], Pair] = field(default_factory=dict)
     above_baseline: frozenset[str] | None = None
+
+    @property
+    def name(self) -> str:
+        """The task, and the backbone where it is not the suite's; also in names of files."""
+        return f"{self.task}-{self.backbone}" if self.backbone else self.task
 
     @property
     def example(self) -> Record:
@@ -198,7 +205,7 @@ Cell = tuple[Table, Row]
 
 def overview(tables: Iterable[Table]) -> tuple[list[str], dict[str, list[Cell | None]]]:
     """Methods that ran in two tasks or more, by tasks: table and row of each."""
-    tasks, rows = pivot((row.method, t.task, (t, row)) for t in tables for row in t.rows)
+    tasks, rows = pivot((row.method, t.name, (t, row)) for t in tables for row in t.rows)
     shared = {m: cells for m, cells in rows.items() if sum(c is not None for c in cells) > 1}
     return (tasks, shared) if shared else ([], {})
 

@@ -54,7 +54,7 @@ class TaskTable:
 
     def _grid(self, shown: Sequence[Column]) -> Grid:
         table = self.table
-        title = Text(f"{table.task} (version {table.example.task_version})")
+        title = Text(f"{table.name} (version {table.example.task_version})")
         # Two spaces between columns: the longest shipped name fits 80 beside score and gap.
         style: Any = {"padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
         grid = Grid(title=title, box=box.SIMPLE_HEAD, **style)

@@ -119,7 +119,7 @@ def _table(leaderboard: Leaderboard, table: Table, figures: Mapping[str, bytes])
     axis = (min(lows), max(highs)) if values else (0.0, 1.0)
     marks = {REFERENCE: table.row(table.reference), BASELINE: table.row(table.baseline)}
     return {
-        "task": table.task,
+        "task": table.name,
         "metric": table.metric,
         "lead": typographic(text.lead(table).replace("`", "")),
         "caveats": _rendered(text.caveats(leaderboard, table)),
@@ -142,9 +142,9 @@ def _plots(table: Table, figures: Mapping[str, bytes]) -> list[dict[str, Any]]:
     for plot in plots(table):
         content = figures.get(plot.file(table))
         if content is not None:
-            label = f"{plot.title}, {table.task}"
+            label = f"{plot.title}, {table.name}"
             caption = Markup(_markdown().renderInline(plot.caption))
-            svg = _inline(content, f"{plot.name}-{table.task}", label)
+            svg = _inline(content, f"{plot.name}-{table.name}", label)
             shown.append({"name": plot.name, "title": plot.title, "caption": caption, "svg": svg})
     return shown
 

@@ -38,7 +38,7 @@ def check_places(records: Records, folder: Path) -> None:
 
 
 def check_table(records: Records, task: str) -> None:
-    """Refuse records of one task that cannot be compared with one another.
+    """Refuse records of one task and backbone that cannot be compared with one another.
 
     Raises:
         UserError: two of them differ in what all rows, or all seeds of a row, must share.

@@ -182,6 +182,15 @@ class Record(Table):
         return str(self.task_settings.get("dataset", ""))
 
     @property
+    def other_backbone(self) -> str:
+        """The backbone that was scored, where it is not the suite's; else empty.
+
+        A failed record has none of its own: its method's name may say it.
+        """
+        own = self.encoder.backbone if self.encoder else self.method.partition("@")[2]
+        return "" if own == self.suite_settings.backbone.name else own
+
+    @property
     def test_data(self) -> dict[str, str]:
         """Fingerprints of the test splits."""
         return {name: value for name, value in self.data.items() if name.endswith("_test")}

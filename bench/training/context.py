@@ -11,7 +11,7 @@ import torch
 
 from bench import plugins
 from bench.config import settings
-from bench.config.schema import PRETRAINING, Recipe, Suite
+from bench.config.schema import PRETRAINING, Backbone, Recipe, Suite
 from bench.data.datasets import Dataset, Datasets
 from bench.data.image_folder import LabeledImages
 from bench.runtime.device import fast_bfloat16
@@ -48,6 +48,12 @@ class Context:
     task: str = ""
     files: dict[str, str] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
+
+    @cached_property
+    def backbone(self) -> Backbone:
+        """The network of the method at work: its own, or the suite's."""
+        name = plugins.describe("methods", self.method).backbone
+        return Backbone(name=name, imagenet="timm") if name else self.suite.backbone
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -108,7 +114,7 @@ class Context:
             {
                 "method": [self.method, described.version],
                 "own": plugins.own_digest("methods", self.method),
-                "backbone": self.suite.backbone.model_dump(mode="json"),
+                "backbone": self.backbone.model_dump(mode="json"),
                 "recipe": self.recipe.model_dump(mode="json") if trains else None,
                 "images": self.images.fingerprint if trains else None,
                 "seed": self.seed,

@@ -56,7 +56,7 @@ def load_or_pretrain(context: Context) -> Encoder:
                 write_cached(_about(path), json.dumps(about).encode())
             distributed.barrier()
         context.files.update(_read_about(path, context)["files"])
-        encoder = load_encoder(path, context.suite.backbone.name)
+        encoder = load_encoder(path, context.backbone.name)
     return _checked(encoder, context)
 
 

@@ -55,7 +55,7 @@ class PretextTask(TrainableModule):
 
     def build(self, context: Context) -> None:
         """Make the networks. Called once, after seeding; extend it to add heads."""
-        self.encoder = Encoder(context.suite.backbone.name, self.inputs)
+        self.encoder = Encoder(context.backbone.name, self.inputs)
         self.recipe = context.recipe
 
     def transform(self, image: Tensor, label: int) -> Any:

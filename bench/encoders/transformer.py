@@ -1,0 +1,60 @@
+"""Vision transformers with stage-wise features: a map of patch tokens after every block."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import timm
+from timm.models._features import FeatureInfo
+from torch import Tensor, nn
+
+# timm's modules of plain transformers: all tokens of one stride, and position embeddings that are
+# resampled to any image size.
+MODULES = ("vision_transformer", "deit", "eva")
+ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
+
+
+def is_transformer(name: str) -> bool:
+    """Whether a timm model is a plain transformer.
+
+    Args:
+        name: of the model, without a tag.
+    """
+    if not timm.is_model(name):
+        return False
+    return timm.model_entrypoint(name).__module__.rpartition(".")[2] in MODULES
+
+
+class TransformerStages(nn.Module):
+    """A timm transformer whose blocks are the stages, for images of any size.
+
+    Args:
+        name: of a timm model, see `is_transformer`.
+        channels: of its input.
+        options: of the model, where a checkpoint needs others than timm's: `num_heads`.
+
+    Attributes:
+        feature_info: channels, strides and module of every stage, as timm's feature networks have.
+    """
+
+    def __init__(self, name: str, channels: int = 3, **options: Any) -> None:
+        super().__init__()
+        create: Any = timm.create_model
+        self.model = create(
+            name, pretrained=False, in_chans=channels, num_classes=0, **ANY_SIZE, **options
+        )
+        blocks = [dict(info) for info in self.model.feature_info]
+        self.feature_info = FeatureInfo(blocks, tuple(range(len(blocks))))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Map normalized images (B, C, H, W) to one map per block, (B, D, h, w)."""
+        return self.with_embedding(images)[0]
+
+    def with_embedding(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """The maps, and the model's own global vector (B, D) of the same pass.
+
+        The vector is what the model's classifier is given: the class token, or the mean of patch
+        tokens, after the last normalization.
+        """
+        tokens, maps = self.model.forward_intermediates(images.contiguous())
+        return list(maps), self.model.forward_head(tokens, pre_logits=True)

@@ -1,0 +1,141 @@
+"""Weights from elsewhere as methods: the specs `timm:`, `file:`, `hf:`, `hub:` and `py:`.
+
+A spec is accepted wherever a method's name is, with a label of its own if one is given:
+`mine=file:my.pth?arch=resnet50&key=teacher`. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
+
+from bench.errors import UserError, unknown
+from bench.runtime.fingerprint import digest, file_digest
+
+VERSION = 1  # of the readers of weights: raise when the encoder of a spec may change
+FORMS = {
+    "timm": "timm:NAME[.TAG]",
+    "file": "file:PATH?arch=NAME[&key=KEY][&prefix=PREFIX][&mean=R,G,B][&std=R,G,B]",
+    "hf": "hf:OWNER/REPO",
+    "hub": "hub:OWNER/REPO:ENTRY",
+    "py": "py:PATH:FUNCTION",
+}
+OPTIONS = {"file": ("arch", "key", "prefix", "mean", "std"), "hf": ("mean", "std")}
+SPEC = re.compile(rf"(?:([\w.-]+)=)?({'|'.join(FORMS)}):(.+)", re.DOTALL)
+NUMBER = re.compile(r"\s*[0-9.]+\s*")
+LONGEST = 100  # characters of a label
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One spec, taken apart.
+
+    Attributes:
+        kind: `timm`, `file`, `hf`, `hub` or `py`.
+        target: what follows the colon, less the options: a name, a path, a repository.
+        options: key and value, as given.
+        label: the method's name.
+    """
+
+    kind: str
+    target: str
+    options: tuple[tuple[str, str], ...]
+    label: str
+
+    def __str__(self) -> str:
+        options = "&".join(f"{key}={value}" for key, value in self.options)
+        return f"{self.kind}:{self.target}" + (f"?{options}" if options else "")
+
+    def option(self, key: str) -> str:
+        """The value of an option; empty if it is not given."""
+        return dict(self.options).get(key, "")
+
+    @property
+    def path(self) -> Path | None:
+        """The local file that decides the weights, if there is one."""
+        if self.kind == "file":
+            return Path(self.target)
+        return Path(self.target.rpartition(":")[0]) if self.kind == "py" else None
+
+    @property
+    def backbone(self) -> str:
+        """The timm model, as far as the spec says."""
+        return self.option("arch") or (self.target.split(".")[0] if self.kind == "timm" else "")
+
+    @property
+    def digest(self) -> str:
+        """What identifies the weights: the spec, and the content of a local file.
+
+        Raises:
+            UserError: the file cannot be read.
+        """
+        return digest(
+            [self.kind, self.target if self.path is None else "", self.options, *self._content()]
+        )
+
+    def _content(self) -> Iterator[str]:
+        path = self.path
+        if path is None:
+            return
+        try:
+            yield file_digest(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        if self.kind == "py":
+            yield self.target.rpartition(":")[2]
+
+
+def parts(request: str) -> list[str]:
+    """The parts of a comma-separated request; a mean or std of three numbers is not split."""
+    found: list[str] = []
+    for part in request.split(","):
+        if found and NUMBER.fullmatch(part) and is_spec(found[-1]):
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+    return [part.strip() for part in found if part.strip()]
+
+
+def is_spec(text: str) -> bool:
+    """Whether a part of a request is a spec rather than a name or a plug-in's file."""
+    return SPEC.fullmatch(text.strip()) is not None
+
+
+def parse(text: str) -> Spec:
+    """Take a spec apart.
+
+    Raises:
+        UserError: it lacks a part, or has an unknown option.
+    """
+    match = SPEC.fullmatch(text.strip())
+    assert match is not None
+    label, kind, rest = match.groups()
+    target, _, query = rest.partition("?")
+    options = []
+    for item in filter(None, query.split("&")):
+        key, _, value = item.partition("=")
+        if key not in OPTIONS.get(kind, ()):
+            raise UserError(f"{text}: {unknown('option', key, OPTIONS.get(kind, ()))}")
+        options.append((key, unquote(value)))
+    spec = Spec(kind, target, tuple(sorted(options)), label or _label(kind, target))
+    complete = {
+        "file": bool(spec.option("arch")),
+        "hf": re.fullmatch(r"[\w.-]+/[\w.-]+", target) is not None,
+        "hub": re.fullmatch(r"[\w.-]+/[\w.:-]+:\w+", target) is not None,
+        "py": re.fullmatch(r".+\.py:\w+", target) is not None,
+    }
+    if not target or not complete.get(kind, True):
+        raise UserError(f"{text}: must be {FORMS[kind]}")
+    if len(spec.label) > LONGEST:
+        raise UserError(f"{text}: give it a shorter name, as in mine={spec}")
+    return spec
+
+
+def _label(kind: str, target: str) -> str:
+    """The name of a row that was given none: of the file, model, repository or function."""
+    last = target.rstrip("/").replace(":", "/").split("/")[-1]
+    stem = Path(last).stem if kind == "file" else last
+    return re.sub(r"[^\w.-]", "_", stem).strip(".-") or kind

@@ -1,0 +1,44 @@
+"""Weights from elsewhere as methods: what each kind of spec reads."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import timm
+
+from bench import specs
+from bench.encoders.encoder import Encoder, imagenet_encoder
+from bench.errors import UserError
+from bench.specs import Spec
+from bench.training.context import Context
+
+
+def method(spec: Spec) -> type:
+    """The method of a spec."""
+    if spec.kind not in READERS:
+        raise UserError(f"{spec}: {spec.kind}: is not read yet")
+    read = READERS[spec.kind]
+
+    class Weights:
+        """Weights from elsewhere; nothing is trained."""
+
+        reference: ClassVar[str] = str(spec)
+        version: ClassVar[int] = specs.VERSION
+        datasets: ClassVar[tuple[str, ...]] = ()
+        inputs: ClassVar[tuple[str, ...]] = ("rgb",)
+
+        def pretrain(self, context: Context) -> Encoder:
+            """Read the weights."""
+            return read(spec, context)
+
+    return Weights
+
+
+def _timm(spec: Spec, context: Context) -> Encoder:
+    """A model of timm with its published weights."""
+    if not timm.is_model(spec.target):
+        raise UserError(f"{spec}: timm has no such model")
+    return imagenet_encoder(spec.target, "timm")
+
+
+READERS = {"timm": _timm}
