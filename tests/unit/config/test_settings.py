@@ -1,6 +1,5 @@
 """The settings that methods and tasks own, and the cache that spares a plan their import."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
