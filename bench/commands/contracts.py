@@ -22,7 +22,6 @@ from bench.commands.request import Cell, Request
 from bench.config.schema import Suite
 from bench.data.datasets import Datasets
 from bench.data.stream import Stream
-from bench.encoders.encoder import Encoder
 from bench.errors import UserError
 from bench.evaluation.task import TaskResult
 from bench.metrics import registry
@@ -121,7 +120,6 @@ def describes_itself(bench: Bench, kind: Kind) -> None:
 def fits_every_task(bench: Bench, kind: Kind) -> None:
     """Feature maps of the promised channels and strides, at even and odd sizes."""
     encoder = load_or_pretrain(bench.context(kind))
-    require(isinstance(encoder, Encoder), f"`pretrain` returns a {type(encoder).__name__}")
     require(not encoder.training, "the encoder is not in evaluation mode")
     for height, width in ((64, 64), (33, 47)):
         maps = encoder(torch.rand(1, 3, height, width))

@@ -58,7 +58,7 @@ def write_cached(path: Path, content: bytes) -> None:
 
 
 def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes | None:
-    """The content of a file that `write_cached` wrote; None if it has to be made again.
+    """The content of a file that `write_cached` wrote; None if it has to be computed anew.
 
     Args:
         path: of the file.
@@ -69,7 +69,7 @@ def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes
     except FileNotFoundError:
         return None
     except OSError as error:
-        say(f"{path}: cannot be read ({error.strerror}); it is made again")
+        say(f"{path}: cannot be read ({error.strerror}); it is computed anew")
         return None
     length = len(raw) - len(MARK) - DIGITS
     content = raw[: max(0, length)]
@@ -81,7 +81,7 @@ def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes
 
 def damaged(path: Path) -> str:
     """The line about a file of the cache that is not what was written."""
-    return f"{path}: is damaged or of an older format; it is made again"
+    return f"{path}: is damaged or of an older format; it is computed anew"
 
 
 def package_file(package: str, path: Path) -> str:

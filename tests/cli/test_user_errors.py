@@ -130,13 +130,13 @@ def test_damaged_files_in_the_cache_are_named_and_made_again(bench_run, tmp_path
     done = bench_run("rotation", cache=cache, out=tmp_path / "damaged")
     assert done.status == 0
     for name in (weights.name, checkpoint.name, image.relative_to(cache).parts[1]):
-        assert f"{name}: is damaged or of an older format; it is made again" in done.err
+        assert f"{name}: is damaged or of an older format; it is computed anew" in done.err
     assert values(tmp_path / "damaged") == first
     about.write_text("{}")  # as a version of before wrote it
     save_checkpoint(checkpoint, "other", {})
     done = bench_run("rotation", cache=cache, out=tmp_path / "foreign")
     assert done.status == 1
-    assert f"{about.name}: is damaged or of an older format; it is made again" in done.err
+    assert f"{about.name}: is damaged or of an older format; it is computed anew" in done.err
     assert f"{checkpoint.name}: the checkpoint of another run; delete it and run again" in done.err
 
 

@@ -142,7 +142,7 @@ def test_a_damaged_checkpoint_is_named_and_counts_as_none(tmp_path):
     for content in (b"\x80\x04junk", b"", whole[:-1], whole + b"x", zeroed, flipped):
         path.write_bytes(content)
         assert checkpoint.read_checkpoint(path, "key", torch.device("cpu"), lines.append) is None
-        assert lines.pop() == f"{path}: is damaged or of an older format; it is made again"
+        assert lines.pop() == f"{path}: is damaged or of an older format; it is computed anew"
     path.unlink()
     assert checkpoint.read_checkpoint(path, "key", torch.device("cpu"), lines.append) is None
     assert not lines
