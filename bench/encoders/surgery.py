@@ -15,10 +15,14 @@ from bench.errors import UserError
 def dilate_last_stage(encoder: Encoder) -> Encoder:
     """Give the last stage the stride of the one before, in place, by dilating its convolutions.
 
+    Nothing changes where no convolution has a stride: all stages of a plain transformer have one
+    stride, and Swin merges patches by a linear layer.
+
     The strided convolution then moves by one pixel. The convolutions after it read every second
     pixel, so that pretrained weights keep their meaning (Chen et al. 2015, section 3.1).
     """
-    for branch in encoder.branches:
+    dilated = False
+    for branch in () if encoder.is_isotropic else encoder.branches:
         dilating = False
         for module in (m for block in _last_blocks(branch) for m in block.modules()):
             if not isinstance(module, nn.Conv2d):
@@ -30,12 +34,23 @@ def dilate_last_stage(encoder: Encoder) -> Encoder:
                 module.dilation = tuple(2 * d for d in module.dilation)
                 if not isinstance(module.padding, str):
                     module.padding = tuple(2 * p for p in module.padding)
-    encoder.strides = (*encoder.strides[:-1], encoder.strides[-2])
+        dilated |= dilating
+    if dilated:
+        encoder.strides = (*encoder.strides[:-1], encoder.strides[-2])
     return encoder
 
 
 def split_last_stage(encoder: Encoder) -> tuple[Encoder, LastStage]:
-    """A copy of the encoder without its last stage, and a copy of that stage."""
+    """A copy of the encoder without its last stage, and a copy of that stage.
+
+    Raises:
+        UserError: its stages are not of ever larger stride.
+    """
+    if encoder.is_isotropic:
+        raise UserError(
+            f"{encoder.backbone}: all stages have stride {encoder.strides[-1]}, so none is the "
+            'last one of the head; set protocol = "fpn"'
+        )
     trunk = copy.deepcopy(encoder)
     blocks = nn.ModuleList(nn.Sequential(*_last_blocks(branch)) for branch in trunk.branches)
     for branch in trunk.branches:
@@ -84,6 +99,9 @@ def _remove_last_blocks(branch: Any) -> None:
 def _last_stage(branch: Any) -> tuple[nn.Module, list[str]]:
     """The module whose children are a branch's blocks, and the names of those of the last stage."""
     before: str = branch.feature_info.module_name()[-2]
+    flat = before.replace(".", "_")  # timm's name of it where it lifts all stages to one level
+    if flat in dict(branch.named_children()):
+        before = flat
     path, _, last = before.rpartition(".")
     parent = branch.get_submodule(path)
     names = [name for name, _ in parent.named_children()]

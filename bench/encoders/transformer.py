@@ -8,6 +8,7 @@ import timm
 from timm.models._features import FeatureInfo
 from torch import Tensor, nn
 
+WINDOWED = ("swin_transformer", "swin_transformer_v2")  # timm's modules of windows of any size
 # timm's modules of plain transformers: all tokens of one stride, and position embeddings that are
 # resampled to any image size.
 MODULES = ("vision_transformer", "deit", "eva")
@@ -20,9 +21,19 @@ def is_transformer(name: str) -> bool:
     Args:
         name: of the model, without a tag.
     """
+    return _module(name) in MODULES
+
+
+def size_options(name: str) -> dict[str, Any]:
+    """What makes a timm model with stages of several strides take images of any size."""
+    return {"strict_img_size": False} if _module(name) in WINDOWED else {}
+
+
+def _module(name: str) -> str:
+    """The module of timm that defines a model; empty if there is none."""
     if not timm.is_model(name):
-        return False
-    return timm.model_entrypoint(name).__module__.rpartition(".")[2] in MODULES
+        return ""
+    return timm.model_entrypoint(name).__module__.rpartition(".")[2]
 
 
 class TransformerStages(nn.Module):

@@ -1,9 +1,10 @@
 """Faster R-CNN of torchvision on any encoder, as a network to fine-tune.
 
 There are two protocols. "fpn" has a feature pyramid over the stages of stride 4 and more, and two
-linear layers as the head. "c4" has proposals from the map of stride 16, and the last stage with one
-more normalization as the head (He et al. 2020, MoCo, appendix A). Batch norm is trained everywhere
-and shared by all processes. The encoder normalizes its input itself: the detector does not.
+linear layers as the head; a transformer's pyramid is made of its last map (Li et al. 2022, ViTDet).
+"c4" has proposals from the map of stride 16, and the last stage with one more normalization as the
+head (He et al. 2020, MoCo, appendix A). Batch norm is trained everywhere and shared by all
+processes. The encoder normalizes its input itself: the detector does not.
 
 Inside, boxes are (x1, y1, x2, y2) in continuous pixels from 0, so that VOC's inclusive (1, 1, 1, 1)
 is (0, 0, 1, 1).
@@ -16,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
@@ -35,6 +37,7 @@ MIN_LINES = 64  # for the objects of a training image; more where an image has m
 RATIOS = (0.5, 1.0, 2.0)  # of anchors, height / width (Ren et al. 2015, section 3.1.1)
 ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, section 4.1)
 C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
+COARSER = 2  # the last level of a transformer's pyramid, in strides of its map
 MAX_DETECTIONS = 100  # of an image, as COCO counts them
 MIN_SCORE = 0.05  # of a detection in both protocols (detectron2's TEST.SCORE_THRESH_TEST)
 
@@ -83,7 +86,8 @@ class Detector(FineTunedNetwork):
         self.objects = objects
         trained = [sum(not entry.difficult for entry in own) for own in objects]
         self.lines = max([MIN_LINES, *trained])
-        stride = encoder.strides[-1]  # torchvision places anchors by whole strides
+        # torchvision places anchors by whole strides.
+        stride = encoder.strides[-1] * (COARSER if encoder.is_isotropic else 1)
         self.side = -(-settings.size // stride) * stride
         self.class_indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
         build = _pyramid if settings.protocol == "fpn" else _c4
@@ -195,31 +199,80 @@ class _NoTransform(nn.Module):
         return detections
 
 
+class _SimplePyramid(nn.Module):
+    """An encoder and a pyramid of its last map (Li et al. 2022, section 3, "simple").
+
+    The levels have 1/4, 1/2, 1 and 2 times the stride of the map. Deconvolutions enlarge it and
+    max-pooling shrinks it. A 1x1 and a 3x3 convolution follow at each level.
+
+    Attributes:
+        strides: of every level, in pixels.
+    """
+
+    def __init__(self, encoder: Encoder, channels: int) -> None:
+        super().__init__()
+        self.encoder = encoder
+        width = encoder.channels[-1]
+        half, quarter = width // 2, width // 4
+        enlarge = nn.ConvTranspose2d(width, half, 2, 2)
+        twice = nn.ConvTranspose2d(width, half, 2, 2)
+        again = nn.ConvTranspose2d(half, quarter, 2, 2)
+        scales: list[tuple[nn.Module, int]] = [
+            (nn.Sequential(twice, LayerNorm2d(half), nn.GELU(), again), quarter),
+            (enlarge, half),
+            (nn.Identity(), width),
+            (nn.MaxPool2d(2, 2), width),
+        ]
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                scale,
+                nn.Conv2d(count, channels, 1, bias=False),
+                LayerNorm2d(channels),
+                nn.Conv2d(channels, channels, 3, padding=1, bias=False),
+                LayerNorm2d(channels),
+            )
+            for scale, count in scales
+        )
+        stride = encoder.strides[-1]
+        self.strides = (stride / 4, stride / 2, float(stride), float(COARSER * stride))
+        self.out_channels = channels
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        last = self.encoder(images)[-1]
+        return OrderedDict((str(k), level(last)) for k, level in enumerate(self.levels))
+
+
 class _Pyramid(nn.Module):
-    """An encoder and a feature pyramid, with the attributes that torchvision needs."""
+    """An encoder and a feature pyramid, with the attributes that torchvision needs.
+
+    Attributes:
+        strides: of every level, in pixels.
+    """
 
     def __init__(self, encoder: Encoder, channels: int) -> None:
         super().__init__()
         self.encoder = encoder
         self.stages = [k for k, stride in enumerate(encoder.strides) if stride >= 4]
+        self.strides = tuple(float(encoder.strides[k]) for k in self.stages)
         widths = [encoder.channels[k] for k in self.stages]
         self.pyramid = FeaturePyramidNetwork(widths, channels, norm_layer=nn.BatchNorm2d)
         self.out_channels = channels
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         maps = self.encoder(images)
-        by_name = OrderedDict((str(k), maps[k]) for k in self.stages)
+        by_name = OrderedDict((str(level), maps[k]) for level, k in enumerate(self.stages))
         levels: dict[str, Tensor] = self.pyramid(by_name)
         return levels
 
 
 def _pyramid(encoder: Encoder, settings: DetectionSettings, classes: int) -> FasterRCNN:
-    body = _Pyramid(encoder, settings.channels)
-    sizes = tuple((ANCHOR * encoder.strides[k],) for k in body.stages)
+    build = _SimplePyramid if encoder.is_isotropic else _Pyramid
+    body = build(encoder, settings.channels)
+    sizes = tuple((round(ANCHOR * stride),) for stride in body.strides)
     return FasterRCNN(
         body,
         rpn_anchor_generator=AnchorGenerator(sizes, (RATIOS,) * len(sizes)),
-        box_roi_pool=MultiScaleRoIAlign([str(k) for k in body.stages], 7, 2),
+        box_roi_pool=MultiScaleRoIAlign([str(k) for k in range(len(sizes))], 7, 2),
         box_head=TwoMLPHead(settings.channels * 49, settings.hidden),
         box_predictor=FastRCNNPredictor(settings.hidden, classes),
         **_limits(settings, 2, 2),
