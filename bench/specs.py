@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from bench.errors import UserError, unknown
 from bench.runtime.fingerprint import digest, file_digest
@@ -25,7 +25,7 @@ FORMS = {
 }
 OPTIONS = {"file": ("arch", "key", "prefix", "mean", "std"), "hf": ("mean", "std")}
 SPEC = re.compile(rf"(?:([\w.-]+)=)?({'|'.join(FORMS)}):(.+)", re.DOTALL)
-NUMBER = re.compile(r"\s*[0-9.]+\s*")
+NUMBER = re.compile(r"\s*[0-9.]+\s*(&.*)?")
 LONGEST = 100  # characters of a label
 
 
@@ -46,7 +46,7 @@ class Spec:
     label: str
 
     def __str__(self) -> str:
-        options = "&".join(f"{key}={value}" for key, value in self.options)
+        options = "&".join(f"{key}={quote(value, safe='/,:')}" for key, value in self.options)
         return f"{self.kind}:{self.target}" + (f"?{options}" if options else "")
 
     def option(self, key: str) -> str:

@@ -15,7 +15,7 @@ from bench.statistics import calibration
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 SUITES = ("mini", "tiny")
 PRETRAINED = [name for name in plugins.names("methods") if name != plugins.UNTRAINED]
-METHODS = plan.with_baselines(plugins.names("methods"))
+METHODS = plan.with_baselines(plugins.names("methods"), loader.load("mini"))
 UNCERTAINTY = calibration.parse(loader.read_tables("mini"), "mini")
 FINE_TUNED = ("voc_cls_finetune", "voc_det", "voc_seg")
 
