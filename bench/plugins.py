@@ -322,7 +322,7 @@ def load(kind: Kind, name: str) -> Any:
     if where.origin == "object":
         return where.value
     if where.origin == "spec":
-        readers = importlib.import_module("bench.training.weights")
+        readers = importlib.import_module("bench.encoders.weights")
         return readers.method(where.value)
     assert where.path is not None
     try:

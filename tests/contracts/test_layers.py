@@ -16,7 +16,7 @@ BENCH = ROOT / "bench"
 ORDER = (
     *("cli", "commands", "reporting", "statistics", "results"),
     *("evaluation", "training", "encoders", "data"),
-    *("config", "plugins", "metrics", "runtime", "errors"),
+    *("config", "plugins", "specs", "metrics", "runtime", "errors"),
 )
 PLUGINS = ("methods", "tasks")
 FACE = ("__init__", "__main__")  # of the package itself: loads what is asked for
@@ -24,7 +24,7 @@ SOURCES = sorted(p for p in BENCH.rglob("*.py") if p.parent.name not in PLUGINS)
 
 # A second run, and whoever only reads numbers, starts without torch.
 LIGHT = (
-    *("bench", "bench.cli", "bench.errors", "bench.plugins"),
+    *("bench", "bench.cli", "bench.errors", "bench.plugins", "bench.specs"),
     *("bench.commands.run", "bench.commands.plan", "bench.commands.request"),
     *("bench.commands.compare", "bench.commands.check", "bench.commands.audit"),
     *(f"bench.{package}" for package in ("config", "metrics", "results", "statistics")),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Protocol
 
 import timm
 
@@ -10,13 +11,23 @@ from bench import specs
 from bench.encoders.encoder import Encoder, imagenet_encoder
 from bench.errors import UserError
 from bench.specs import Spec
-from bench.training.context import Context
+
+
+class Reading(Protocol):
+    """What a reader is handed: a run's context, which notes the files that were read."""
+
+    def read_file(self, path: Path, name: str = "") -> Path:
+        """Note that a file is read."""
 
 
 def method(spec: Spec) -> type:
-    """The method of a spec."""
+    """The method of a spec.
+
+    Raises:
+        UserError: weights of this kind cannot be read.
+    """
     if spec.kind not in READERS:
-        raise UserError(f"{spec}: {spec.kind}: is not read yet")
+        raise UserError(f"{spec}: {spec.kind}: cannot be read; known are {', '.join(READERS)}")
     read = READERS[spec.kind]
 
     class Weights:
@@ -27,14 +38,14 @@ def method(spec: Spec) -> type:
         datasets: ClassVar[tuple[str, ...]] = ()
         inputs: ClassVar[tuple[str, ...]] = ("rgb",)
 
-        def pretrain(self, context: Context) -> Encoder:
+        def pretrain(self, context: Reading) -> Encoder:
             """Read the weights."""
             return read(spec, context)
 
     return Weights
 
 
-def _timm(spec: Spec, context: Context) -> Encoder:
+def _timm(spec: Spec, context: Reading) -> Encoder:
     """A model of timm with its published weights."""
     if not timm.is_model(spec.target):
         raise UserError(f"{spec}: timm has no such model")
