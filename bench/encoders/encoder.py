@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.data.color import rgb_to_lab
-from bench.encoders.backbone import channels_first, imagenet_weights, make_backbone
+from bench.encoders.backbone import channels_first, imagenet_weights, make_backbone, timm_names
 from bench.encoders.pretraining import Pretraining
 from bench.encoders.transformer import TransformerStages
 from bench.errors import UserError
 from bench.runtime.files import atomic_write
 
+FEW = 5  # missing weights that a message names
 # Input of a branch -> its channels.
 INPUT_CHANNELS = {"rgb": 3, "L": 1, "ab": 2, "above_diagonal": 3, "below_diagonal": 3}
 
@@ -181,12 +182,32 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
 
 def imagenet_encoder(backbone: str, source: str) -> Encoder:
     """A backbone with its ImageNet weights; see `imagenet_weights`."""
-    encoder = Encoder(backbone)
-    branch = encoder.branches[0]
-    names = branch.state_dict().keys()
     weights = imagenet_weights(backbone, source)
-    missing = sorted(names - weights.keys())
+    return encoder_of(backbone, weights, f"the ImageNet weights of {backbone}")
+
+
+def encoder_of(backbone: str, weights: Mapping[str, Tensor], what: str) -> Encoder:
+    """An encoder of a backbone with weights by timm's names; others than its own do not count.
+
+    Args:
+        backbone: name of a timm model.
+        weights: of the whole model, or of all but its classifier.
+        what: what the weights are, for a message.
+
+    Raises:
+        UserError: a weight is missing or of another shape.
+    """
+    encoder = Encoder(backbone)
+    branch: Any = encoder.branches[0]
+    names = timm_names(backbone, branch)
+    missing = [theirs for theirs in names.values() if theirs not in weights]
     if missing:
-        raise UserError(f"the ImageNet weights of {backbone} lack {missing[0]}")
-    branch.load_state_dict({name: weights[name] for name in names})
+        few = ", ".join(missing[:FEW])
+        raise UserError(f"{what}: {len(missing)} of {len(names)} weights are missing: {few}")
+    try:
+        branch.load_state_dict({own: weights[theirs] for own, theirs in names.items()})
+    except RuntimeError as error:
+        raise UserError(
+            f"{what}: do not fit {backbone}: {str(error).splitlines()[-1].strip()}"
+        ) from None
     return encoder

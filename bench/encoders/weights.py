@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 import timm
 
 from bench import specs
-from bench.encoders.encoder import Encoder, imagenet_encoder
+from bench.encoders.backbone import imagenet_weights
+from bench.encoders.encoder import Encoder, encoder_of
 from bench.errors import UserError
 from bench.specs import Spec
 
@@ -49,7 +50,7 @@ def _timm(spec: Spec, context: Reading) -> Encoder:
     """A model of timm with its published weights."""
     if not timm.is_model(spec.target):
         raise UserError(f"{spec}: timm has no such model")
-    return imagenet_encoder(spec.target, "timm")
+    return encoder_of(spec.backbone, imagenet_weights(spec.target, "timm"), str(spec))
 
 
 READERS = {"timm": _timm}

@@ -1,9 +1,10 @@
 import pytest
+import timm
 import torch
 from torch import nn
 
 from bench.encoders.backbone import make_backbone
-from bench.encoders.encoder import Encoder, load_encoder, side_mask
+from bench.encoders.encoder import Encoder, encoder_of, load_encoder, side_mask
 from bench.errors import UserError
 
 BACKBONES = ["tf_efficientnet_lite0", "efficientnet_b0", "resnet18", "resnet50"]
@@ -69,3 +70,24 @@ def test_the_diagonal_parts_the_image():
     assert torch.equal(above, below.flip(0, 1))
     assert above.sum() == below.sum() == 12  # 24 pixels, none of them centered on the diagonal
     assert side_mask("above_diagonal", torch.zeros(3, 3)).sum() == 3  # of 9: three are on it
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "tf_efficientnet_lite0", "convnext_atto", "vgg11", "vit_tiny_patch16_224"],
+)
+def test_weights_by_timms_names_make_the_same_encoder(name):
+    """The maps of a plain timm model with the same weights."""
+    torch.manual_seed(0)
+    plain = timm.create_model(name).eval()
+    encoder = encoder_of(name, plain.state_dict(), "made up").eval()
+    rgb = torch.rand(1, 3, 224, 224)
+    with torch.inference_mode():
+        (*_, expected) = plain.forward_intermediates(
+            (rgb - encoder.mean) / encoder.std, intermediates_only=True
+        )
+        torch.testing.assert_close(encoder(rgb)[-1], expected, rtol=1e-4, atol=1e-3)
+    lacking = dict(list(plain.state_dict().items())[7:])
+    message = rf"made up: 7 of \d+ weights are missing: {next(iter(plain.state_dict()))}, "
+    with pytest.raises(UserError, match=message):
+        encoder_of(name, lacking, "made up")
