@@ -9,9 +9,15 @@ from bench.reporting.columns import Column
 from bench.reporting.format import MISSING, points
 from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.plots import plots
-from bench.reporting.rows import REFERENCE, Cell, Row, Table, overview
+from bench.reporting.rows import REFERENCE, Cell, Row, Table, of_several_backbones, overview
 from bench.results.record import Record
 
+NO_REFERENCE = "no ImageNet weights"
+BACKBONES = (
+    "Every backbone has tables of its own, and its gap is to ImageNet labels on that backbone. The"
+    " rows are listed by backbone. They are not ranked together, since a larger network may score"
+    " higher whatever it was pretrained on."
+)
 LINKS: tuple[tuple[str, Callable[[Record], str | None]], ...] = (
     ("Generated images", lambda record: record.samples),
     ("Predictions beside ground truth", lambda record: record.predictions_image),
@@ -34,6 +40,7 @@ def markdown(leaderboard: Leaderboard, page: str, with_plots: bool = True) -> st
         "\n".join(text.problems(leaderboard)),
         *(_section(leaderboard, table, with_plots) for table in leaderboard.tables),
         _overview(leaderboard),
+        backbones(leaderboard),
         setup(leaderboard),
         reading(leaderboard),
     ]
@@ -129,6 +136,30 @@ def _overview(leaderboard: Leaderboard) -> str:
     text_ += " metric and protocol. An empty cell was not run."
     grid = "\n".join(_grid(headings, lines, [True, *(False for _ in tasks)]))
     return "\n\n".join([f"## Overview: gap to {REFERENCE} (95% CI)", text_, grid])
+
+
+def backbones(leaderboard: Leaderboard) -> str:
+    """Rows of all backbones side by side, in no order of merit; empty if there is one backbone."""
+    parts = []
+    own = leaderboard.settings.backbone.name
+    for task, tables in of_several_backbones(leaderboard.tables).items():
+        headings = ("Backbone", "Parameters", "Method", columns.named("value").title(tables[0]))
+        gap = columns.named("gap")
+        rows = [
+            [
+                _escaped(table.backbone or own),
+                f"{row.parameters / 1e6:.1f} M" if row.parameters else MISSING,
+                _escaped(row.method),
+                _cell(columns.named("value"), table, row),
+                _cell(gap, table, row) if table.reference else NO_REFERENCE,
+            ]
+            for table in tables
+            for row in table.rows
+        ]
+        titles = [*headings, gap.title(tables[0])]
+        grid = _grid(titles, rows, (True, False, True, False, False))
+        parts += [f"### {task} on every backbone", "\n".join(grid)]
+    return "\n\n".join(["## Backbones", BACKBONES, *parts]) if parts else ""
 
 
 def _gap(cell: Cell | None) -> str:

@@ -101,6 +101,11 @@ class Row:
         return next((r.encoder.inputs for r in self.scored if r.encoder), None)
 
     @property
+    def parameters(self) -> int | None:
+        """Number of the encoder's parameters; None if every seed failed."""
+        return next((r.encoder.parameters for r in self.scored if r.encoder), None)
+
+    @property
     def stages(self) -> list[float]:
         """The metric of every stage in points, fine to coarse, mean over seeds; may be empty."""
         curves = [record.per_stage for record in self.scored if record.per_stage]
@@ -208,6 +213,14 @@ def overview(tables: Iterable[Table]) -> tuple[list[str], dict[str, list[Cell | 
     tasks, rows = pivot((row.method, t.name, (t, row)) for t in tables for row in t.rows)
     shared = {m: cells for m, cells in rows.items() if sum(c is not None for c in cells) > 1}
     return (tasks, shared) if shared else ([], {})
+
+
+def of_several_backbones(tables: Iterable[Table]) -> dict[str, list[Table]]:
+    """The tables of every task that has several: one for each backbone."""
+    by_task: dict[str, list[Table]] = {}
+    for table in tables:
+        by_task.setdefault(table.task, []).append(table)
+    return {task: own for task, own in by_task.items() if len(own) > 1}
 
 
 def class_gaps(table: Table) -> tuple[list[str], dict[str, list[float | None]]]:

@@ -73,6 +73,10 @@ def key(leaderboard: Leaderboard) -> list[str]:
         f" {REFERENCE} weights minus the score of the row. Brackets are 95% confidence intervals"
         " over test images and over training runs, as far as these are known to vary.",
     ]
+    if any(table.backbone for table in leaderboard.tables):
+        paragraphs.append(
+            "Rows of another backbone have tables of their own, which are named after it."
+        )
     if leaderboard.settings.synthetic:
         paragraphs.append(RENDERED)
     return paragraphs
