@@ -7,7 +7,7 @@ import pytest
 from made_up import FAILED, calibrate, encoder, save, text_of
 
 from bench.encoders.pretraining import PretextScore, Pretraining
-from bench.reporting import columns, format, leaderboard, text
+from bench.reporting import columns, format, leaderboard, markdown, text
 from bench.results import storage
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
@@ -380,3 +380,31 @@ def test_a_failed_row_is_last_with_its_error(folder):
     page = text_of(folder)
     assert "| - | broken | - |" in page
     assert "RuntimeError: boom" in page
+
+
+def test_rows_of_another_backbone_have_a_table_of_their_own(folder):
+    web = encoder("rgb", backbone="web")
+    before = leaderboard.load(folder / "made").tables[0]
+    save(folder, "mine", 1.5, encoder=web)
+    save(folder, "random_init@web", 0.1, role="untrained", encoder=web)
+    save(folder, "imagenet@web", 0.1, role="reference", **FAILED)
+    loaded = leaderboard.load(folder / "made")
+    own, other = loaded.tables
+    assert (own.backbone, own.name) == ("", "voc_cls")
+    assert (other.backbone, other.name) == ("web", "voc_cls-web")
+    assert [row.method for row in own.rows] == [row.method for row in before.rows]
+    assert own.rows[1].gap == before.rows[1].gap, "nothing changes for the others"
+    assert [row.method for row in other.rows] == ["mine", "random_init@web", "imagenet@web"]
+    assert other.reference is None, "no gap to the labels of another backbone"
+    assert other.rows[0].gap is None
+    assert other.rows[0].matched_baseline == other.baseline == "random_init@web"
+    assert other.rows[2].status == "failed"
+    assert {*loaded.to_dataframe()["method"]} >= {"mine", "rotation"}
+    side_by_side = markdown.backbones(loaded)
+    assert "| web | 0.0 M | mine |" in side_by_side
+    assert side_by_side.count("no ImageNet weights") == 3
+    assert markdown.backbones(leaderboard.load(folder / "made")) == side_by_side
+
+
+def test_one_backbone_is_not_put_beside_itself(folder):
+    assert markdown.backbones(leaderboard.load(folder / "made")) == ""

@@ -1,7 +1,7 @@
 """What may share a table."""
 
 import pytest
-from made_up import FAILED, OTHER_RECIPE, PROBE, SUITE, encoder, save
+from made_up import FAILED, OTHER_RECIPE, PROBE, SUITE, save
 
 from bench.errors import UserError
 from bench.metrics import registry
@@ -19,7 +19,6 @@ OTHER_DATASET = SUITE.model_copy(update={"datasets": SUITE.datasets | {"voc": FE
         ({"suite_sha256": "e" * 64}, "settings of the suite"),
         ({"task_version": 2}, "task version"),
         ({"task_digest": "e" * 64}, "code of voc_cls"),
-        ({"encoder": encoder("rgb", backbone="web")}, "backbone"),
         ({"task_settings": PROBE | {"rate": 1}}, "settings of voc_cls"),
         ({"suite_settings": OTHER_DATASET}, "data set of voc_cls"),
         ({"metric": "mAP_step"}, "metric"),
