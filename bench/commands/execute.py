@@ -287,6 +287,7 @@ def evaluate(
             weights_sha256=weights,
             parameters=sum(p.numel() for p in encoder.parameters()),
         ),
+        weights=encoder.origin,
         pretraining=encoder.pretraining,
         training=result.trace,
         timings=timings,

@@ -13,7 +13,12 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.encoders.transformer import TransformerStages, is_transformer, size_options
+from bench.encoders.transformer import (
+    TransformerStages,
+    is_transformer,
+    make_transformer,
+    size_options,
+)
 from bench.errors import UserError
 
 LIFTED = re.compile(r"^(\w+)_(\d+)")
@@ -45,7 +50,7 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
     """
     try:
         if is_transformer(name):
-            return TransformerStages(name, channels)
+            return make_transformer(name, channels)
         create: Any = timm.create_model
         options = {"in_chans": channels, **size_options(name)}
         body = create(name, features_only=True, pretrained=False, **options)

@@ -47,6 +47,7 @@ class Encoder(nn.Module):
         strides: of each stage, in input pixels.
         pretraining: the history of its weights.
         samples: images of what its method learned, a uint8 grid (3, H, W), if there are any.
+        origin: where weights from elsewhere come from, and how they were read.
     """
 
     def __init__(self, backbone: str, inputs: tuple[str, ...] = ("rgb",)) -> None:
@@ -62,15 +63,16 @@ class Encoder(nn.Module):
         self.strides: tuple[int, ...] = tuple(info.reduction())
         self.pretraining = Pretraining()
         self.samples: Tensor | None = None
+        self.origin: dict[str, Any] = {}
         config: Any = timm.get_pretrained_cfg(backbone)
-        self._set_normalization(config.mean, config.std)
+        self.set_normalization(config.mean, config.std)
 
     @property
     def is_isotropic(self) -> bool:
         """Whether all of several maps have one stride, as those of a plain transformer."""
         return len(self.strides) > 1 and len({*self.strides}) == 1
 
-    def _set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
+    def set_normalization(self, mean: Sequence[float], std: Sequence[float]) -> None:
         """Set the mean and standard deviation of RGB by which "rgb" is normalized."""
         self.mean: Tensor
         self.std: Tensor

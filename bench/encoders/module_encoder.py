@@ -43,7 +43,8 @@ class ModuleEncoder(Encoder):
         self.branches = nn.ModuleList()
         self.pretraining = Pretraining()
         self.samples = None
-        self._set_normalization(mean, std)
+        self.origin = {}
+        self.set_normalization(mean, std)
         module.eval()
         device = next(iter(module.parameters()), torch.zeros(())).device
         with torch.inference_mode():

@@ -40,21 +40,16 @@ class TransformerStages(nn.Module):
     """A timm transformer whose blocks are the stages, for images of any size.
 
     Args:
-        name: of a timm model, see `is_transformer`.
-        channels: of its input.
-        options: of the model, where a checkpoint needs others than timm's: `num_heads`.
+        model: made with `ANY_SIZE` and without a classifier, see `make_transformer`.
 
     Attributes:
         feature_info: channels, strides and module of every stage, as timm's feature networks have.
     """
 
-    def __init__(self, name: str, channels: int = 3, **options: Any) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
-        create: Any = timm.create_model
-        self.model = create(
-            name, pretrained=False, in_chans=channels, num_classes=0, **ANY_SIZE, **options
-        )
-        blocks = [dict(info) for info in self.model.feature_info]
+        self.model = model
+        blocks = [dict(info) for info in model.feature_info]
         self.feature_info = FeatureInfo(blocks, tuple(range(len(blocks))))
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -69,3 +64,16 @@ class TransformerStages(nn.Module):
         """
         tokens, maps = self.model.forward_intermediates(images.contiguous())
         return list(maps), self.model.forward_head(tokens, pre_logits=True)
+
+
+def make_transformer(name: str, channels: int) -> TransformerStages:
+    """An untrained timm transformer.
+
+    Args:
+        name: of a timm model, see `is_transformer`.
+        channels: of its input.
+    """
+    create: Any = timm.create_model
+    return TransformerStages(
+        create(name, pretrained=False, in_chans=channels, num_classes=0, **ANY_SIZE)
+    )

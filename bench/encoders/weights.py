@@ -9,7 +9,9 @@ import timm
 
 from bench import specs
 from bench.encoders.backbone import imagenet_weights
+from bench.encoders.checkpoint.load import Loaded, load
 from bench.encoders.encoder import Encoder, encoder_of
+from bench.encoders.transformer import ANY_SIZE, TransformerStages, is_transformer
 from bench.errors import UserError
 from bench.specs import Spec
 
@@ -53,4 +55,45 @@ def _timm(spec: Spec, context: Reading) -> Encoder:
     return encoder_of(spec.backbone, imagenet_weights(spec.target, "timm"), str(spec))
 
 
-READERS = {"timm": _timm}
+def _file(spec: Spec, context: Reading) -> Encoder:
+    """A file in any layout of `checkpoint.layouts`."""
+    path = context.read_file(Path(spec.target))
+    arch = spec.backbone
+    options = ANY_SIZE if is_transformer(arch) else {}
+    loaded = load(
+        path,
+        arch,
+        spec.option("key") or None,
+        spec.option("prefix") or None,
+        spec.option("mean") or None,
+        spec.option("std") or None,
+        **options,
+    )
+    return _encoder(spec, loaded)
+
+
+def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
+    """The encoder of a model that was loaded, with its own input contract."""
+    encoder = Encoder(loaded.arch)
+    if is_transformer(loaded.arch):
+        encoder.branches[0] = TransformerStages(loaded.module)
+    else:
+        encoder = encoder_of(loaded.arch, loaded.module.state_dict(), str(spec))
+    contract = loaded.contract
+    encoder.set_normalization(contract.mean, contract.std)
+    encoder.origin = {
+        "layout": loaded.layout.name,
+        "key": loaded.key,
+        "prefix": loaded.prefix,
+        "matched": len(loaded.matched),
+        "reshaped": list(loaded.reshaped),
+        "dropped": len(loaded.dropped),
+        "mean": list(contract.mean),
+        "std": list(contract.std),
+        "input": contract.origin,
+        "notes": list(loaded.notes),
+    }
+    return encoder
+
+
+READERS = {"timm": _timm, "file": _file}

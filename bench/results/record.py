@@ -122,6 +122,8 @@ class Record(Table):
     predictions_image: Name | None = None
     """File of predictions beside ground truth, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
+    weights: Plain = {}
+    """Where weights from elsewhere come from, and how they were read."""
     pretraining: Pretraining = Pretraining()
     training: TrainingTrace | None = None
     """The trace of the task's own training, if it trains a network."""
