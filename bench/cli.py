@@ -70,6 +70,10 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the suite."),
 ]
 Verbose = Annotated[bool, typer.Option("-v", "--verbose", help="Show the traceback of a failure.")]
+AllowMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Read a file that lacks weights of its encoder."),
+]
 Workers = Annotated[
     int,
     typer.Option(
@@ -110,7 +114,9 @@ def run(
     methods: Annotated[
         str,
         typer.Option(
-            help="Comma-separated names and files (./flip.py), or 'all'.", autocompletion=_methods
+            help="Comma-separated names, files (./flip.py) and specs of weights "
+            "(mine=file:my.pth?arch=resnet50), or 'all'.",
+            autocompletion=_methods,
         ),
     ],
     tasks: Annotated[
@@ -129,6 +135,7 @@ def run(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep results of changed code of the same version.")
     ] = False,
+    allow_missing: AllowMissing = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be computed, and what it takes.")
     ] = False,
@@ -150,7 +157,7 @@ def run(
     from bench.reporting.terminal import TaskTable
     from bench.statistics import calibration
 
-    selected_methods = plugins.select("methods", methods)
+    selected_methods = plugins.select("methods", methods, allow_missing)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
     if max(seeds, threads) > SEEDS:
@@ -410,6 +417,38 @@ def audit(
     settings = loader.load(suite, set_)
     for line in command.audit(settings, selected, data_root, out, cache, Reporter()):
         typer.echo(line)
+
+
+@app.command()
+def doctor(
+    spec: Annotated[
+        str, typer.Argument(metavar="SPEC", help="Weights, as file:my.pth?arch=resnet50.")
+    ],
+    suite: SuiteName = "mini",
+    data_root: DataRoot = None,
+    out: Out = OUT,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    set_: Overrides = None,
+    allow_missing: AllowMissing = False,
+    verbose: Verbose = False,
+) -> None:
+    """How a checkpoint is read, and what its features look like; exit 1 if that is suspicious.
+
+    Example: bench doctor "file:my.pth?arch=resnet50"
+    """
+    from bench.commands import doctor as command
+
+    methods = plugins.select("methods", spec, allow_missing)
+    if len(methods) != 1:
+        raise UserError(f"{spec}: name one at a time")
+    settings = loader.load(suite, set_)
+    request = Request(settings, tuple(methods), (), (0,), data_root, out, cache, device)
+    diagnosis = command.diagnose(request, Reporter())
+    stdout = _stdout(100)
+    for part in diagnosis.render():
+        stdout.print(part, highlight=False, markup=False)
+    raise typer.Exit(1 if diagnosis.suspicions else 0)
 
 
 @app.command()

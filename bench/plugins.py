@@ -251,10 +251,15 @@ def names(kind: Kind) -> list[str]:
     return sorted(_sources(kind))
 
 
-def select(kind: Kind, request: str) -> list[str]:
+def select(kind: Kind, request: str, allow_missing: bool = False) -> list[str]:
     """The names in a comma-separated request of names, paths and, of methods, specs.
 
     `all` is every one that is known.
+
+    Args:
+        kind: methods or tasks.
+        request: what was asked for.
+        allow_missing: whether a file of weights may lack some of its encoder's.
 
     Raises:
         UserError: an unknown name, a file that is no plug-in, or nothing.
@@ -265,7 +270,9 @@ def select(kind: Kind, request: str) -> list[str]:
     selected: list[str] = []
     for part in parts:
         if kind == "methods" and specs.is_spec(part):
-            selected.append(add_spec(specs.parse(part)))
+            spec = specs.parse(part)
+            lenient = allow_missing and spec.kind == "file"
+            selected.append(add_spec(spec.allowing_missing() if lenient else spec))
         elif part.endswith(".py") or "/" in part:
             selected.append(add_path(kind, Path(part)))
         elif part == "all":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
 from bench.errors import UserError, unknown
 from bench.runtime.fingerprint import digest, file_digest
 
+MISSING = "allow_missing"  # option: what the file lacks stays as it was drawn
 VERSION = 1  # of the readers of weights: raise when the encoder of a spec may change
 FORMS = {
     "timm": "timm:NAME[.TAG]",
@@ -23,7 +24,7 @@ FORMS = {
     "hub": "hub:OWNER/REPO:ENTRY",
     "py": "py:PATH:FUNCTION",
 }
-OPTIONS = {"file": ("arch", "key", "prefix", "mean", "std"), "hf": ("mean", "std")}
+OPTIONS = {"file": ("arch", "key", "prefix", "mean", "std", MISSING), "hf": ("mean", "std")}
 SPEC = re.compile(rf"(?:([\w.-]+)=)?({'|'.join(FORMS)}):(.+)", re.DOTALL)
 NUMBER = re.compile(r"\s*[0-9.]+\s*(&.*)?")
 LONGEST = 100  # characters of a label
@@ -48,6 +49,11 @@ class Spec:
     def __str__(self) -> str:
         options = "&".join(f"{key}={quote(value, safe='/,:')}" for key, value in self.options)
         return f"{self.kind}:{self.target}" + (f"?{options}" if options else "")
+
+    def allowing_missing(self) -> Spec:
+        """The same file, of which an encoder may be read that has more parameters."""
+        others = (pair for pair in self.options if pair[0] != MISSING)
+        return replace(self, options=tuple(sorted([*others, (MISSING, "yes")])))
 
     def option(self, key: str) -> str:
         """The value of an option; empty if it is not given."""

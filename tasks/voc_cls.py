@@ -25,6 +25,7 @@ from bench.config.schema import Positive, TaskSettings, ascending
 from bench.data.datasets import usable_classes
 from bench.encoders.encoder import Encoder
 from bench.evaluation import linear_svm
+from bench.evaluation.diagnostics import effective_rank
 from bench.evaluation.features import features
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics.average_precision import (
@@ -107,17 +108,6 @@ def _normalized(stage_features: np.ndarray, stage: int, context: Context) -> tor
     if not normalized.isfinite().all():
         raise ValueError(f"the features of stage {stage} are not all finite")
     return normalized
-
-
-def effective_rank(features: torch.Tensor) -> float:
-    """Number of directions the centered features spread over: exp of the spectrum's entropy.
-
-    Roy and Vetterli 2007 (EUSIPCO), on every n-th row such that fewer than 2,048 are left.
-    """
-    rows = features[:: max(1, len(features) // 1024)].double()
-    values = torch.linalg.svdvals(rows - rows.mean(0))
-    share = values[values > 0] / values.sum()
-    return float(torch.exp(-(share * share.log()).sum())) if len(share) else 1.0
 
 
 def _result(

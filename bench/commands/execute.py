@@ -23,6 +23,7 @@ from bench.config import settings
 from bench.config.schema import PRETRAINING
 from bench.data.datasets import Datasets, fingerprints, open_datasets
 from bench.encoders.encoder import Encoder
+from bench.encoders.weights import how_read
 from bench.errors import UserError
 from bench.evaluation.features import discard
 from bench.evaluation.task import Task, TaskResult
@@ -100,6 +101,7 @@ def compute(
     distributed.init()
     device = select_device(request.device)
     datasets = datasets or open_for(cells, request, reporter)
+    _check_weights(cells, _Job(request, datasets, device, 1), reporter)
     plan.check_data(cells, request, fingerprints(datasets))
     groups = [list(g) for _, g in itertools.groupby(cells, key=lambda c: (c.method, c.seed))]
     workers = _worker_count(groups, request, device)
@@ -111,6 +113,20 @@ def compute(
         reporter.finish_cell(str(cell), failed=record.status == "failed")
         announce(cell, record)
     reporter.cell = ""
+
+
+def _check_weights(cells: Sequence[Cell], job: _Job, reporter: Reporter) -> None:
+    """Read all weights from elsewhere before hours are spent, and say how they were read.
+
+    Raises:
+        UserError: some cannot be read, lack a part of the encoder, or break a promise.
+    """
+    first = {cell.method: cell for cell in reversed(cells)}
+    for method, cell in first.items():
+        if plugins.describe("methods", method).origin == "spec":
+            encoder = load_or_pretrain(job.context(cell, reporter))
+            facts = "; ".join(f"{word} {text}" for word, text in how_read(encoder))
+            reporter.say(f"{method}: {facts}")
 
 
 def _worker_count(groups: Sequence[Sequence[Cell]], request: Request, device: torch.device) -> int:

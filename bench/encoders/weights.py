@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -67,6 +68,7 @@ def _file(spec: Spec, context: Reading) -> Encoder:
         spec.option("prefix") or None,
         spec.option("mean") or None,
         spec.option("std") or None,
+        allow_missing=bool(spec.option(specs.MISSING)),
         **options,
     )
     return _encoder(spec, loaded)
@@ -86,6 +88,7 @@ def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
         "key": loaded.key,
         "prefix": loaded.prefix,
         "matched": len(loaded.matched),
+        "missing": list(loaded.missing),
         "reshaped": list(loaded.reshaped),
         "dropped": len(loaded.dropped),
         "mean": list(contract.mean),
@@ -94,6 +97,22 @@ def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
         "notes": list(loaded.notes),
     }
     return encoder
+
+
+def how_read(encoder: Encoder) -> Iterator[tuple[str, str]]:
+    """How the weights of an encoder were read: a word and what there is to say, in order."""
+    origin = encoder.origin
+    yield "backbone", f"{encoder.backbone}, stages of {encoder.channels} channels"
+    if not origin:
+        return
+    where = [f"{key} {origin[key]}" for key in ("key", "prefix") if origin[key]]
+    yield "layout", ", ".join([origin["layout"], *where])
+    yield "tensors", f"{origin['matched']} matched, {origin['dropped']} dropped"
+    for key in ("missing", "reshaped", "notes"):
+        for text in origin[key]:
+            yield key.removesuffix("s"), text
+    mean, std = (" ".join(f"{value:g}" for value in origin[key]) for key in ("mean", "std"))
+    yield "input", f"mean {mean}, std {std}, from {origin['input']}"
 
 
 READERS = {"timm": _timm, "file": _file}

@@ -99,7 +99,7 @@ def _no_class_token(state: StateDict) -> dict[str, Any]:
 
 
 def _of_timm_training(tree: Mapping[str, Any]) -> Normalization | str:
-    """timm's train.py normalizes by --mean and --std, or else as the arch's own weights expect."""
+    """Timm's train.py normalizes by --mean and --std, or else as the arch's own weights expect."""
     return _of_settings(tree.get("args")) or ARCH_INPUT
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from bench.encoders.checkpoint.layouts import Layout
 from bench.encoders.checkpoint.normalization import InputContract, input_contract
-from bench.encoders.checkpoint.read import Contents, read
+from bench.encoders.checkpoint.read import read
 from bench.encoders.checkpoint.recognize import Selection, select
 from bench.encoders.checkpoint.renames import StateDict
 from bench.encoders.checkpoint.traps import (
