@@ -452,6 +452,25 @@ def doctor(
 
 
 @app.command()
+def export(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A seedK.json.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new .safetensors or .pth.")],
+    data_root: DataRoot = None,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    verbose: Verbose = False,
+) -> None:
+    """Write the encoder of a record as a timm state dict; it is trained again if not cached.
+
+    Example: bench export results/local/mini/voc_cls/rotation/seed0.json rotation.safetensors
+    """
+    from bench.commands import export as command
+
+    locations = Locations(OUT, cache, data_root, device)
+    typer.echo(command.export(record, file, locations, Reporter()))
+
+
+@app.command()
 def test(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="A method or a task: one file.")],
     kind: Annotated[

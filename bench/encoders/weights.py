@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import timm
+import torch
+from safetensors.torch import save
 
 from bench import specs
-from bench.encoders.backbone import imagenet_weights
+from bench.encoders.backbone import imagenet_weights, timm_names
 from bench.encoders.checkpoint.load import Loaded, load
 from bench.encoders.encoder import Encoder, encoder_of
 from bench.encoders.transformer import ANY_SIZE, TransformerStages, is_transformer
 from bench.errors import UserError
+from bench.runtime.files import atomic_write
 from bench.specs import Spec
 
 
@@ -99,10 +104,51 @@ def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
     return encoder
 
 
+def export(encoder: Encoder, path: Path) -> int:
+    """Write the weights of an encoder by timm's names, for `file:` and every other reader.
+
+    Args:
+        encoder: of one branch that takes RGB.
+        path: a .safetensors file, or a .pth of `{"arch", "state_dict", "pretrained_cfg"}`.
+
+    Returns:
+        How many tensors there are.
+
+    Raises:
+        UserError: it is no plain timm model, or the name has another suffix.
+    """
+    if tuple(encoder.inputs) != ("rgb",) or not encoder.branches:
+        inputs = ", ".join(encoder.inputs)
+        raise UserError(f"its encoder takes {inputs}: no plain timm model, which takes RGB, does")
+    branch = encoder.branches[0]
+    names = timm_names(encoder.backbone, branch)
+    state = {
+        names[own]: tensor.detach().cpu().contiguous()
+        for own, tensor in branch.state_dict().items()
+    }
+    normalization = {key: getattr(encoder, key).flatten().tolist() for key in ("mean", "std")}
+    if path.suffix == ".safetensors":
+        metadata = {"architecture": encoder.backbone, "pretrained_cfg": json.dumps(normalization)}
+        content = save(state, metadata)
+    elif path.suffix in (".pth", ".pt"):
+        buffer = io.BytesIO()
+        whole = {"arch": encoder.backbone, "state_dict": state, "pretrained_cfg": normalization}
+        torch.save(whole, buffer)
+        content = buffer.getvalue()
+    else:
+        raise UserError(f"{path}: must end in .safetensors or .pth")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, content)
+    return len(state)
+
+
 def how_read(encoder: Encoder) -> Iterator[tuple[str, str]]:
     """How the weights of an encoder were read: a word and what there is to say, in order."""
     origin = encoder.origin
-    yield "backbone", f"{encoder.backbone}, stages of {encoder.channels} channels"
+    channels = dict.fromkeys(encoder.channels)
+    several = len(channels) > 1
+    counts = ", ".join(map(str, encoder.channels if several else channels))
+    yield "backbone", f"{encoder.backbone}, {len(encoder.channels)} stages of {counts} channels"
     if not origin:
         return
     where = [f"{key} {origin[key]}" for key in ("key", "prefix") if origin[key]]
