@@ -74,6 +74,9 @@ AllowMissing = Annotated[
     bool,
     typer.Option("--allow-missing", help="Read a file that lacks weights of its encoder."),
 ]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the code of hub: repositories.")
+]
 Workers = Annotated[
     int,
     typer.Option(
@@ -136,6 +139,7 @@ def run(
         bool, typer.Option("--keep", help="Keep results of changed code of the same version.")
     ] = False,
     allow_missing: AllowMissing = False,
+    trust_remote_code: TrustRemoteCode = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be computed, and what it takes.")
     ] = False,
@@ -157,7 +161,7 @@ def run(
     from bench.reporting.terminal import TaskTable
     from bench.statistics import calibration
 
-    selected_methods = plugins.select("methods", methods, allow_missing)
+    selected_methods = plugins.select("methods", methods, allow_missing, trust_remote_code)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
     if max(seeds, threads) > SEEDS:
@@ -431,6 +435,7 @@ def doctor(
     device: Device = "auto",
     set_: Overrides = None,
     allow_missing: AllowMissing = False,
+    trust_remote_code: TrustRemoteCode = False,
     verbose: Verbose = False,
 ) -> None:
     """How a checkpoint is read, and what its features look like; exit 1 if that is suspicious.
@@ -439,7 +444,7 @@ def doctor(
     """
     from bench.commands import doctor as command
 
-    methods = plugins.select("methods", spec, allow_missing)
+    methods = plugins.select("methods", spec, allow_missing, trust_remote_code)
     if len(methods) != 1:
         raise UserError(f"{spec}: name one at a time")
     settings = loader.load(suite, set_)

@@ -185,8 +185,9 @@ def add_spec(spec: specs.Spec) -> str:
     """Make weights from elsewhere known as a method; its name is the spec's label.
 
     Raises:
-        UserError: the name is taken.
+        UserError: the name is taken, or what decides the weights cannot be had.
     """
+    spec = _resolved(spec)
     known = _sources("methods").get(spec.label)
     if known is not None and known.value != spec:
         raise UserError(
@@ -194,6 +195,26 @@ def add_spec(spec: specs.Spec) -> str:
         )
     _added["methods"][spec.label] = Source(spec.label, "spec", None, value=spec)
     return spec.label
+
+
+def _resolved(spec: specs.Spec) -> specs.Spec:
+    """A spec of a repository with the timm model that it is, and its commit."""
+    if spec.kind != "hf" or spec.option("revision"):
+        return spec
+    hub = importlib.import_module("bench.encoders.checkpoint.huggingface")
+    arch, revision = hub.arch_and_revision(spec.target)
+    return spec.having(arch=arch, revision=revision)
+
+
+def module_of(path: Path) -> ModuleType:
+    """The module of a Python file that a spec names.
+
+    Raises:
+        UserError: there is no such file, or it cannot be imported.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such Python file")
+    return _from_path("specs", path.resolve())
 
 
 def add_object(kind: Kind, name: str, value: Any, own: str = "") -> None:
@@ -251,7 +272,9 @@ def names(kind: Kind) -> list[str]:
     return sorted(_sources(kind))
 
 
-def select(kind: Kind, request: str, allow_missing: bool = False) -> list[str]:
+def select(
+    kind: Kind, request: str, allow_missing: bool = False, trust_remote_code: bool = False
+) -> list[str]:
     """The names in a comma-separated request of names, paths and, of methods, specs.
 
     `all` is every one that is known.
@@ -260,6 +283,7 @@ def select(kind: Kind, request: str, allow_missing: bool = False) -> list[str]:
         kind: methods or tasks.
         request: what was asked for.
         allow_missing: whether a file of weights may lack some of its encoder's.
+        trust_remote_code: whether code of `hub:` repositories may be run.
 
     Raises:
         UserError: an unknown name, a file that is no plug-in, or nothing.
@@ -271,12 +295,15 @@ def select(kind: Kind, request: str, allow_missing: bool = False) -> list[str]:
     for part in parts:
         if kind == "methods" and specs.is_spec(part):
             spec = specs.parse(part)
-            lenient = allow_missing and spec.kind == "file"
-            selected.append(add_spec(spec.allowing_missing() if lenient else spec))
+            if allow_missing and spec.kind == "file":
+                spec = spec.having(**{specs.MISSING: "yes"})
+            if trust_remote_code and spec.kind == "hub":
+                spec = spec.having(**{specs.TRUSTED: "yes"})
+            selected.append(add_spec(spec))
         elif part.endswith(".py") or "/" in part:
             selected.append(add_path(kind, Path(part)))
         elif part == "all":
-            selected += names(kind)
+            selected += [name for name in names(kind) if _sources(kind)[name].origin != "spec"]
         else:
             source(kind, part)
             selected.append(part)
@@ -465,8 +492,16 @@ def own_digest(kind: Kind, name: str) -> str:
     if where.origin == "shipped":
         return ""
     if where.origin == "spec":
-        return str(where.value.digest)
+        return _spec_digest(where.value)
     return where.own if where.path is None else code_digest([where.path])
+
+
+def _spec_digest(spec: specs.Spec) -> str:
+    """What identifies the weights of a spec; of those that a program makes, the weights."""
+    if spec.kind not in specs.PROGRAMS:
+        return spec.digest
+    weights = importlib.import_module("bench.encoders.weights")
+    return str(weights.identity(weights.made_by_program(spec)))
 
 
 def code(kind: Kind, name: str) -> str:

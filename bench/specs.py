@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote
 from bench.errors import UserError, unknown
 from bench.runtime.fingerprint import digest, file_digest
 
+TRUSTED = "trusted"  # option: code of the repository may be run
 MISSING = "allow_missing"  # option: what the file lacks stays as it was drawn
 VERSION = 1  # of the readers of weights: raise when the encoder of a spec may change
 FORMS = {
@@ -24,7 +25,12 @@ FORMS = {
     "hub": "hub:OWNER/REPO:ENTRY",
     "py": "py:PATH:FUNCTION",
 }
-OPTIONS = {"file": ("arch", "key", "prefix", "mean", "std", MISSING), "hf": ("mean", "std")}
+PROGRAMS = ("py", "hub")  # kinds whose encoder a Python program makes
+OPTIONS = {
+    "file": ("arch", "key", "prefix", "mean", "std", MISSING),
+    "hf": ("mean", "std", "arch", "revision"),
+    "hub": (TRUSTED,),
+}
 SPEC = re.compile(rf"(?:([\w.-]+)=)?({'|'.join(FORMS)}):(.+)", re.DOTALL)
 NUMBER = re.compile(r"\s*[0-9.]+\s*(&.*)?")
 LONGEST = 100  # characters of a label
@@ -50,10 +56,9 @@ class Spec:
         options = "&".join(f"{key}={quote(value, safe='/,:')}" for key, value in self.options)
         return f"{self.kind}:{self.target}" + (f"?{options}" if options else "")
 
-    def allowing_missing(self) -> Spec:
-        """The same file, of which an encoder may be read that has more parameters."""
-        others = (pair for pair in self.options if pair[0] != MISSING)
-        return replace(self, options=tuple(sorted([*others, (MISSING, "yes")])))
+    def having(self, **options: str) -> Spec:
+        """The same spec with some options set."""
+        return replace(self, options=tuple(sorted({**dict(self.options), **options}.items())))
 
     def option(self, key: str) -> str:
         """The value of an option; empty if it is not given."""
@@ -62,9 +67,7 @@ class Spec:
     @property
     def path(self) -> Path | None:
         """The local file that decides the weights, if there is one."""
-        if self.kind == "file":
-            return Path(self.target)
-        return Path(self.target.rpartition(":")[0]) if self.kind == "py" else None
+        return Path(self.target) if self.kind == "file" else None
 
     @property
     def backbone(self) -> str:
@@ -90,8 +93,6 @@ class Spec:
             yield file_digest(path)
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        if self.kind == "py":
-            yield self.target.rpartition(":")[2]
 
 
 def parts(request: str) -> list[str]:

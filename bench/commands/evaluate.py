@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import platformdirs
-import torch
 from torch import nn
 
 from bench import plugins
@@ -17,13 +16,12 @@ from bench.commands.run import run
 from bench.config import loader
 from bench.encoders.encoder import Encoder
 from bench.encoders.module_encoder import ModuleEncoder
+from bench.encoders.weights import identity
 from bench.errors import UserError
 from bench.reporting.leaderboard import Leaderboard
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
-
-FIXED_BATCH = (2, 3, 64, 64)  # whose outputs are part of a model's identity
 
 
 def evaluate(
@@ -75,7 +73,7 @@ def evaluate(
         methods = [name]
     else:
         encoder = _encoder(model, name)
-        plugins.add_object("methods", name, _method(encoder), _identity(encoder))
+        plugins.add_object("methods", name, _method(encoder), identity(encoder))
         methods = [name]
     selected = plugins.select("tasks", _joined(tasks))
     settings = loader.load(suite, list(overrides))
@@ -113,15 +111,6 @@ def _encoder(model: nn.Module, name: str) -> Encoder:
     """A copy of a model as an encoder, on the CPU, in evaluation mode."""
     own = copy.deepcopy(model).cpu().eval()
     return own if isinstance(own, Encoder) else ModuleEncoder(own, name)
-
-
-def _identity(encoder: Encoder) -> str:
-    """What identifies an encoder: the digest of its weights and of its outputs on fixed images."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode():
-        maps = encoder(torch.rand(FIXED_BATCH, generator=generator))
-    outputs = [[round(float(m.mean()), 4), round(float(m.std()), 4)] for m in maps]
-    return digest([encoder.weights_sha256(), outputs])
 
 
 def _method(encoder: Encoder) -> type:

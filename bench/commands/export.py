@@ -44,4 +44,5 @@ def export(record: Path, file: Path, locations: Locations, reporter: Reporter) -
             "export on the machine that has it, or run the row here and export that"
         )
     count = weights.export(encoder, file)
-    return f"{file}: {count} tensors of {encoder.backbone}; read it with file:{file}?arch={encoder.backbone}"
+    arch = encoder.backbone
+    return f"{file}: {count} tensors of {arch}; read it with file:{file}?arch={arch}"

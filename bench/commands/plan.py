@@ -45,7 +45,7 @@ def with_baselines(methods: Sequence[str], suite: Suite) -> list[str]:
     baselines = [
         plugins.untrained_name(d.inputs, other_backbone(d, suite))
         for d in described
-        if d.trains_on_suite or d.origin == "spec" or other_backbone(d, suite)
+        if d.trains_on_suite or (d.origin == "spec" and d.backbone) or other_backbone(d, suite)
     ]
     return list(dict.fromkeys([*methods, *baselines]))
 

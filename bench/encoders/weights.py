@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import ClassVar, Protocol
 
 import timm
 import torch
 from safetensors.torch import save
+from torch import nn
 
-from bench import specs
+from bench import plugins, specs
 from bench.encoders.backbone import imagenet_weights, timm_names
+from bench.encoders.checkpoint.huggingface import weights_of
 from bench.encoders.checkpoint.load import Loaded, load
 from bench.encoders.encoder import Encoder, encoder_of
+from bench.encoders.module_encoder import ModuleEncoder
 from bench.encoders.transformer import ANY_SIZE, TransformerStages, is_transformer
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.runtime.files import atomic_write
+from bench.runtime.fingerprint import digest
 from bench.specs import Spec
+
+FIXED_BATCH = (2, 3, 64, 64)  # whose outputs are part of a model's identity
 
 
 class Reading(Protocol):
@@ -63,20 +71,74 @@ def _timm(spec: Spec, context: Reading) -> Encoder:
 
 def _file(spec: Spec, context: Reading) -> Encoder:
     """A file in any layout of `checkpoint.layouts`."""
-    path = context.read_file(Path(spec.target))
-    arch = spec.backbone
-    options = ANY_SIZE if is_transformer(arch) else {}
-    loaded = load(
+    return _encoder(spec, _load(spec, context.read_file(Path(spec.target))))
+
+
+def _load(spec: Spec, path: Path) -> Loaded:
+    """The model of a file as a spec asks for it; a transformer takes images of any size."""
+    return load(
         path,
-        arch,
+        spec.backbone,
         spec.option("key") or None,
         spec.option("prefix") or None,
         spec.option("mean") or None,
         spec.option("std") or None,
         allow_missing=bool(spec.option(specs.MISSING)),
-        **options,
+        **(ANY_SIZE if is_transformer(spec.backbone) else {}),
     )
-    return _encoder(spec, loaded)
+
+
+def _module(spec: Spec, context: Reading) -> Encoder:
+    """A network that a Python program makes, see `ModuleEncoder`."""
+    return copy.deepcopy(made_by_program(spec))
+
+
+@functools.cache
+def made_by_program(spec: Spec) -> Encoder:
+    """The encoder of a `py:` or `hub:` spec, made once in a process.
+
+    Raises:
+        UserError: there is no such function, or it makes no network.
+    """
+    make: Callable[[], object] | None
+    if spec.kind == "hub":
+        if not spec.option(specs.TRUSTED):
+            raise UserError(
+                f"{spec}: would download a repository and run its code; if you trust its author, "
+                "add --trust-remote-code"
+            )
+        repository, _, name = spec.target.rpartition(":")
+        make = functools.partial(torch.hub.load, repository, name, trust_repo=True)
+    else:
+        path, _, name = spec.target.rpartition(":")
+        make = getattr(plugins.module_of(Path(path)), name, None)
+        if not callable(make):
+            raise UserError(f"{path}: has no function {name}")
+    try:
+        module = make()
+    except UserError:
+        raise
+    except Exception as error:  # whatever a program raises
+        raise UserError(f"{spec}: {type(error).__name__}: {one_line(str(error))}") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{spec}: returns a {type(module).__name__}, not a torch.nn.Module")
+    module = module.cpu().eval()
+    return module if isinstance(module, Encoder) else ModuleEncoder(module, spec.label)
+
+
+def identity(encoder: Encoder) -> str:
+    """What identifies an encoder: the digest of its weights and of its outputs on fixed images."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        maps = encoder(torch.rand(FIXED_BATCH, generator=generator))
+    outputs = [[round(float(m.mean()), 4), round(float(m.std()), 4)] for m in maps]
+    return digest([encoder.weights_sha256(), outputs])
+
+
+def _hf(spec: Spec, context: Reading) -> Encoder:
+    """A repository of the Hugging Face hub, in a layout of timm or transformers."""
+    path = context.read_file(weights_of(spec.target, spec.option("revision")))
+    return _encoder(spec, _load(spec, path))
 
 
 def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
@@ -161,4 +223,4 @@ def how_read(encoder: Encoder) -> Iterator[tuple[str, str]]:
     yield "input", f"mean {mean}, std {std}, from {origin['input']}"
 
 
-READERS = {"timm": _timm, "file": _file}
+READERS = {"timm": _timm, "file": _file, "hf": _hf, "hub": _module, "py": _module}
