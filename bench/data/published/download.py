@@ -240,8 +240,11 @@ class _Download:
     def _receive(self, response: Any, start: int, validator: str, bar: Megabytes) -> None:
         """Append the body to the part, which begins anew unless this is its rest."""
         headers: Message = response.headers
-        if not _is_rest(response.status, headers, start, validator):
+        if response.status != http.HTTPStatus.PARTIAL_CONTENT:
             start = 0
+        elif not _is_rest(headers, start, validator):
+            self._discard()
+            raise _BrokenError("has another file by now")
         self._check_size(headers, start)
         if not start:
             self._discard()
@@ -289,10 +292,8 @@ class _Download:
         self.state.unlink(missing_ok=True)
 
 
-def _is_rest(status: int, headers: Message, start: int, validator: str) -> bool:
-    """Whether an answer is the rest of the file of which the first bytes are there."""
-    if not start or status != http.HTTPStatus.PARTIAL_CONTENT:
-        return False
+def _is_rest(headers: Message, start: int, validator: str) -> bool:
+    """Whether a part that was sent is the rest of the file of which the first bytes are there."""
     begins = headers.get("Content-Range", "").startswith(f"bytes {start}-")
     return begins and _validator(headers) in ("", validator)
 

@@ -31,8 +31,7 @@ def fetch(dataset: PublishedDataset, root: Path, reporter: Reporter) -> bool:
     """Put a data set in place, unless it is complete; whether it was not.
 
     Files that are there are never replaced. Archives are kept in the folder `archives` of the
-    data root; those that are there already are
-    used. What is interrupted resumes.
+    data root; those that are there already are used. What is interrupted resumes.
 
     Raises:
         UnavailableError: it has to be put in place by hand.
