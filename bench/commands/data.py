@@ -68,7 +68,7 @@ def by_hand(dataset: PublishedDataset, root: Path) -> Iterator[str]:
         yield f"  {_described(archive)}"
         yield from (f"    {url}" for url in archive.urls)
     if dataset.is_downloadable:
-        yield f"  Put it into {root / 'archives'} and run the same command again,"
+        yield f"  Put what is listed above into {root / 'archives'} and run the same command again,"
         yield f"  or put these files into {root}:"
     else:
         yield f"  Put these files into {root}:"

@@ -89,6 +89,8 @@ def _target(name: str, patterns: list[tuple[re.Pattern[str], str]]) -> PurePosix
 
 def _check_name(name: str) -> None:
     """Refuse a path that could lead out of a folder, on any system."""
+    if "\0" in name:
+        raise _MemberError(f"a member has a name that no file can have ({_short(name)})")
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if path.anchor:
             raise _MemberError(f"a member has an absolute name ({_short(name)})")
@@ -97,11 +99,11 @@ def _check_name(name: str) -> None:
 
 
 def _write(member: _Member, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with member.open() as source, path.open("xb") as target:
             shutil.copyfileobj(source, target)
-    except FileExistsError:
+    except (FileExistsError, NotADirectoryError):
         raise _MemberError(f"has two members {_short(member.name)}") from None
 
 

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import socket
 import time
 import urllib.error
 import urllib.request
@@ -194,14 +195,15 @@ class _Download:
                 size = self.part.stat().st_size if self.part.exists() else 0
                 idle = 0 if size > farthest else idle + 1
                 farthest = max(farthest, size)
-        raise MirrorError(f"{problem}; run the same command again to resume")
+        hint = "; run the same command again to resume" if farthest else ""
+        raise MirrorError(problem + hint)
 
     def _resumable(self) -> tuple[int, str]:
         """Bytes that are there, and the validator of the file that they are of; 0 if none are."""
         try:
             state = json.loads(self.state.read_text())
             size = self.part.stat().st_size
-            validator = state["validator"] if state["url"] == self.url else ""
+            validator = str(state["validator"]) if state["url"] == self.url else ""
         except (OSError, ValueError, LookupError, TypeError):
             return 0, ""
         return (size, validator) if validator and 0 < size <= self.archive.size else (0, "")
@@ -221,7 +223,10 @@ class _Download:
         except urllib.error.HTTPError as error:
             self._refused(error)
         except urllib.error.URLError as error:
-            raise _BrokenError(f"cannot be reached ({_reason(error.reason)})") from None
+            problem = f"cannot be reached ({_reason(error.reason)})"
+            if isinstance(error.reason, socket.gaierror):  # offline: the next try is no better
+                raise MirrorError(problem) from None
+            raise _BrokenError(problem) from None
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.filename:
                 raise
@@ -310,4 +315,5 @@ def _reason(error: object) -> str:
     """What went wrong, as one line."""
     if isinstance(error, TimeoutError):
         return "no answer in time"
-    return one_line(str(error)) or type(error).__name__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return one_line(text) or type(error).__name__
