@@ -20,7 +20,6 @@ from bench import plugins
 from bench.commands.request import Locations, Request, recorded_command
 from bench.config import loader
 from bench.config.schema import SEEDS
-from bench.data.published import catalog
 from bench.errors import Interrupted, UserError
 from bench.runtime import distributed, variables
 from bench.runtime.progress import Reporter
@@ -44,16 +43,11 @@ def _suites(incomplete: str) -> list[str]:
     return loader.names()
 
 
-def _published(incomplete: str) -> list[str]:
-    return [name for name in catalog.CATALOG if name.startswith(incomplete)]
-
-
 _methods = _completed(lambda: [*plugins.names("methods"), "all"])
 _tasks = _completed(lambda: [*plugins.names("tasks"), "all"])
 
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
-DATA = Path("data")
 INTERRUPTED = "interrupted; run the same command again to resume"
 
 Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
@@ -418,6 +412,13 @@ def audit(
         typer.echo(line)
 
 
+def _published(incomplete: str) -> list[str]:
+    from bench.data.published.catalog import CATALOG
+
+    return [name for name in CATALOG if name.startswith(incomplete)]
+
+
+DATA = Path("data")
 data = typer.Typer(no_args_is_help=True)
 app.add_typer(data, name="data")
 DataName = Annotated[
