@@ -1,10 +1,12 @@
 import sys
+import threading
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from loopback import Server
 from made_up import save
 from support import SHORT
 
@@ -14,6 +16,7 @@ from bench.commands.execute import compute, open_for
 from bench.commands.request import Cell, Request
 from bench.config import loader
 from bench.data.datasets import open_datasets
+from bench.data.published import download
 from bench.metrics import registry
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -55,6 +58,19 @@ def own_plugins(monkeypatch):
     added = {kind: dict(sources) for kind, sources in plugins._added.items()}
     monkeypatch.setattr(plugins, "_added", added)
     monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(download, "WAIT", 0.0)
+    monkeypatch.setattr(download, "TIMEOUT", 2.0)
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+    thread.join()
 
 
 @dataclass

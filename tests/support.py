@@ -8,7 +8,10 @@ from torch import nn
 
 from bench import plugins
 from bench.config.loader import to_toml
+from bench.config.schema import VOC_CLASSES
+from bench.data.published.catalog import PublishedDataset, Split
 from bench.data.stream import Stream
+from bench.data.voc_colors import voc_colors
 from bench.results import storage
 
 # `smoke`, shrunk until training takes four steps.
@@ -122,3 +125,51 @@ def another_year(devkit, year, prefix, source="VOC2007"):
             target.write_text("".join(f"{prefix}{line}\n" for line in lines))
         else:
             target.write_bytes(path.read_bytes())
+
+
+ANNOTATION = """<annotation><size><width>10</width><height>8</height></size><object>
+<name>{name}</name><difficult>0</difficult><truncated>0</truncated>
+<bndbox><xmin>2</xmin><ymin>2</ymin><xmax>9</xmax><ymax>7</ymax></bndbox>
+</object></annotation>"""
+
+
+def published_voc(root, year="VOC2007"):
+    """A VOCdevkit of four images below a data root, and its entry in a catalog."""
+    folder = root / "VOCdevkit" / year
+    for name in ("JPEGImages", "Annotations", "SegmentationClass"):
+        (folder / name).mkdir(parents=True)
+    splits = {"train": {"1": 0, "2": 1}, "val": {"3": 0, "4": 1}}
+    palette = [channel for color in voc_colors(256) for channel in color]
+    for split, classes in splits.items():
+        write_lists(folder / "ImageSets", split, classes)
+        for name, index in classes.items():
+            Image.new("RGB", (10, 8)).save(folder / f"JPEGImages/{name}.jpg")
+            text = ANNOTATION.format(name=VOC_CLASSES[index])
+            (folder / f"Annotations/{name}.xml").write_text(text)
+            mask = Image.new("P", (10, 8), index + 1)
+            mask.putpalette(palette)
+            mask.save(folder / f"SegmentationClass/{name}.png")
+    paths = [
+        f"ImageSets/{kind}/{split}.txt" for kind in ("Main", "Segmentation") for split in splits
+    ]
+    return PublishedDataset(
+        name="small-voc",
+        title="a small VOC",
+        kind="voc",
+        folder=f"VOCdevkit/{year}",
+        terms="none",
+        page="https://example.org",
+        splits=tuple(Split(path, path, 2) for path in paths),
+        archives=(),
+        layout=("VOCdevkit",),
+    )
+
+
+def write_lists(folder, split, classes):
+    """The lists of a split, Main and Segmentation; `classes` has the class index of each image."""
+    for kind in ("Main", "Segmentation"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+        (folder / kind / f"{split}.txt").write_text("".join(f"{name}\n" for name in classes))
+    for index, label in enumerate(VOC_CLASSES):
+        lines = [f"{name} {1 if own == index else -1}\n" for name, own in classes.items()]
+        (folder / "Main" / f"{label}_{split}.txt").write_text("".join(lines))

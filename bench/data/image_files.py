@@ -157,6 +157,23 @@ def _inspect(root: Path, name: str) -> _Inspection:
     return _Inspection(hashlib.sha256(content).hexdigest(), size, orientation)
 
 
+def problem_of(root: Path, name: str) -> str:
+    """What is wrong with an image, of which every pixel is decoded; empty if nothing is.
+
+    Args:
+        root: a folder.
+        name: path of the image below it.
+    """
+    inspection = _inspect(root, name)
+    if inspection.problem:
+        return inspection.problem
+    try:
+        _decoded(root / name, lambda image: to_rgb(image).load())
+    except ImageError as problem:
+        return str(problem)
+    return ""
+
+
 def read_bytes(path: Path, most: int) -> bytes:
     """The content of a regular file of at most `most` bytes.
 

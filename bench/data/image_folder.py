@@ -67,7 +67,7 @@ def open_image_folder(
     if not folder.is_dir():
         key = f"datasets.{name}.{split}"
         raise UserError(f"{folder}: no such folder (the suite's {key}); see --data-root")
-    content = _walk(folder)
+    content = walk(folder)
     files = sorted(content.files)
     if not files:
         raise UserError(f"{folder}: has no images (CLASS/*.jpg or *.jpg){content.left_out_text()}")
@@ -112,7 +112,7 @@ class _Content:
         return f": left out {', '.join(kinds)}"
 
 
-def _walk(folder: Path) -> _Content:
+def walk(folder: Path) -> _Content:
     """The regular files below a folder, links followed.
 
     Raises:

@@ -168,7 +168,7 @@ def _open_part(
     advance: Callable[[int], None],
 ) -> BoxSplit:
     annotations = [
-        _annotation(devkit / "Annotations" / f"{identifier}.xml", classes) for identifier in ids
+        read_annotation(devkit / "Annotations" / f"{identifier}.xml", classes) for identifier in ids
     ]
     objects = tuple(annotation.objects for annotation in annotations)
     columns = [
@@ -295,8 +295,12 @@ class _Annotation:
     objects: tuple[ObjectAnnotation, ...]
 
 
-def _annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
-    """One annotation file; its objects are of the suite's classes and inside the image."""
+def read_annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
+    """One annotation file; its objects are of the suite's classes and inside the image.
+
+    Raises:
+        UserError: it is missing or malformed, or an object is not.
+    """
     try:
         content = read_bytes(path, MAX_ANNOTATION)
         tree = _tree(content)

@@ -92,7 +92,7 @@ def _open_part(
     year: Path, folder: str, ids: tuple[str, ...], labels: int, advance: Callable[[int], None]
 ) -> MaskSplit:
     images = verify(year, [f"JPEGImages/{name}.jpg" for name in ids], "stop", lambda _: None)
-    masks = verify(year, [_mask(year, folder, name) for name in ids], "stop", lambda _: None)
+    masks = verify(year, [mask_file(year, folder, name) for name in ids], "stop", lambda _: None)
     pixels = np.zeros(labels, int)
     for index, mask in enumerate(masks.files):
         pixels += _check_mask(year / mask, images.sizes[index].tolist(), labels)
@@ -102,7 +102,7 @@ def _open_part(
     return MaskSplit(ids, images, masks, digest([ids, images.fingerprint, masks.fingerprint]))
 
 
-def _mask(devkit: Path, folder: str, identifier: str) -> str:
+def mask_file(devkit: Path, folder: str, identifier: str) -> str:
     """The mask in a folder, or the official one where that folder has none."""
     own = f"{folder}/{identifier}.png"
     official = f"{OFFICIAL}/{identifier}.png"

@@ -42,6 +42,7 @@ def test_the_version_is_printed(bench):
         ("bench run --tasks voc_cls,voc_cls", ["voc_cls,voc_cls_finetune"]),
         ("bench audit --tasks a", ["all"]),
         ("bench run --suite ./my", []),
+        ("bench data get voc20", ["voc2007", "voc2012"]),
     ],
 )
 def test_names_are_completed_without_torch(line, expected):
