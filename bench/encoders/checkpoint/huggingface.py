@@ -51,8 +51,8 @@ def arch_and_revision(repository: str) -> tuple[str, str]:
         kind = one_line(str(config.get("model_type") if isinstance(config, dict) else config))[:40]
         known = ", ".join([*VITS, "resnet", "timm's own"])
         raise UserError(
-            f"hf:{repository}: is a model of type {kind}; those of {known} are read. If its weights "
-            "have another layout of docs/checkpoints.md, download the file and use file:"
+            f"hf:{repository}: is a model of type {kind}; those of {known} are read; for another "
+            "layout of docs/checkpoints.md, download the file and use file:"
         )
     return arch, path.parent.name
 
@@ -92,8 +92,8 @@ def weights_of(repository: str, revision: str) -> Path:
         except EntryNotFoundError:
             continue
     raise UserError(
-        f"hf:{repository}: has none of {', '.join(WEIGHTS)}; where the weights are in several parts "
-        f"({SHARDED}), save them as one file and use file:"
+        f"hf:{repository}: has none of {', '.join(WEIGHTS)}; where the weights are in several "
+        f"parts ({SHARDED}), save them as one file and use file:"
     )
 
 
