@@ -1,5 +1,16 @@
-"""`python -m bench`."""
+"""The command line's entry point: what a signal does is settled before much is imported."""
 
-from bench.cli import main
+from bench.runtime import signals, streams
 
-main()
+
+def main() -> None:
+    """Run the command line; Ctrl-C and SIGTERM end it by one line, while it is imported too."""
+    signals.end_at_once()
+    streams.open_closed()
+    from bench import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()
