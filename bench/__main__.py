@@ -1,5 +1,7 @@
 """The command line's entry point: what a signal does is settled before much is imported."""
 
+import os
+
 from bench.runtime import signals, streams
 
 
@@ -7,6 +9,9 @@ def main() -> None:
     """Run the command line; Ctrl-C and SIGTERM end it by one line, while it is imported too."""
     signals.end_at_once()
     streams.open_closed()
+    from bench.runtime import variables
+
+    variables.remove_deciding(os.environ)
     from bench import cli
 
     cli.main()

@@ -9,10 +9,20 @@ from bench.errors import UserError
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # torchrun sets all of them
 MEETING = ("MASTER_ADDR", "MASTER_PORT")  # and these
-DECIDING = ("ACCELERATE_", "FSDP_")  # of accelerate: the suite says what they would
+DECIDING = (
+    *("ACCELERATE_", "FSDP_"),  # the suite says what they would
+    *("TIMM_", "TORCH_FORCE_"),  # other layers, other loading
+    *("TORCH_BLAS_PREFER_", "TORCH_LINALG_PREFER_", "TORCH_CUDNN_V8_API_", "PYTORCH_TUNABLEOP_"),
+)
 PRECISION = (
     *("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"),
     *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+# Records name the processor: it must not compute as another one does.
+PROCESSOR = (
+    *("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"),
+    *("DNNL_CPU_ISA_HINTS", "ONEDNN_CPU_ISA_HINTS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
 )
 GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 
@@ -26,11 +36,20 @@ def own(variables: MutableMapping[str, str]) -> None:
     Raises:
         UserError: the variables of a launcher contradict one another, or name no GPU.
     """
-    for name in list(variables):
-        if name.startswith(DECIDING) or name in PRECISION:
-            del variables[name]
+    remove_deciding(variables)
     _check_launcher(variables)
     _check_gpus(variables.get("CUDA_VISIBLE_DEVICES", ""))
+
+
+def remove_deciding(variables: MutableMapping[str, str]) -> None:
+    """Remove the variables that suite, command line and machine decide.
+
+    Args:
+        variables: `os.environ`, before numpy is imported, which reads some of them.
+    """
+    for name in list(variables):
+        if name.startswith(DECIDING) or name in (*PRECISION, *PROCESSOR):
+            del variables[name]
 
 
 def _check_launcher(variables: MutableMapping[str, str]) -> None:

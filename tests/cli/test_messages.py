@@ -8,6 +8,7 @@ import traceback
 
 import pytest
 from made_up import save
+from support import values
 from worker_jobs import fill_disk
 
 from bench import errors
@@ -258,3 +259,28 @@ def test_a_plot_of_the_literature_that_fails_leaves_the_tables(bench, tmp_path, 
     done = bench("literature", "--out", tmp_path)
     assert (done.status, done.error) == (0, f"{tmp_path}: the plots were not drawn: no font")
     assert (tmp_path / "LITERATURE.md").is_file()
+
+
+HARMLESS = {
+    **{"PYTHONHASHSEED": "5", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"},
+    **{"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
+    **{"TZ": "Asia/Kolkata", "SOURCE_DATE_EPOCH": "0", "LC_ALL": "C", "LANG": "xx_YY"},
+    **{"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "7", "PMI_SIZE": "2"},
+    **{"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/", "GIT_INDEX_FILE": "/nowhere"},
+    **{"SCIPY_ARRAY_API": "1", "TORCHDYNAMO_DISABLE": "1", "TIMM_FUSED_ATTN": "0"},
+}
+OWNED = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+
+
+@pytest.mark.slow
+def test_variables_of_the_environment_change_no_number(tmp_path):
+    commits = []
+    for name, variables in {"usual": {}, "other": HARMLESS | OWNED}.items():
+        what = ["run", "--methods", "rotation", "--tasks", "voc_cls", "--suite", "smoke"]
+        what += ["--workers", "1", "--out", tmp_path / name, "--cache", tmp_path / f"{name}-cache"]
+        done = command("", *what, **variables)
+        assert done.returncode == 0, done.stderr
+        record = storage.read(tmp_path / name / "smoke/voc_cls/rotation/seed0.json")
+        commits.append(record.environment["commit"])
+    assert values(tmp_path / "usual") == values(tmp_path / "other")
+    assert commits[0] == commits[1]

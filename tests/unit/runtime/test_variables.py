@@ -11,6 +11,16 @@ TORCHRUN = {
 }
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "TIMM_FUSED_ATTN"],
+)
+def test_what_makes_a_processor_compute_as_another_is_removed(name):
+    given = {name: "default", "OMP_NUM_THREADS": "2"}
+    variables.own(given)
+    assert given == {"OMP_NUM_THREADS": "2"}
+
+
 def test_what_the_suite_decides_is_removed():
     given = {"ACCELERATE_MIXED_PRECISION": "bf16", "NVIDIA_TF32_OVERRIDE": "1", "HOME": "/"}
     variables.own(given)
