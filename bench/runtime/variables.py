@@ -9,6 +9,7 @@ from bench.errors import UserError
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # torchrun sets all of them
 MEETING = ("MASTER_ADDR", "MASTER_PORT")  # and these
+MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # accelerate heeds them
 DECIDING = (
     *("ACCELERATE_", "FSDP_"),  # the suite says what they would
     *("TIMM_", "TORCH_FORCE_"),  # other layers, other loading
@@ -38,6 +39,7 @@ def own(variables: MutableMapping[str, str]) -> None:
     """
     remove_deciding(variables)
     _check_launcher(variables)
+    _check_mpi(variables)
     _check_gpus(variables.get("CUDA_VISIBLE_DEVICES", ""))
 
 
@@ -69,6 +71,15 @@ def _check_launcher(variables: MutableMapping[str, str]) -> None:
     absent = [name for name in ("LOCAL_RANK", *MEETING) if not variables.get(name)]
     if size > 1 and absent:
         raise UserError(f"{text} in the environment without {', '.join(absent)}: {hint}")
+
+
+def _check_mpi(variables: MutableMapping[str, str]) -> None:
+    """Refuse several processes that know nothing of each other; remove what MPI says of one run."""
+    for name in MPI_SIZES:
+        size = variables.pop(name, "1")
+        if size != "1" and "WORLD_SIZE" not in variables:
+            hint = "start several processes with torchrun, or unset it"
+            raise UserError(f"{name}={size} in the environment, which MPI sets: {hint}")
 
 
 def _check_gpus(value: str) -> None:

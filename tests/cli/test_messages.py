@@ -265,7 +265,7 @@ HARMLESS = {
     **{"PYTHONHASHSEED": "5", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"},
     **{"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
     **{"TZ": "Asia/Kolkata", "SOURCE_DATE_EPOCH": "0", "LC_ALL": "C", "LANG": "xx_YY"},
-    **{"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "7", "PMI_SIZE": "2"},
+    **{"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "7", "PMI_SIZE": "1"},
     **{"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/", "GIT_INDEX_FILE": "/nowhere"},
     **{"SCIPY_ARRAY_API": "1", "TORCHDYNAMO_DISABLE": "1", "TIMM_FUSED_ATTN": "0"},
 }
