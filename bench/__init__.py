@@ -11,7 +11,6 @@ The public names load what they need when they are first used:
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,7 +21,8 @@ if TYPE_CHECKING:
     from bench.results.dataframe import load_results as load_results
     from bench.training.pretext import PretextTask as PretextTask
 
-__version__ = version("ssl-gap")
+    __version__: str
+
 __all__ = ["Encoder", "PretextTask", "Task", "evaluate", "load_results", "metrics"]
 
 _MODULES = {
@@ -35,6 +35,10 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # takes as long to import as all of Python
+
+        return version("ssl-gap")
     if name == "metrics":
         return importlib.import_module("bench.metrics")
     if name in _MODULES:

@@ -1,5 +1,21 @@
-"""`python -m bench`."""
+"""The command line's entry point: what a signal does is settled before much is imported."""
 
-from bench.cli import main
+import os
 
-main()
+from bench.runtime import signals, streams
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C and SIGTERM end it by one line, while it is imported too."""
+    signals.end_at_once()
+    streams.open_closed()
+    from bench.runtime import variables
+
+    variables.remove_deciding(os.environ)
+    from bench import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

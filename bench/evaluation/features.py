@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from bench.data.image_files import ImageFiles, read, resize_exact
 from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
+from bench.errors import naming
 from bench.runtime.device import loader_workers, prepare_loader_worker
 from bench.runtime.environment import library_versions
 from bench.runtime.files import damaged, flush_to_disk, read_cached, write_cached
@@ -159,7 +160,7 @@ def extract(
 ) -> None:
     """Write every stage's features below `folder`, which appears only when they are complete."""
     device = encoder.mean.device
-    with partial_folder(folder) as partial:
+    with naming(folder), partial_folder(folder) as partial:
         with ExitStack() as stack:
             files: list[_FeatureFile] = []
             for rgb in batches:

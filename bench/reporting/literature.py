@@ -9,13 +9,14 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import UserError, from_validation
+from bench.reporting.plots import BLUE, ORANGE, guarded, new_figure, style
 from bench.runtime.files import atomic_write
 
 Text = Annotated[str, Field(min_length=1)]
@@ -101,18 +102,27 @@ def read_all(folder: Path) -> dict[str, list[Number]]:
     return files
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, warn: Callable[[str], None]) -> None:
     """Render LITERATURE.md and the plots from the CSV files beside them.
 
+    The tables come first. `warn` takes the line about plots that cannot be drawn.
+
     Raises:
-        UserError: a file is not as it should be.
+        UserError: a file is not as it should be, or the folder cannot be written.
     """
     files = read_all(folder)
-    rendered = {PAGE: markdown(files).encode()}
-    for name, numbers in files.items():
-        rendered |= plot(name, numbers)
-    for name, content in rendered.items():
-        atomic_write(folder / name, content)
+    _write(folder, {PAGE: markdown(files).encode()})
+    with guarded(folder, warn):
+        for name, numbers in files.items():
+            _write(folder, plot(name, numbers))
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    try:
+        for name, content in files.items():
+            atomic_write(folder / name, content)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); see --out") from None
 
 
 def stale(folder: Path) -> bool:
@@ -176,9 +186,6 @@ def _drawn(numbers: Iterable[Number]) -> list[tuple[str, str, str]]:
 
 def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
     """A panel for each column, a dot for each number: file name -> content, SVG and PNG."""
-    from bench.reporting.plots import BLUE, ORANGE, pyplot, style
-
-    plt = pyplot()
     columns = _drawn(numbers)
     if not columns:
         return {}
@@ -191,14 +198,9 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
     across = min(4, len(columns))
     down = -(-len(columns) // across)
     with style():
-        figure, axes = plt.subplots(
-            down,
-            across,
-            sharey=True,
-            squeeze=False,
-            figsize=(2.6 * across + 1.8, down * (1.0 + 0.24 * len(rows))),
-            layout="constrained",
-        )
+        size = (2.6 * across + 1.8, down * (1.0 + 0.24 * len(rows)))
+        figure = new_figure(figsize=size, layout="constrained")
+        axes = figure.subplots(down, across, sharey=True, squeeze=False)
         for index, panel in enumerate(axes.flat):
             if index >= len(columns):
                 panel.set_visible(False)
@@ -222,7 +224,6 @@ def plot(name: str, numbers: Sequence[Number]) -> dict[str, bytes]:
             buffer = io.BytesIO()
             figure.savefig(buffer, format=form, metadata=about, dpi=110)
             files[f"{name}.{form}"] = buffer.getvalue()
-        plt.close(figure)
     return files
 
 

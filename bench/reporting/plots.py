@@ -8,14 +8,17 @@ from __future__ import annotations
 import io
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.errors import UserError, explanation, one_line
 from bench.reporting.format import count, deviation, estimate, points
 from bench.reporting.rows import BASELINE, REFERENCE, Row, Table, class_gaps, seconds, views_seen
 from bench.statistics.intervals import Estimate
@@ -147,29 +150,63 @@ def minutes(row: Row) -> float | None:
     return None if time is None else time / 60
 
 
-def pyplot() -> Any:
-    """Matplotlib without a display, whatever MPLBACKEND and a user's matplotlibrc say."""
-    users = os.environ.pop("MPLBACKEND", None)  # importing refuses a backend that is not installed
+def new_figure(**settings: Any) -> Any:
+    """A figure that no window and no other program's pyplot knows; within `style`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(**settings)
+    FigureCanvasAgg(figure)  # which puts itself into the figure
+    return figure
+
+
+def _matplotlib() -> Any:
+    """Matplotlib, whatever a user's MPLBACKEND and matplotlibrc say, as importing it reads both."""
     try:
         import matplotlib as mpl
-
-        mpl.use("Agg")
-        from matplotlib import pyplot as plt
-    finally:
-        if users is not None:
-            os.environ["MPLBACKEND"] = users
-    return plt
+    except ValueError:  # an unknown backend; a file that is no text
+        for name in [n for n in sys.modules if n.startswith("matplotlib.")]:
+            del sys.modules[name]  # half of what was imported before the error
+        before = dict(os.environ)
+        os.environ.pop("MPLBACKEND", None)
+        os.environ["MATPLOTLIBRC"] = os.devnull
+        try:
+            import matplotlib as mpl
+        finally:
+            for name in ("MPLBACKEND", "MATPLOTLIBRC"):
+                os.environ.pop(name, None)
+                os.environ.update({name: before[name]} if name in before else {})
+    return mpl
 
 
 @contextmanager
-def style() -> Iterator[None]:
-    """The settings of every figure, over matplotlib's own defaults: a user's count for nothing."""
-    import matplotlib as mpl
+def style() -> Iterator[Any]:
+    """The settings of every figure, over matplotlib's own defaults: a user's count for nothing.
 
+    Yields:
+        Matplotlib.
+    """
+    mpl = _matplotlib()
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
+        yield mpl
+
+
+@contextmanager
+def guarded(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """Say in a line where plots cannot be drawn, for whatever reason matplotlib has.
+
+    Raises:
+        UserError: the plots cannot be written.
+    """
+    try:
         yield
+    except UserError:
+        raise
+    except Exception as error:
+        text = explanation(error) or one_line(str(error)) or type(error).__name__
+        warn(f"{folder}: the plots were not drawn: {text}")
 
 
 def draw(table: Table) -> dict[str, bytes]:
@@ -190,11 +227,11 @@ def draw(table: Table) -> dict[str, bytes]:
 
 def gap(table: Table) -> dict[str, bytes]:
     """Gap to ImageNet of every scored row with its interval, as SVG and PNG."""
-    plt = pyplot()
     rows = [row for row in reversed(table.rows) if row.gap and row.value]
     tips = {}
     with style():
-        figure, axes = plt.subplots(figsize=(7.2, 1.2 + 0.34 * len(rows)), layout="constrained")
+        figure = new_figure(figsize=(7.2, 1.2 + 0.34 * len(rows)), layout="constrained")
+        axes = figure.subplots()
         for index, row in enumerate(rows):
             assert row.gap is not None
             gap = row.gap
@@ -225,7 +262,6 @@ def gap(table: Table) -> dict[str, bytes]:
 
 def stages(table: Table) -> dict[str, bytes]:
     """The metric by stage, a panel a method; the reference is dotted in each."""
-    plt = pyplot()
     curves = {row.method: row.stages for row in table.rows if row.stages}
     top = curves.pop(table.reference or "", [])
     rows = [row for row in table.rows if row.method in curves]
@@ -238,7 +274,8 @@ def stages(table: Table) -> dict[str, bytes]:
     with style():
         size = (7.5, 1.1 + 1.25 * lines)
         shared: dict[str, Any] = {"sharex": True, "sharey": True, "squeeze": False}
-        figure, grid = plt.subplots(lines, COLUMNS, figsize=size, layout="constrained", **shared)
+        figure = new_figure(figsize=size, layout="constrained")
+        grid = figure.subplots(lines, COLUMNS, **shared)
         low, high = min(spread[0]), max(spread[1])
         room = 0.08 * (high - low) or 1
         tips = {}
@@ -311,15 +348,15 @@ def _against(
     table: Table, name: str, label: str, read: Callable[[Row], float | None], scale: str
 ) -> dict[str, bytes]:
     """The score with its interval against a cost, of the rows that have one; names on the right."""
-    plt = pyplot()
-    from matplotlib import ticker
-
     rows = [row for row in table.rows if row.value and read(row)]
     baseline = table.row(table.baseline)
     floor = baseline.value if baseline else None
     with style():
+        from matplotlib import ticker
+
         height = max(3.3, 1.0 + 1.15 * LABEL * len(rows))
-        figure, axes = plt.subplots(figsize=(5.6, height), layout="constrained")
+        figure = new_figure(figsize=(5.6, height), layout="constrained")
+        axes = figure.subplots()
         axes.set_xscale(scale)
         if floor:
             if floor.interval:
@@ -365,10 +402,10 @@ def _intervals(estimate: Estimate) -> list[tuple[tuple[float, float], float]]:
 
 def doubt(table: Table) -> dict[str, bytes]:
     """The shares of test images and training runs in the variance of every score."""
-    plt = pyplot()
     rows = [row for row in reversed(table.rows) if row.shares]
     with style():
-        figure, axes = plt.subplots(figsize=(7.5, 1.1 + 0.24 * len(rows)), layout="constrained")
+        figure = new_figure(figsize=(7.5, 1.1 + 0.24 * len(rows)), layout="constrained")
+        axes = figure.subplots()
         images = [100 * row.shares["images"] for row in rows]
         training = [100 * row.shares["training"] for row in rows]
         bars: dict[str, Any] = {"height": 0.62, "edgecolor": PAPER, "linewidth": 0.8}
@@ -426,16 +463,14 @@ def _names(axes: Any, marks: Sequence[tuple[str, float, float]]) -> None:
 
 def classes(table: Table) -> dict[str, bytes]:
     """Heat map of the reference's score less the method's, rows methods and columns classes."""
-    plt = pyplot()
-    import matplotlib as mpl
-
     names, gaps = class_gaps(table)
     values = np.array(list(gaps.values()), dtype=float)
     most = float(np.nanmax(np.abs(values))) or 1
     cell = 0.52 if len(names) <= 10 else 0.38
-    with style():
+    with style() as mpl:
         size = (2.6 + cell * len(names), 1.5 + 0.27 * len(gaps))
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        figure = new_figure(figsize=size, layout="constrained")
+        axes = figure.subplots()
         every = mpl.colormaps["PuOr_r"](np.linspace(0.12, 0.88, 21))  # odd: one shade around 0
         shades = mpl.colors.ListedColormap(every)
         mesh = axes.pcolormesh(values, cmap=shades, vmin=-most, vmax=most, edgecolors=PAPER, lw=1)
@@ -495,5 +530,4 @@ def _files(
                 text = text.replace(start, f"{start}<title>{escape(tip)}</title>", 1)
             content = text.encode()
         files[f"{name}.{form}"] = content
-    pyplot().close(figure)
     return files

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bench.errors import UserError, one_line
+from bench.errors import UserError
 from bench.reporting import csv, plots, web
 from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.markdown import markdown
@@ -36,13 +36,8 @@ def render(leaderboard: Leaderboard, folder: Path, warn: Callable[[str], None]) 
     Raises:
         UserError: the folder cannot be written.
     """
-    try:
+    with plots.guarded(folder, warn):
         write(leaderboard, folder)
-    except UserError:
-        raise
-    except Exception as error:  # whatever matplotlib raises
-        message = one_line(str(error)) or type(error).__name__
-        warn(f"{folder}: the plots were not drawn: {message}")
 
 
 def write_without_plots(leaderboard: Leaderboard, folder: Path) -> None:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import BinaryIO
 
+from bench.errors import naming
 from bench.runtime.fingerprint import file_digest
 from bench.runtime.partial import open_partial
 
@@ -26,7 +27,7 @@ def atomic_write(path: Path, content: bytes) -> None:
     stream = open_partial(path)
     partial = Path(stream.name)
     try:
-        with stream:
+        with naming(path), stream:
             stream.write(content)
             flush_to_disk(stream)
             if sys.platform != "win32":  # which renames closed files alone

