@@ -273,9 +273,10 @@ def once(predictions: Predictions) -> Weights:
     """Weights (N, 1) that count every image once.
 
     Raises:
-        ValueError: the predictions lack `ids`, or are of no image.
+        ValueError: `ids` is missing, no list or empty.
     """
-    num_images = len(checks.entry(predictions, "ids"))
-    if not num_images:
+    ids = np.asarray(checks.entry(predictions, "ids"))
+    checks.axes("ids", ids, "(N,)")
+    if not len(ids):
         raise ValueError("ids is empty; expected predictions of at least one image")
-    return np.ones((num_images, 1), dtype=np.float32)
+    return np.ones((len(ids), 1), dtype=np.float32)
