@@ -54,6 +54,8 @@ CHANGING = {
     **dict.fromkeys(("shutil.rmtree", "os.utime", "os.chown"), 1),
 }
 
+BELOW = ("os.remove", "os.rmdir")  # of a folder that is open, in `shutil.rmtree`
+
 
 def _watch(event, arguments):
     """Note what an input writes outside of its folders."""
@@ -63,7 +65,8 @@ def _watch(event, arguments):
         path, _, flags = arguments
         paths = [path] if isinstance(flags, int) and flags & WRITING else []
     elif event in CHANGING:
-        paths = arguments[: CHANGING[event]]
+        below = [a for a in arguments[CHANGING[event] :] if isinstance(a, int) and a >= 0]
+        paths = [] if event in BELOW and below else arguments[: CHANGING[event]]
     elif event in ("subprocess.Popen", "os.system", "os.exec", "socket.connect"):
         _outside.append(f"{event} {arguments[0]}")
         return

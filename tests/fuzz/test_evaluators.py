@@ -78,6 +78,7 @@ def spoilt(argument, value):
     wrong = {
         "nan": with_(math.nan),
         "infinity": with_(math.inf),
+        "infinity of half precision": with_(math.inf, np.float16),
         "text": array.astype(str),
         "complex": array.astype(complex),
         "objects": with_(None, object),
