@@ -141,7 +141,7 @@ def limits(*writable):
 
 def one_line(text):
     """Whether a message is one line that a terminal shows."""
-    return bool(text) and len(text) < 2_000 and "\n" not in text and text.isprintable()
+    return bool(text) and len(text) < 20_000 and "\n" not in text and text.isprintable()
 
 
 def attempt(kind, call, *writable, refusals=(UserError,)):

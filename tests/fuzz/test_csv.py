@@ -98,7 +98,9 @@ def test_a_csv_file_of_any_content(place, made):
 @pytest.mark.parametrize("spoil", NO_FILES)
 def test_what_is_no_file(place, spoil):
     spoil(place / "net.csv")
-    check("harmful", attempt("csv", lambda: page(place)), None)
-    ended = bench("csv", ["literature", "--check", "--out", place])
-    assert ended.status == 2
-    write(place / "net.csv", TEXT)
+    try:
+        check("harmful", attempt("csv", lambda: page(place)), None)
+        ended = bench("csv", ["literature", "--check", "--out", place])
+        assert ended.status == 2
+    finally:
+        write(place / "net.csv", TEXT)

@@ -104,7 +104,7 @@ def spoilt(argument, value):
         wrong["halves"] = with_(0.5)
     if argument not in ("scores", "boxes", "true_boxes", "images", "true_images"):
         wrong["other codes"] = with_(7 if argument != "confusion" else -7)
-    if argument in ("scores", "truth", "confusion"):
+    if argument in ("scores", "confusion") or (argument == "truth" and -1 in array):
         wrong["flags"] = array > 0
     if argument == "predicted":
         wrong["negative"] = with_(-1)
