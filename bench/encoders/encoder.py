@@ -20,7 +20,8 @@ from bench.data.color import rgb_to_lab
 from bench.encoders.backbone import channels_first, imagenet_weights, make_backbone
 from bench.encoders.pretraining import Pretraining
 from bench.errors import UserError
-from bench.runtime.files import atomic_write
+from bench.runtime import regular
+from bench.runtime.files import LARGEST, atomic_write
 
 # Input of a branch -> its channels.
 INPUT_CHANNELS = {"rgb": 3, "L": 1, "ab": 2, "above_diagonal": 3, "below_diagonal": 3}
@@ -145,6 +146,7 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
     """
     hint = "delete it and run again"
     try:
+        regular.check(path, LARGEST)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
