@@ -315,7 +315,9 @@ def _annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
     for entry in objects:
         if entry.name not in classes:
-            raise UserError(f"{path}: object '{entry.name}' is not among the data set's classes")
+            raise UserError(
+                f"{path}: object '{entry.name[:SHOWN]}' is not among the data set's classes"
+            )
         xmin, ymin, xmax, ymax = entry.box
         box = f"box ({', '.join(f'{value:g}' for value in entry.box)}) of '{entry.name}'"
         if not (xmin <= xmax and ymin <= ymax):  # of equal corners it has one pixel

@@ -152,7 +152,7 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         pretraining = TypeAdapter(Pretraining).validate_json(metadata["pretraining"])
         inputs = tuple(metadata["inputs"].split())
-        if not INPUT_CHANNELS.keys() >= {*inputs}:
+        if not inputs or not INPUT_CHANNELS.keys() >= {*inputs}:
             raise ValueError(inputs)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not an encoder's file; {hint}") from None

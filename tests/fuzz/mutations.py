@@ -7,7 +7,19 @@ from hypothesis import strategies as st
 WRONG = ({"x": 1}, [["x"]], [{}], {"x": {"y": [None]}})  # of no leaf's type
 NUMBERS = (float("nan"), float("inf"), float("-inf"), 10**30, -(10**30), 1e308, -1.0, -5)
 NAMES = ("", ".", "..", "../x", "/etc/passwd", "a/b", "a\\b", "x\0y", "x\ny", "a" * 5000, "\x1b[2J")
-TEXTS = ("", "x", "é", "中文", "a" * 5000, "\x1b[2J", "<script>", "| a | b |", "x\ny", "\0", "\u202e")
+TEXTS = (
+    "",
+    "x",
+    "é",
+    "中文",
+    "a" * 5000,
+    "\x1b[2J",
+    "<script>",
+    "| a | b |",
+    "x\ny",
+    "\0",
+    "\u202e",
+)
 
 
 def leaves(value, path=()):

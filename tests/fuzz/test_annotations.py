@@ -156,7 +156,21 @@ def annotations(draw, text):
     note(kind)
     if kind == "number":
         side = draw(st.sampled_from([*SIDES, "width", "height"]))
-        wrong = ["", " ", "nan", "inf", "-inf", "-1", "1e9", "9" * 400, "x", "1,5", "0x1", "1 2", "²"]
+        wrong = [
+            "",
+            " ",
+            "nan",
+            "inf",
+            "-inf",
+            "-1",
+            "1e9",
+            "9" * 400,
+            "x",
+            "1,5",
+            "0x1",
+            "1 2",
+            "²",
+        ]
         value = draw(st.sampled_from(wrong))
         start = text.index(f"<{side}>") + len(side) + 2
         end = text.index(f"</{side}>")
@@ -165,7 +179,9 @@ def annotations(draw, text):
     if kind == "mark":
         mark = draw(st.sampled_from(["difficult", "truncated"]))
         old = text[text.index(f"<{mark}>") :].split("<")[1].split(">")[1]
-        good = {"0": ["0", " 0 ", "false", "False", "FALSE"], "1": ["1", " 1\n", "true", "TRUE"]}[old]
+        good = {"0": ["0", " 0 ", "false", "False", "FALSE"], "1": ["1", " 1\n", "true", "TRUE"]}[
+            old
+        ]
         harmless = draw(st.booleans())
         bad = ["2", "-1", "yes", "", "0.5", "x" * 5000, "10", "nan"]
         if mark == "difficult":
@@ -186,20 +202,32 @@ def annotations(draw, text):
         depth = draw(st.sampled_from([200, 100_000]))
         return text.replace("<size>", "<a>" * depth + "</a>" * depth + "<size>"), "harmful"
     if kind == "comment":
-        more = draw(st.sampled_from(["<!-- x -->", "<?x y?>", "\n\n\t", "<x/>", "<part><name>x</name></part>"]))
+        more = draw(
+            st.sampled_from(
+                ["<!-- x -->", "<?x y?>", "\n\n\t", "<x/>", "<part><name>x</name></part>"]
+            )
+        )
         return text.replace("<size>", f"{more}<size>"), "harmless"
     if kind == "more":
-        more = draw(st.sampled_from(["<pose>x</pose>", "<occluded>7</occluded>", "<actions><x>1</x></actions>"]))
+        more = draw(
+            st.sampled_from(
+                ["<pose>x</pose>", "<occluded>7</occluded>", "<actions><x>1</x></actions>"]
+            )
+        )
         return text.replace("<object>", f"<object>{more}"), "harmless"
     if kind == "order":
-        return text.replace("<annotation>", "<annotation>\n<folder>..</folder><filename>/etc</filename>"), "harmless"
+        return text.replace(
+            "<annotation>", "<annotation>\n<folder>..</folder><filename>/etc</filename>"
+        ), "harmless"
     if kind == "encoding":
         head = '<?xml version="1.0" encoding="{}"?>'
         encoding = draw(st.sampled_from(["utf-8", "utf-16", "latin-1", "ascii"]))
         return (head.format(encoding) + text).encode(encoding), "harmless"
     if kind == "entity":
         lines = ['<!ENTITY a "aaaaaaaaaa">']
-        lines += [f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)]
+        lines += [
+            f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+        ]
         entity = draw(st.sampled_from(["&i;", "&e;", "&nosuch;", "&x;"]))
         outside = '<!ENTITY x SYSTEM "file:///etc/passwd">'
         document = f"<!DOCTYPE annotation [{''.join(lines)}{outside}]>{text}"
@@ -237,7 +265,9 @@ def test_a_list_of_any_content(devkit, data):
     content = path.read_text()
     lines = content.splitlines()
     labels = "_" in name
-    kind = data.draw(st.sampled_from(["form", "line", "bytes", "twice", "absent", "label", "empty"]))
+    kind = data.draw(
+        st.sampled_from(["form", "line", "bytes", "twice", "absent", "label", "empty"])
+    )
     label_ = "harmful"
     spoilt = content
     if kind == "form":
@@ -246,7 +276,17 @@ def test_a_list_of_any_content(devkit, data):
         spoilt = data.draw(st.sampled_from(forms)).join(lines)
         spoilt = data.draw(st.sampled_from(["", "\ufeff"])) + spoilt
     elif kind == "line" and not labels:
-        wrong = ["e", "../JPEGImages/a", "/etc/passwd", "a\0b", "x" * 5000, ".", "..", "é", "\x1b[2J"]
+        wrong = [
+            "e",
+            "../JPEGImages/a",
+            "/etc/passwd",
+            "a\0b",
+            "x" * 5000,
+            ".",
+            "..",
+            "é",
+            "\x1b[2J",
+        ]
         spoilt = content + data.draw(st.sampled_from(wrong)) + "\n"
     elif kind in ("label", "line"):
         wrong = ["2", "x", "", "1 1", "1.0", "+1", "nan", "²", "1" * 5000]
@@ -258,7 +298,9 @@ def test_a_list_of_any_content(devkit, data):
         wrap = data.draw(st.sampled_from(["utf-16", "utf-32", "cp500"]))
         spoilt = content.encode(wrap)
         if data.draw(st.booleans()):
-            spoilt = content.encode() + data.draw(st.sampled_from([b"\xff\n", b"\0", b"x \xc3\x28\n"]))
+            spoilt = content.encode() + data.draw(
+                st.sampled_from([b"\xff\n", b"\0", b"x \xc3\x28\n"])
+            )
     elif kind == "twice":
         spoilt = content + lines[0] + "\n"
     elif kind == "absent":
@@ -280,7 +322,9 @@ PIXELS = mask_pixels()
 @st.composite
 def masks(draw):
     """A mask's bytes, and their label."""
-    kind = draw(st.sampled_from(["form", "palette", "index", "size", "mode", "format", "cut", "bytes"]))
+    kind = draw(
+        st.sampled_from(["form", "palette", "index", "size", "mode", "format", "cut", "bytes"])
+    )
     note(kind)
     if kind == "form":
         palette = draw(st.sampled_from([None, "voc"]))
@@ -290,7 +334,9 @@ def masks(draw):
         return png(PIXELS, draw(st.sampled_from(["other", "swapped"]))), "harmful"
     if kind == "index":
         odd = PIXELS.copy()
-        odd[draw(st.integers(0, HEIGHT - 1)), draw(st.integers(0, WIDTH - 1))] = draw(st.integers(3, 254))
+        odd[draw(st.integers(0, HEIGHT - 1)), draw(st.integers(0, WIDTH - 1))] = draw(
+            st.integers(3, 254)
+        )
         return png(odd, draw(st.sampled_from([None, "voc"]))), "harmful"
     if kind == "size":
         shapes = [PIXELS[:-1], PIXELS[:, 1:], PIXELS.T, PIXELS.repeat(2, 0), PIXELS[:1, :1]]
@@ -308,7 +354,9 @@ def masks(draw):
         mode = draw(st.sampled_from(["1", "LA", "RGB", "RGBA", "I;16"]))
         image.convert(mode).save(buffer, format="PNG")
     else:
-        image.save(buffer, format=draw(st.sampled_from(["BMP", "JPEG", "GIF", "TIFF", "WEBP", "PPM"])))
+        image.save(
+            buffer, format=draw(st.sampled_from(["BMP", "JPEG", "GIF", "TIFF", "WEBP", "PPM"]))
+        )
     return buffer.getvalue(), "harmful"
 
 
@@ -330,7 +378,9 @@ def test_a_mask_of_any_content(devkit, data):
 def test_a_coco_file_of_any_content(devkit, data):
     whole = coco(IDS["train"])
     path = devkit.root / "train.json"
-    kind = data.draw(st.sampled_from(["drop", "retype", "number", "name", "cut", "bytes", "more", "space"]))
+    kind = data.draw(
+        st.sampled_from(["drop", "retype", "number", "name", "cut", "bytes", "more", "space"])
+    )
     label_ = "harmful"
     changed = copy.deepcopy(whole)
     every = [p for p in leaves(whole) if p[-1] not in ("iscrowd",)]
@@ -342,13 +392,25 @@ def test_a_coco_file_of_any_content(devkit, data):
         changed = put(whole, place_, data.draw(st.sampled_from(WRONG)))
     elif kind == "number":
         numbers = [p for p in every if isinstance(get(whole, p), int)]
-        value = data.draw(st.sampled_from([float("nan"), float("inf"), -(10**9), 10**30, 1e308, 0.5]))
+        value = data.draw(
+            st.sampled_from([float("nan"), float("inf"), -(10**9), 10**30, 1e308, 0.5])
+        )
         target = data.draw(st.sampled_from([p for p in numbers if value != 0.5 or "bbox" not in p]))
         if target[0] in ("images", "categories") and target[-1] == "id":
             value = float("nan")
         changed = put(whole, target, value)
     elif kind == "name":
-        wrong = ["", "../a.jpg", "/etc/passwd", "a\0.jpg", "x" * 5000, "c.jpg", ".", "\udcff.jpg", "b.jpg"]
+        wrong = [
+            "",
+            "../a.jpg",
+            "/etc/passwd",
+            "a\0.jpg",
+            "x" * 5000,
+            "c.jpg",
+            ".",
+            "\udcff.jpg",
+            "b.jpg",
+        ]
         changed = put(whole, ("images", 0, "file_name"), data.draw(st.sampled_from(wrong)))
     elif kind == "more":
         label_ = "harmless"
@@ -363,7 +425,9 @@ def test_a_coco_file_of_any_content(devkit, data):
         text = data.draw(mutations.cuts(text, 1))
     if kind == "bytes":
         odd = [b"", b"[]", b"null", b"1", b"[" * 10**5, b"{" * 10, text.encode() + b"x"]
-        text = data.draw(st.sampled_from([*odd, b"\xff" + text.encode(), text.encode("utf-16") + b"x"]))
+        text = data.draw(
+            st.sampled_from([*odd, b"\xff" + text.encode(), text.encode("utf-16") + b"x"])
+        )
     note(f"{kind} {place_} {text[:3000]!r}")
     write(path, text)
     try:

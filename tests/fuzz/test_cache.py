@@ -40,7 +40,15 @@ def damages(draw, content):
         half = len(content) // 2
         return content[:half] + bytes(len(content) - half)
     if kind == "other":
-        odd = [b"x", b"[]", b"null", b"\x80\x04.", b"PK\x03\x04", pickle.dumps({"key": "k"}), b"{" * 9]
+        odd = [
+            b"x",
+            b"[]",
+            b"null",
+            b"\x80\x04.",
+            b"PK\x03\x04",
+            pickle.dumps({"key": "k"}),
+            b"{" * 9,
+        ]
         return draw(st.sampled_from(odd))
     return b""
 
@@ -135,7 +143,9 @@ def test_an_encoder_of_any_content(encoder, data):
     kind = data.draw(st.sampled_from(["cut", "length", "metadata", "tensor", "other", "more"]))
     note(kind)
     if kind == "cut":
-        spoilt = content[: data.draw(st.sampled_from([0, 1, 7, 8, 9, 100, length, length + 8, -1, -100]))]
+        spoilt = content[
+            : data.draw(st.sampled_from([0, 1, 7, 8, 9, 100, length, length + 8, -1, -100]))
+        ]
     elif kind == "length":
         number = data.draw(st.sampled_from([0, 1, length - 1, length + 1, 2**62, 2**64 - 1]))
         spoilt = number.to_bytes(8, "little") + content[8:]
@@ -154,7 +164,9 @@ def test_an_encoder_of_any_content(encoder, data):
                 del about[key]
         else:
             change = data.draw(
-                st.sampled_from([{"dtype": "F64"}, {"dtype": "x"}, {"shape": [1]}, {"shape": [-1]}, None])
+                st.sampled_from(
+                    [{"dtype": "F64"}, {"dtype": "x"}, {"shape": [1]}, {"shape": [-1]}, None]
+                )
             )
             if change is None:
                 del head[name]

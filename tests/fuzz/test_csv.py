@@ -13,9 +13,45 @@ from bench.reporting import literature
 
 HEAD = list(literature.Number.model_fields)
 ROWS = [
-    ["rotation", "VOC07", "mAP", "54.4", "net", "ImageNet", "fine", "a, b", "https://a.b/c", "verified", ""],
-    ["jigsaw", "VOC07", "mAP", "53.2", "net", "", "fine", 'c "d"', "https://a.b/d", "unverified", "x; y"],
-    ["jigsaw", "VOC12", "mAP", "100.0", "net", "none", "fine", "e", "https://a.b/e", "verified", "z"],
+    [
+        "rotation",
+        "VOC07",
+        "mAP",
+        "54.4",
+        "net",
+        "ImageNet",
+        "fine",
+        "a, b",
+        "https://a.b/c",
+        "verified",
+        "",
+    ],
+    [
+        "jigsaw",
+        "VOC07",
+        "mAP",
+        "53.2",
+        "net",
+        "",
+        "fine",
+        'c "d"',
+        "https://a.b/d",
+        "unverified",
+        "x; y",
+    ],
+    [
+        "jigsaw",
+        "VOC12",
+        "mAP",
+        "100.0",
+        "net",
+        "none",
+        "fine",
+        "e",
+        "https://a.b/e",
+        "verified",
+        "z",
+    ],
 ]
 
 
@@ -34,7 +70,19 @@ def files(draw):
     """The bytes of a CSV file, and their label."""
     kind = draw(
         st.sampled_from(
-            ["value", "url", "status", "empty", "cells", "head", "twice", "cut", "bytes", "quotes", "ends"]
+            [
+                "value",
+                "url",
+                "status",
+                "empty",
+                "cells",
+                "head",
+                "twice",
+                "cut",
+                "bytes",
+                "quotes",
+                "ends",
+            ]
         )
     )
     rows = [list(row) for row in ROWS]
@@ -43,20 +91,44 @@ def files(draw):
     if kind == "value":
         row[3] = draw(
             st.sampled_from(
-                ["", "x", "nan", "inf", "-1", "100.1", "1e1", "101", " 5", "5 ", "5.", ".5", "٥", "5\n", "9" * 500]
+                [
+                    "",
+                    "x",
+                    "nan",
+                    "inf",
+                    "-1",
+                    "100.1",
+                    "1e1",
+                    "101",
+                    " 5",
+                    "5 ",
+                    "5.",
+                    ".5",
+                    "٥",
+                    "5\n",
+                    "9" * 500,
+                ]
             )
         )
     elif kind == "url":
-        row[8] = draw(st.sampled_from(["", "http://a", "javascript:x", "https://", "https://a b", " https://a"]))
+        row[8] = draw(
+            st.sampled_from(
+                ["", "http://a", "javascript:x", "https://", "https://a b", " https://a"]
+            )
+        )
     elif kind == "status":
         row[9] = draw(st.sampled_from(["", "Verified", "x", "conflicting", "verified "]))
     elif kind == "empty":
         row[draw(st.sampled_from([0, 1, 2, 4, 6, 7]))] = ""
     elif kind == "cells":
-        change = draw(st.sampled_from([lambda r: r.pop(), lambda r: r.append("x"), lambda r: r.clear()]))
+        change = draw(
+            st.sampled_from([lambda r: r.pop(), lambda r: r.append("x"), lambda r: r.clear()])
+        )
         change(row)
     elif kind == "head":
-        head = draw(st.sampled_from([HEAD[:-1], HEAD[::-1], [*HEAD, "x"], [], [h.upper() for h in HEAD]]))
+        head = draw(
+            st.sampled_from([HEAD[:-1], HEAD[::-1], [*HEAD, "x"], [], [h.upper() for h in HEAD]])
+        )
         return text_of(rows, head), "harmful"
     elif kind == "twice":
         rows.append(list(row))

@@ -56,7 +56,10 @@ def types_of(argument, value):
     ways = [lambda v, kind=kind: np.asarray(v).astype(kind) for kind in ways]
     ways += [lambda v: np.asarray(v).tolist(), lambda v: torch.tensor(np.asarray(v).tolist())]
     ways += [lambda v: torch.tensor(np.asarray(v, float)).bfloat16(), np.asfortranarray]
-    ways += [lambda v: np.asarray(v, float).astype(">f8"), lambda v: np.ma.MaskedArray(np.asarray(v))]
+    ways += [
+        lambda v: np.asarray(v, float).astype(">f8"),
+        lambda v: np.ma.MaskedArray(np.asarray(v)),
+    ]
     ways += [lambda v: torch.tensor(np.asarray(v, float), requires_grad=True)]
     if np.min(value) >= 0:
         ways += [lambda v, k=k: np.asarray(v).astype(k) for k in (np.uint8, np.uint16, np.uint64)]
@@ -164,7 +167,9 @@ def test_options_of_any_content(data):
         change = {"classes": data.draw(st.sampled_from(COUNTS))}
     elif name == "detection_average_precision" and data.draw(st.booleans()):
         change = {"overlap": data.draw(st.sampled_from(SHARES))}
-    elif name in ("class_average_precisions", "mean_average_precision") and data.draw(st.booleans()):
+    elif name in ("class_average_precisions", "mean_average_precision") and data.draw(
+        st.booleans()
+    ):
         change = {"difficult": data.draw(st.sampled_from(WORDS))}
     else:
         change = {"kind": data.draw(st.sampled_from(WORDS))}
@@ -187,7 +192,14 @@ def test_order_and_scale_do_not_matter(data):
     order = np.array(data.draw(st.permutations(range(len(arguments["scores"])))))
     changed = arguments | {key: np.asarray(arguments[key])[order] for key in keys}
     scale = data.draw(st.sampled_from([1, 2, 0.5, 1024.0, 2.0**-40, 2.0**500]))
-    changed["scores"] = changed["scores"] * scale + (data.draw(st.integers(-8, 8)) if scale == 1 else 0)
+    changed["scores"] = changed["scores"] * scale + (
+        data.draw(st.integers(-8, 8)) if scale == 1 else 0
+    )
     kind = data.draw(st.sampled_from(["area", "step", "11-point"]))
     result = attempt("evaluator", lambda: function(**changed, kind=kind), refusals=(ValueError,))
-    check("harmless", result, function(**arguments, kind=kind), lambda a, b: math.isclose(a, b, rel_tol=1e-12))
+    check(
+        "harmless",
+        result,
+        function(**arguments, kind=kind),
+        lambda a, b: math.isclose(a, b, rel_tol=1e-12),
+    )

@@ -95,7 +95,20 @@ SOUND = {
     "png, opaque gray": (saved(GRAY.convert("LA"), "PNG"), GRAYS),
     "png, bits of a palette": (saved(PALETTE, "PNG", bits=4), np.array(PALETTE.convert("RGB"))),
 }
-FORMATS = ("BMP", "GIF", "TIFF", "WEBP", "PPM", "ICO", "TGA", "PCX", "SGI", "JPEG2000", "PDF", "EPS")
+FORMATS = (
+    "BMP",
+    "GIF",
+    "TIFF",
+    "WEBP",
+    "PPM",
+    "ICO",
+    "TGA",
+    "PCX",
+    "SGI",
+    "JPEG2000",
+    "PDF",
+    "EPS",
+)
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "LA", "I;16")
 
 
@@ -105,7 +118,9 @@ def foreign():
     for form in FORMATS:
         for mode in MODES:
             try:
-                source = RGB.convert("L").convert(mode) if mode in ("LA", "I;16") else RGB.convert(mode)
+                source = (
+                    RGB.convert("L").convert(mode) if mode in ("LA", "I;16") else RGB.convert(mode)
+                )
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     made[f"{form} {mode}"] = saved(source, form)
@@ -130,7 +145,9 @@ HARMFUL = {
     "zip": b"PK\x03\x04" + bytes(100),
     "jpeg, no scan": JPEG[:20] + JPEG[-2:],
     "png, no content": PNG[:33] + chunk(b"IEND", b""),
-    "png, kind of pixels": PNG[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 30, 20, 7, 9, 0, 0, 0)) + PNG[33:],
+    "png, kind of pixels": PNG[:8]
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 30, 20, 7, 9, 0, 0, 0))
+    + PNG[33:],
 }
 
 
@@ -222,18 +239,24 @@ def test_a_folder_of_any_content(tmp_path_factory, data):
     """Leftovers are passed over; what may be an image and is none, is named."""
     corpus = Corpus(tmp_path_factory.mktemp("corpus"))
     root = corpus.root / "corpus"
-    kind = data.draw(st.sampled_from(["left", "hidden", "foreign", "flat", "link", "name", "loop", "deep"]))
+    kind = data.draw(
+        st.sampled_from(["left", "hidden", "foreign", "flat", "link", "name", "loop", "deep"])
+    )
     folder = root / data.draw(st.sampled_from(["", "ape", "bee/x"]))
     label = "harmful"
     note(kind)
     if kind == "left":
         label = "harmless"
-        write(folder / data.draw(st.sampled_from(LEFT)), data.draw(st.sampled_from([b"", b"x", PNG])))
+        write(
+            folder / data.draw(st.sampled_from(LEFT)), data.draw(st.sampled_from([b"", b"x", PNG]))
+        )
     elif kind == "hidden":
         label = "harmless"
         write(folder / data.draw(st.sampled_from(HIDDEN_FOLDERS)) / "x.jpg", b"x")
     elif kind == "foreign":
-        write(root / "ape" / data.draw(st.sampled_from(NEW)), data.draw(st.sampled_from([b"", b"BM"])))
+        write(
+            root / "ape" / data.draw(st.sampled_from(NEW)), data.draw(st.sampled_from([b"", b"BM"]))
+        )
     elif kind == "flat":
         write(root / "x.png", PNG)
     elif kind == "link":
@@ -243,7 +266,9 @@ def test_a_folder_of_any_content(tmp_path_factory, data):
         if target == "/dev/null":
             target = "pipe"
     elif kind == "name":
-        path = os.fsencode(root / "ape") + data.draw(st.sampled_from([b"/\xff.png", b"/\xc3\x28.jpg"]))
+        path = os.fsencode(root / "ape") + data.draw(
+            st.sampled_from([b"/\xff.png", b"/\xc3\x28.jpg"])
+        )
         with open(path, "wb") as stream:
             stream.write(PNG)
     elif kind == "loop":

@@ -182,7 +182,9 @@ def contents(draw):
         return npz(parts.items(), draw(st.sampled_from(ways))), "harmless"
     if kind == "tail":
         part = parts[f"{name}.npy"]
-        odd = draw(st.sampled_from([part + b"x", part[:-1], part[:50], b"", part[10:], b"x" + part]))
+        odd = draw(
+            st.sampled_from([part + b"x", part[:-1], part[:50], b"", part[10:], b"x" + part])
+        )
         parts[f"{name}.npy"] = odd
         return npz(parts.items()), "harmful"
     if kind == "prefix":  # of an archive that unpacks itself

@@ -260,8 +260,17 @@ def test_seeds_of_one_row(board, data):
             st.sampled_from(
                 [
                     *(("method_version", 2), ("method_digest", "x"), ("role", "untrained")),
-                    *(("recipe", {}), ("task_version", 2), ("task_digest", "x"), ("metric", "AP50")),
-                    *(("task_settings", {}), ("suite_sha256", "b" * 64), ("data", {"voc_test": "x"})),
+                    *(
+                        ("recipe", {}),
+                        ("task_version", 2),
+                        ("task_digest", "x"),
+                        ("metric", "AP50"),
+                    ),
+                    *(
+                        ("task_settings", {}),
+                        ("suite_sha256", "b" * 64),
+                        ("data", {"voc_test": "x"}),
+                    ),
                     *(("per_stage", [1.0]), ("per_stage", [1.0] * 3), ("per_stage", [1.0] * 5)),
                 ]
             )

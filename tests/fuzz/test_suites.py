@@ -43,9 +43,7 @@ def resolved(suite):
 SECTIONS = tables(SMOKE)
 VALUES = [path for path in leaves(SMOKE) if not starts(path, PLUGINS)]
 OWN = [path for path in leaves(SMOKE) if starts(path, PLUGINS)]
-REQUIRED = [
-    path for path in VALUES if (path[-1],) not in OPTIONAL and isinstance(path[-1], str)
-]
+REQUIRED = [path for path in VALUES if (path[-1],) not in OPTIONAL and isinstance(path[-1], str)]
 
 
 def toml(data):
@@ -76,7 +74,9 @@ def suites(draw):
         path = draw(st.sampled_from(VALUES))
         old = get(SMOKE, path)
         wrong = NUMBERS if kind == "number" else (*WRONG[:2], True, "x", 0.5, [])
-        value = draw(st.sampled_from([v for v in wrong if type(v) is not type(old) or kind == "number"]))
+        value = draw(
+            st.sampled_from([v for v in wrong if type(v) is not type(old) or kind == "number"])
+        )
         if isinstance(old, float) and value == 0.5:
             value = "0.5"
         if path == ("synthetic", "seed") and isinstance(value, int) and abs(value) <= 2**53:
@@ -85,7 +85,9 @@ def suites(draw):
         return toml(put(SMOKE, path, value)), "harmful"
     if kind == "own":  # of a task or a recipe
         path = draw(st.sampled_from(OWN))
-        value = draw(st.sampled_from([{"x": 1}, [[{"x": 1}]], float("nan"), float("inf"), -(10**9)]))
+        value = draw(
+            st.sampled_from([{"x": 1}, [[{"x": 1}]], float("nan"), float("inf"), -(10**9)])
+        )
         note(f"{path} {value}")
         return toml(put(SMOKE, path, value)), "harmful"
     if kind == "unknown":
@@ -100,11 +102,19 @@ def suites(draw):
         changed = put(SMOKE, (*table, "x"), nested(depth, draw(st.booleans())))
         return toml(changed), "harmful"
     if kind == "date":
-        value = draw(st.sampled_from(["1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "0x7fg", "1__0"]))
-        path = draw(st.sampled_from([path for path in VALUES if len(path) == 2 and path[0] == "pretraining"]))
+        value = draw(
+            st.sampled_from(["1979-05-27", "07:32:00", "1979-05-27T07:32:00Z", "0x7fg", "1__0"])
+        )
+        path = draw(
+            st.sampled_from(
+                [path for path in VALUES if len(path) == 2 and path[0] == "pretraining"]
+            )
+        )
         return toml(put(SMOKE, path, "DATE")).replace('"DATE"', value), "harmful"
     if kind == "text":
-        path = draw(st.sampled_from([("name",), ("backbone", "name"), ("pretraining", "optimizer")]))
+        path = draw(
+            st.sampled_from([("name",), ("backbone", "name"), ("pretraining", "optimizer")])
+        )
         value = draw(st.sampled_from([t for t in TEXTS if t != "x"]))
         label = "harmless" if path == ("backbone", "name") else "harmful"
         return toml(put(SMOKE, path, value)), label if label == "harmful" else "other"
@@ -133,8 +143,12 @@ def suites(draw):
         odd = draw(st.sampled_from([b"\0", b"\xff", b"\xc3\x28", b"\x7f"]))
         return TEXT[:place].encode() + odd + TEXT[place:].encode(), "harmful"
     if kind == "extends":
-        base = draw(st.sampled_from(["nosuch", "own.toml", "../x.toml", "/dev/zero.toml", "a\0.toml"]))
-        wrong = draw(st.sampled_from([f'"{base}"'.replace("\0", "\\u0000"), "1", "[]", "{}", "true"]))
+        base = draw(
+            st.sampled_from(["nosuch", "own.toml", "../x.toml", "/dev/zero.toml", "a\0.toml"])
+        )
+        wrong = draw(
+            st.sampled_from([f'"{base}"'.replace("\0", "\\u0000"), "1", "[]", "{}", "true"])
+        )
         return f"extends = {wrong}\n{TEXT}", "harmful"
     key = ".".join(["x"] * draw(st.sampled_from([40, 5_000])))
     value = draw(st.sampled_from(["1", "[" * 5_000 + "]" * 5_000, "{a=" * 500 + "1" + "}" * 500]))
@@ -182,9 +196,19 @@ def overrides(draw):
             value = draw(st.sampled_from(["1", "nan", "[]", "{}", "true", "1979-05-27", "{x=1}"]))
         return f"{dotted[path]}={value}", "harmful"
     if kind == "syntax":
-        return draw(st.sampled_from(["", "=", "x", "=1", "x.=1", ".x=1", "..=1", " = ", "a b=1"])), "harmful"
+        return draw(
+            st.sampled_from(["", "=", "x", "=1", "x.=1", ".x=1", "..=1", " = ", "a b=1"])
+        ), "harmful"
     if kind == "key":
-        odd = ["x" * 10_000, ".".join("x" * 5_000), "datasets", "name.x", f"{dotted[path]}.x", "\0", "é"]
+        odd = [
+            "x" * 10_000,
+            ".".join("x" * 5_000),
+            "datasets",
+            "name.x",
+            f"{dotted[path]}.x",
+            "\0",
+            "é",
+        ]
         return f"{draw(st.sampled_from(odd))}=1", "harmful"
     return f"{dotted[path]}=1\n{draw(st.sampled_from(['x', dotted[path]]))} = 2", "harmful"
 

@@ -18,7 +18,23 @@ TORCHRUN = {
     **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
 }
 ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}
-NO_NUMBERS = ("", " ", "x", "-1", "+1", "1.0", "1e1", "0x1", "²", "١", "1\n", "00", "01", " 1", "9" * 30)
+NO_NUMBERS = (
+    "",
+    " ",
+    "x",
+    "-1",
+    "+1",
+    "1.0",
+    "1e1",
+    "0x1",
+    "²",
+    "١",
+    "1\n",
+    "00",
+    "01",
+    " 1",
+    "9" * 30,
+)
 DECIDING = (
     *("ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_FSDP", "ACCELERATE_DYNAMO_BACKEND"),
     *("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "ACCELERATE_USE_CPU", "FSDP_SHARDING_STRATEGY"),
@@ -74,7 +90,21 @@ def test_variables_of_others(data):
 @given(data=st.data())
 def test_names_of_gpus(data):
     good = ["", " ", "0", "0,1", "1, 0", "-1", "NoDevFiles", "GPU-8932f937-d72c", "MIG-GPU-x/1/2"]
-    bad = ["x", "0,0", "0;1", "0,,1", "0,", ",", "gpu0", "cuda:0", "0-3", "all", "none", "0\n1", "0,-1"]
+    bad = [
+        "x",
+        "0,0",
+        "0;1",
+        "0,,1",
+        "0,",
+        ",",
+        "gpu0",
+        "cuda:0",
+        "0-3",
+        "all",
+        "none",
+        "0\n1",
+        "0,-1",
+    ]
     harmless = data.draw(st.booleans())
     given_ = {"CUDA_VISIBLE_DEVICES": data.draw(st.sampled_from(good if harmless else bad))}
     result = attempt("variable", lambda: owned(given_))
@@ -98,7 +128,9 @@ def test_one_process_is_the_main_one(data):
         assert distributed.world_size() == int(result["WORLD_SIZE"])
 
 
-@pytest.mark.parametrize("name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES"])
+@pytest.mark.parametrize(
+    "name", ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_CEILING_DIRECTORIES"]
+)
 @pytest.mark.parametrize("value", ["", "/nonexistent", "/", "\udcff"])
 def test_variables_of_git(monkeypatch, name, value):
     folder = Path(variables.__file__).parents[1]
