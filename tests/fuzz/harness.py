@@ -74,7 +74,7 @@ def _watch(event, arguments):
         return
     for path in paths:
         if isinstance(path, str | bytes | os.PathLike):
-            where = os.path.abspath(os.fsdecode(path))
+            where = str(Path.cwd() / os.fsdecode(path))
             if where != os.devnull and not where.startswith(tuple(_writable)):
                 _outside.append(f"{event} {where}")
 
@@ -84,22 +84,20 @@ sys.addaudithook(_watch)
 
 def _peak():
     """The process's largest resident memory since `_forget_peak`, in bytes."""
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
 def _forget_peak():
     """Begin anew with what the process has now, where the system can."""
-    with open("/proc/self/clear_refs", "w") as control:
-        control.write("5")
+    Path("/proc/self/clear_refs").write_text("5")
     return _peak()
 
 
 def _reserve(more):
     """Bound the address space to what is used and some bytes more, lest the machine suffers."""
     old = resource.getrlimit(resource.RLIMIT_AS)
-    with open("/proc/self/statm") as pages:
-        used = int(pages.read().split()[0]) * resource.getpagesize()
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + more, old[1]))
     return old
 

@@ -5,6 +5,7 @@ import os
 import struct
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -269,8 +270,7 @@ def test_a_folder_of_any_content(tmp_path_factory, data):
         path = os.fsencode(root / "ape") + data.draw(
             st.sampled_from([b"/\xff.png", b"/\xc3\x28.jpg"])
         )
-        with open(path, "wb") as stream:
-            stream.write(PNG)
+        Path(os.fsdecode(path)).write_bytes(PNG)
     elif kind == "loop":
         label = "harmless"
         (folder.mkdir(exist_ok=True), (folder / "loop").symlink_to(root))

@@ -28,7 +28,7 @@ NO_NUMBERS = (
     "1e1",
     "0x1",
     "²",
-    "١",
+    "\u0661",
     "1\n",
     "00",
     "01",
@@ -116,7 +116,7 @@ def test_names_of_gpus(data):
 def test_one_process_is_the_main_one(data):
     """Whatever is taken for one process or for several names the main one."""
     value = st.sampled_from(["0", "1", "2", "00", "01", "x", ""])
-    names = st.sampled_from(sorted(TORCHRUN)[:1] + ["RANK", "WORLD_SIZE", "LOCAL_RANK"])
+    names = st.sampled_from([*sorted(TORCHRUN)[:1], "RANK", "WORLD_SIZE", "LOCAL_RANK"])
     given_ = TORCHRUN | data.draw(st.dictionaries(names, value))
     result = attempt("variable", lambda: owned(given_))
     if result is REFUSED:
