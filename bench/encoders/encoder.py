@@ -151,13 +151,14 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         pretraining = TypeAdapter(Pretraining).validate_json(metadata["pretraining"])
+        own = metadata["backbone"]
         inputs = tuple(metadata["inputs"].split())
         if not inputs or not INPUT_CHANNELS.keys() >= {*inputs}:
             raise ValueError(inputs)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not an encoder's file; {hint}") from None
-    if metadata["backbone"] != backbone:
-        raise UserError(f"{path}: has a {metadata['backbone']}, not a {backbone}; {hint}")
+    if own != backbone:
+        raise UserError(f"{path}: has a {own}, not a {backbone}; {hint}")
     encoder = Encoder(backbone, inputs)
     encoder.samples = state.pop("samples", None)
     try:

@@ -226,9 +226,9 @@ def read_valid(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
             problems.append(problem(path, folder, error))
         else:
             records[path] = record
-    for path, error in _odd_stages(records).items():
+    for path, odd in _odd_stages(records).items():
         del records[path]
-        problems.append(problem(path, folder, error))
+        problems.append(problem(path, folder, odd))
     return records, problems
 
 

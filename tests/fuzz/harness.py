@@ -1,4 +1,4 @@
-"""The rule for every input: a result or one line, in bounded time and memory, in its own folders."""
+"""The rule for every input: a result or one line, in bounded time and memory, in own folders."""
 
 import contextlib
 import io
