@@ -11,6 +11,7 @@ from bench import plugins
 from bench.config import loader, settings
 from bench.config.schema import FineTuning
 from bench.errors import UserError
+from bench.runtime.files import read_cached
 from bench.evaluation.faster_rcnn import DetectionSettings
 
 ROOT = Path(__file__).parents[3]
@@ -212,7 +213,7 @@ def test_a_damaged_or_missing_cache_only_costs_time(tmp_path):
     suite = loader.load("mini")
     expected = settings.resolved_task_settings(suite, "voc_cls", tmp_path)
     (kept,) = (tmp_path / "settings").iterdir()
-    assert json.loads(kept.read_text()) == expected
+    assert json.loads(read_cached(kept)) == expected
     kept.write_text('{"fol')
     assert settings.resolved_task_settings(suite, "voc_cls", tmp_path) == expected
     assert json.loads(kept.read_text()) == expected
