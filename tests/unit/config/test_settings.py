@@ -11,8 +11,8 @@ from bench import plugins
 from bench.config import loader, settings
 from bench.config.schema import FineTuning
 from bench.errors import UserError
-from bench.runtime.files import read_cached
 from bench.evaluation.faster_rcnn import DetectionSettings
+from bench.runtime.files import read_cached
 
 ROOT = Path(__file__).parents[3]
 OUTSIDE = ROOT / "tests" / "outside"
@@ -216,7 +216,7 @@ def test_a_damaged_or_missing_cache_only_costs_time(tmp_path):
     assert json.loads(read_cached(kept)) == expected
     kept.write_text('{"fol')
     assert settings.resolved_task_settings(suite, "voc_cls", tmp_path) == expected
-    assert json.loads(kept.read_text()) == expected
+    assert json.loads(read_cached(kept)) == expected
     (tmp_path / "file").write_text("")
     assert settings.resolved_task_settings(suite, "voc_cls", tmp_path / "file") == expected
 
