@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +21,7 @@ from bench.encoders.module_encoder import ModuleEncoder
 from bench.errors import UserError
 from bench.reporting.leaderboard import Leaderboard
 from bench.results import storage
+from bench.runtime import variables
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -69,6 +71,7 @@ def evaluate(
         ... )
         >>> leaderboard.to_dataframe()  # doctest: +SKIP
     """
+    variables.own(os.environ)
     encoder: Encoder | None = None
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
         methods = plugins.select("methods", _joined(model))
