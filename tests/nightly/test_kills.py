@@ -1,7 +1,8 @@
 """Runs killed at random moments: the same board in the end, and nothing left behind.
 
-A chain is one command that is run and killed, again and again, until a run of it ends with status
-0. Its board is then compared with that of an undisturbed run. Environment variables:
+A chain is one command that is run and killed, again and again, then left to end with status 0. Its
+board is then compared with that of an undisturbed run. So is that of a run that ends before its
+kill; its records are then removed, and the chain goes on. Environment variables:
 
 - KILL_RUNS: how many killed runs in all, 200 by default.
 - KILL_SEED: decides who is killed, how and when; 0 by default. When the machine's load differs, so
@@ -34,8 +35,9 @@ SEED = int(os.environ.get("KILL_SEED", "0"))
 ONLY = os.environ.get("KILL_CHAIN")
 
 MARK = "SSL_GAP_KILLED_RUN"  # a variable by which a run's processes are known, orphans too
-MOST_KILLS = 10  # of a chain
-CHANGES = 60  # up to which change of a folder a kill waits
+MOST_RUNS = 12  # of a chain that are to be killed
+CHANGES = 12  # up to which change of a folder a kill waits
+SHARE = 0.6  # of the time of an undisturbed run, up to which a kill waits: later runs are shorter
 PATIENCE = 15.0  # seconds until the last process of a killed run must be gone
 LONGEST = 300.0  # seconds of one run
 STATES = ("fresh", "scenes", "warm")  # what is in the cache when a chain begins
@@ -68,7 +70,7 @@ class Kill:
         status: of the run.
         gone: seconds from the signal, or from the end of a run that survived it, until no process
             was left.
-        traceback: whether one was printed.
+        traceback: whether one was printed, other than by the interpreter before `main`.
     """
 
     target: str
@@ -88,6 +90,7 @@ class Chain:
         state: of the cache at the beginning.
         workers: processes side by side.
         kills: the killed runs.
+        boards: how many were compared.
         problems: what is not as it must be; empty after a good chain.
     """
 
@@ -95,6 +98,7 @@ class Chain:
     state: str
     workers: int
     kills: list[Kill] = field(default_factory=list)
+    boards: int = 0
     problems: list[str] = field(default_factory=list)
 
 
@@ -209,7 +213,7 @@ def kill(place, chain, rng, seconds):
     """Start a run and kill it; None if it ended before its moment came."""
     target = rng.choice(("parent", "group", "worker"))
     number = rng.choice(SIGNALS)
-    moment = rng.choice((rng.uniform(0, seconds), rng.randint(1, CHANGES)))
+    moment = rng.choice((rng.uniform(0, SHARE * seconds), rng.randint(1, CHANGES)))
     planned = Kill(target, number, moment)
     process = place.start(chain.workers)
     if not _moment_comes(process, place, planned):
@@ -231,7 +235,8 @@ def kill(place, chain, rng, seconds):
     while place.processes() and time.monotonic() - ended < PATIENCE:
         time.sleep(0.05)
     planned.gone = round(time.monotonic() - ended, 2)
-    planned.traceback = b"Traceback" in place.errors.read_bytes()
+    at_start = planned.status == -signal.SIGINT  # an interpreter that has run no `main` yet
+    planned.traceback = b"Traceback" in place.errors.read_bytes() and not at_start
     left = place.processes()
     for pid in left:
         chain.problems.append(f"process left: {Path(f'/proc/{pid}/cmdline').read_bytes()!r}")
@@ -264,31 +269,38 @@ def _moment_comes(process, place, planned):
 def run_chain(index, folder, undisturbed, seconds, bytecode):
     """Kill a command until it ends by itself, then compare what it made."""
     rng = random.Random(f"{SEED}/{index}")
-    chain = Chain(index, rng.choice(STATES), rng.choice((1, 2)))
+    chain = Chain(index, rng.choice(STATES), rng.choice((1, 1, 2)))
     shutil.rmtree(folder, ignore_errors=True)
     place = Place(folder, bytecode)
     kept = {"fresh": [], "scenes": ["scenes"], "warm": ["."]}[chain.state]
     for name in kept:
         source = undisturbed.folder / "cache" / name
         shutil.copytree(source, folder / "cache" / name, dirs_exist_ok=True)
-    for number in range(MOST_KILLS):
+    for number in range(MOST_RUNS):
         killed = kill(place, chain, rng, seconds[chain.state])
         if killed is None:
-            break
+            check(place, chain, undisturbed)
+            shutil.rmtree(folder / "out")
+            continue
         if killed.traceback:
             shutil.copy(place.errors, folder / f"traceback{number}.txt")
             chain.problems.append(f"traceback after {killed}")
         chain.kills.append(killed)
     status, _ = place.run(chain.workers)
-    if status != 0:
+    if status == 0:
+        check(place, chain, undisturbed)
+    else:
         text = place.errors.read_text(errors="replace")
         chain.problems.append(f"status {status} of the last run: {text[-1000:]}")
-        return chain
-    chain.problems += [
-        f"differs: {name}" for name in differences(place.board(), undisturbed.board())
-    ]
-    chain.problems += place.problems()
     return chain
+
+
+def check(place, chain, undisturbed):
+    """Compare a board with the undisturbed one, and look for what was left."""
+    differing = differences(place.board(), undisturbed.board())
+    chain.problems += [f"differs: {name}" for name in differing]
+    chain.problems += place.problems()
+    chain.boards += 1
 
 
 @pytest.fixture(scope="module")
@@ -304,17 +316,17 @@ def undisturbed(folder):
     """The place of a run that nobody kills, and its seconds for every state of the cache."""
     shutil.rmtree(folder / "undisturbed", ignore_errors=True)
     place = Place(folder / "undisturbed", folder / "bytecode")
-    status, _ = place.run(1)  # also compiles every module
-    assert status == 0, place.errors.read_text()
-    board = place.board()
     seconds = {}
-    for state in reversed(STATES):
+    board = None
+    for state in STATES:
+        if state == "scenes":
+            for path in (place.folder / "cache").iterdir():
+                if path.name != "scenes":
+                    shutil.rmtree(path)
         shutil.rmtree(place.folder / "out")
-        for path in [] if state == "warm" else (place.folder / "cache").iterdir():
-            if state == "fresh" or path.name != "scenes":
-                shutil.rmtree(path)
         status, seconds[state] = place.run(1)
         assert status == 0, place.errors.read_text()
+        board = board or place.board()
         assert not differences(place.board(), board), "two undisturbed runs differ"
         assert not place.problems()
     return place, seconds
