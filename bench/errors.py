@@ -45,7 +45,7 @@ class UserError(Exception):
         # A loader's worker hands its error on with the traceback in front of the message.
         lines = super().__str__().strip().splitlines() or ["no message"]
         line = lines[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
-        return line.encode("utf-8", "backslashreplace").decode()  # names of files may be no text
+        return _printable(line)  # names of files may be no text
 
 
 class Interrupted(KeyboardInterrupt):
@@ -66,8 +66,12 @@ class Interrupted(KeyboardInterrupt):
 
 def one_line(text: str) -> str:
     """Text of any origin as one line of characters that a terminal shows."""
-    words = " ".join(text.split())
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in words)
+    return _printable(" ".join(text.split()))
+
+
+def _printable(text: str) -> str:
+    """Text with what a terminal does not show as escape sequences."""
+    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     return "".join(shown)
 
 

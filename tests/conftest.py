@@ -6,6 +6,7 @@ from typing import ClassVar
 import pytest
 import torch
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+from hypothesis import settings
 from loopback import Server
 from made_up import save
 from support import SHORT
@@ -20,6 +21,14 @@ from bench.data.published import download
 from bench.metrics import registry
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
+
+settings.register_profile("nightly", max_examples=6_000)  # of the fuzz suite: 60 times its inputs
+
+
+def pytest_configure(config):
+    """Take the profile of the same name with `-m nightly`."""
+    if config.option.markexpr == "nightly":
+        settings.load_profile("nightly")
 
 
 @pytest.fixture(scope="session")

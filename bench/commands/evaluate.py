@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from bench.encoders.module_encoder import ModuleEncoder
 from bench.encoders.weights import identity
 from bench.errors import UserError
 from bench.reporting.leaderboard import Leaderboard
+from bench.runtime import variables
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -66,6 +68,7 @@ def evaluate(
         ... )
         >>> leaderboard.to_dataframe()  # doctest: +SKIP
     """
+    variables.own(os.environ)
     if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
         methods = plugins.select("methods", _joined(model))
     elif isinstance(model, type):

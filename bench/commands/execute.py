@@ -230,22 +230,28 @@ def _compute_encoder(
             yield cell, _save_failure(cell, context, request, error)
         return
     for cell in cells:
-        context.reporter.start_cell(str(cell))
-        context.reporter.cell = f"{cell}: "
-        path = cell.path(request)
-        if distributed.is_main():
-            path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
-        try:
-            record, result = evaluate(encoder, cell, context, request)
-        except Exception as error:  # the same for tasks
-            yield cell, _save_failure(cell, context, request, error)
-            continue
-        if distributed.is_main():
-            _save(record, result, encoder, path)
+        record = _compute_cell(encoder, cell, context, request)
+        if cell == cells[-1]:  # before its record is shown: a run may be killed there
+            distributed.barrier()  # every process has opened what it needs
+            if distributed.is_main():
+                discard(encoder, context.cache)
         yield cell, record
-    distributed.barrier()  # every process has opened what it needs
+
+
+def _compute_cell(encoder: Encoder, cell: Cell, context: Context, request: Request) -> Record:
+    """Score an encoder at one task, and record what came of it."""
+    context.reporter.start_cell(str(cell))
+    context.reporter.cell = f"{cell}: "
+    path = cell.path(request)
     if distributed.is_main():
-        discard(encoder, context.cache)
+        path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
+    try:
+        record, result = evaluate(encoder, cell, context, request)
+    except Exception as error:  # whatever a task raises, the other tasks go on
+        return _save_failure(cell, context, request, error)
+    if distributed.is_main():
+        _save(record, result, encoder, path)
+    return record
 
 
 def _save(record: Record, result: TaskResult, encoder: Encoder, path: Path) -> None:

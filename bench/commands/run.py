@@ -17,6 +17,7 @@ from bench.reporting.terminal import row_line
 from bench.reporting.web import PAGE
 from bench.results.record import Record
 from bench.runtime import distributed
+from bench.runtime.partial import sweep_cache
 from bench.runtime.progress import Reporter, about
 from bench.runtime.workers import cores, load
 
@@ -49,6 +50,8 @@ def run(request: Request, reporter: Reporter) -> Leaderboard:
                 compute(todo, request, reporter, announce=rows.show)
         except KeyboardInterrupt as stop:
             raise rows.interrupted(stop) from None
+    elif distributed.is_main():
+        sweep_cache(request.cache)  # of a run that was killed after its last cell
     result = rows.finish(changed=bool(todo))
     reporter.say(f"leaderboard: {request.folder / PAGE}")
     if todo:

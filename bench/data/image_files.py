@@ -189,6 +189,8 @@ def read_bytes(path: Path, most: int) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise ImageError("has a name that no file can have") from None
 
 
 def _is_whole(content: bytes) -> bool:

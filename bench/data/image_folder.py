@@ -126,7 +126,10 @@ def walk(folder: Path) -> _Content:
         below, ancestors = pending.pop()
         for entry in _entries(folder / below):
             name = f"{below}{entry.name}"
-            kind = _left_out_kind(entry, ancestors)
+            try:
+                kind = _left_out_kind(entry, ancestors)
+            except OSError as error:  # of a link to itself
+                raise UserError(f"{entry.path}: cannot be read ({error.strerror})") from None
             if kind:
                 content.left_out[kind].append(name)
                 continue

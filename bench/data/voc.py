@@ -26,6 +26,7 @@ PRESENT, ONLY_DIFFICULT, ABSENT = 1, 0, -1  # image labels
 NAMED = {PRESENT: "an object of", ONLY_DIFFICULT: "only difficult objects of", ABSENT: "no"}
 FLAGS = {"0": False, "1": True, "false": False, "true": True}
 HALF_TURNS = 4  # the EXIF orientations up to here keep width and height
+LONGEST = 200  # characters of an image's name, which is that of a file
 MAX_LIST = 2**27  # bytes of a list of images
 MAX_ANNOTATION = 2**22  # bytes of an annotation file; those of VOC have 20,000 at most
 MAX_DEPTH = 100  # of nested elements
@@ -228,7 +229,7 @@ def identifiers(devkit: Path, name: str, kind: str = "Main") -> tuple[str, ...]:
     """The images that ImageSets/KIND/NAME.txt names.
 
     Raises:
-        UserError: the list is missing or empty, or names an image twice.
+        UserError: the list is missing or empty, or names an image twice or by too long a name.
     """
     path = _list_path(devkit, name, kind)
     ids = tuple(fields[0] for fields in _lines(path))
@@ -236,6 +237,8 @@ def identifiers(devkit: Path, name: str, kind: str = "Main") -> tuple[str, ...]:
         raise UserError(f"{path}: the list is empty")
     if len(set(ids)) != len(ids):
         raise UserError(f"{path}: names an image twice")
+    if max(map(len, ids)) > LONGEST:
+        raise UserError(f"{path}: a name has more than {LONGEST} characters")
     return ids
 
 
@@ -316,7 +319,9 @@ def read_annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
     for entry in objects:
         if entry.name not in classes:
-            raise UserError(f"{path}: object '{entry.name}' is not among the data set's classes")
+            raise UserError(
+                f"{path}: object '{entry.name[:SHOWN]}' is not among the data set's classes"
+            )
         xmin, ymin, xmax, ymax = entry.box
         box = f"box ({', '.join(f'{value:g}' for value in entry.box)}) of '{entry.name}'"
         if not (xmin <= xmax and ymin <= ymax):  # of equal corners it has one pixel

@@ -21,7 +21,8 @@ from bench.encoders.backbone import channels_first, imagenet_weights, make_backb
 from bench.encoders.pretraining import Pretraining
 from bench.encoders.transformer import TransformerStages
 from bench.errors import UserError
-from bench.runtime.files import atomic_write
+from bench.runtime import regular
+from bench.runtime.files import LARGEST, atomic_write
 
 FEW = 5  # missing weights that a message names
 # Input of a branch -> its channels.
@@ -161,17 +162,19 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
     """
     hint = "delete it and run again"
     try:
+        regular.check(path, LARGEST)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         pretraining = TypeAdapter(Pretraining).validate_json(metadata["pretraining"])
+        own = metadata["backbone"]
         inputs = tuple(metadata["inputs"].split())
-        if not INPUT_CHANNELS.keys() >= {*inputs}:
+        if not inputs or not INPUT_CHANNELS.keys() >= {*inputs}:
             raise ValueError(inputs)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: not an encoder's file; {hint}") from None
-    if metadata["backbone"] != backbone:
-        raise UserError(f"{path}: has a {metadata['backbone']}, not a {backbone}; {hint}")
+    if own != backbone:
+        raise UserError(f"{path}: has a {own}, not a {backbone}; {hint}")
     encoder = Encoder(backbone, inputs)
     encoder.samples = state.pop("samples", None)
     try:

@@ -27,7 +27,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.transforms.v2 import functional as transforms
 
-from bench.config.schema import FineTuning, Positive
+from bench.config.schema import FineTuning, Positive, Rate
 from bench.data.voc import ObjectAnnotation
 from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import split_last_stage
@@ -52,7 +52,7 @@ class DetectionSettings(FineTuning):
     """A feature pyramid, or one map of stride 16 with the last stage in the head."""
     metric: Literal["AP50", "AP50_area"] = "AP50"
     """The main score: 11-point average precision as VOC 2007, or the area as VOC 2010."""
-    scale: tuple[float, float] = (1.0, 1.0)
+    scale: tuple[Rate, Rate] = (1.0, 1.0)
     """A training image's longest side, smallest and largest, in shares of `size`."""
     channels: Positive = 256
     """Of the pyramid."""

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as transforms
 
-from bench.config.schema import FineTuning, Positive
+from bench.config.schema import FineTuning, Positive, Rate
 from bench.data.voc_masks import MaskSplit, read_mask
 from bench.encoders.encoder import Encoder
 from bench.encoders.surgery import dilate_last_stage
@@ -27,7 +27,7 @@ class SegmentationSettings(FineTuning):
     dataset: str = "voc_masks"
     head: Literal["fcn", "fcn32s"]
     """Two dilated 3x3 convolutions at stride 16, or one linear layer at stride 32."""
-    scale: tuple[float, float]
+    scale: tuple[Rate, Rate]
     """Size of a training image in shares of its own, smallest and largest."""
     channels: Positive = 256
     """Of the dilated convolutions."""

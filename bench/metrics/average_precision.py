@@ -18,6 +18,7 @@ Kind = Literal["area", "11-point", "step"]
 Difficult = Literal["ignore", "negative", "positive"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+ELEVEN = np.arange(11)  # recalls of 11-point average precision, in tenths
 
 
 def weighted_average_precision(
@@ -75,13 +76,13 @@ def weighted_average_precision(
 def _precisions(
     scores: NDArray[np.floating],
     positive: Bools,
-    weights: NDArray[np.integer],
+    weights: NDArray[np.integer] | None,
     kind: Kind,
     total: Floats | None = None,
 ) -> Floats:
-    """`weighted_average_precision` of arguments that were checked."""
+    """`weighted_average_precision` of arguments that were checked; no weights: each image once."""
     if not positive.any():
-        nothing = np.zeros(len(weights)) if total is None else total
+        nothing = np.zeros(1 if weights is None else len(weights)) if total is None else total
         return np.where(nothing > 0, 0.0, np.nan)
     precision, hits = _curve(scores, positive, weights)
     recalled = hits.cumsum(axis=0)
@@ -90,9 +91,10 @@ def _precisions(
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
     if kind == "11-point":
         # The first threshold of at least that recall; past the last one precision counts as 0.
-        reached = [(10 * recalled < step * every).sum(axis=0) for step in range(11)]
-        padded = np.vstack([precision, np.zeros_like(precision[:1])])
-        value: Floats = np.take_along_axis(padded, np.array(reached), axis=0).mean(axis=0)
+        columns = zip(10 * recalled.T, every, strict=True)
+        reached = [np.searchsorted(own, whole * ELEVEN) for own, whole in columns]
+        padded = np.concatenate([precision, np.zeros_like(precision[:1])])
+        value: Floats = padded[np.stack(reached, axis=1), np.arange(len(reached))].mean(axis=0)
     else:
         value = (precision * hits).sum(axis=0) / np.maximum(every, 1)
     return np.where(every > 0, value, np.nan)
@@ -119,10 +121,10 @@ def average_precision(scores: ArrayLike, positive: ArrayLike, kind: Kind = "area
     scores = checks.scores("scores", scores, "(N,)")
     positive = checks.flags("positive", positive, "(N,)")
     checks.alike(scores=scores, positive=positive)
-    once = np.ones((1, len(scores)), dtype=np.uint8)
-    value = float(_precisions(scores, positive, once, kind)[0])
+    value = float(_precisions(scores, positive, None, kind)[0])
     if np.isnan(value):
-        raise NothingToScoreError(f"positive has no true value among {once.size}: nothing to score")
+        count = len(scores)
+        raise NothingToScoreError(f"positive has no true value among {count}: nothing to score")
     return value
 
 
@@ -186,13 +188,10 @@ def _class_precisions(
     """`class_average_precisions`, with nan for a class without a positive image."""
     checks.choice("kind", kind, get_args(Kind))
     scores, positive, counted = checked(scores, truth, difficult)
-    once = np.ones((1, len(scores)), dtype=np.uint8)
-    return np.array(
-        [
-            _precisions(scores[keep, c], positive[keep, c], once[:, : int(keep.sum())], kind)[0]
-            for c, keep in enumerate(counted.T)
-        ]
-    )
+    # A class at a time is read from beginning to end.
+    columns = zip(np.array(scores.T), np.array(positive.T), np.array(counted.T), strict=True)
+    kept = ((own, hits) if keep.all() else (own[keep], hits[keep]) for own, hits, keep in columns)
+    return np.array([_precisions(own, hits, None, kind)[0] for own, hits in kept])
 
 
 def mean_average_precision(
@@ -249,18 +248,23 @@ def checked(
 
 
 def _curve(
-    scores: NDArray[np.floating], positive: Bools, weights: NDArray[np.integer]
+    scores: NDArray[np.floating], positive: Bools, weights: NDArray[np.integer] | None
 ) -> tuple[Floats, NDArray[np.int64]]:
     """Precision at, and positives gained since the last of, T thresholds: both (T, B).
 
     Thresholds that gain no positive are left out: they can only lower precision and add no recall,
     so no kind of average precision sees them. This is what makes the bootstrap fast.
     """
-    order = np.argsort(-scores, kind="stable")
-    scores, positive = scores[order], positive[order]
+    descending = -scores
+    order = np.argsort(descending, kind="stable")
+    descending = descending[order]
+    hit = np.flatnonzero(positive[order])
+    ends = np.searchsorted(descending, descending[hit], side="right")
+    ends = ends[np.append(ends[1:] > ends[:-1], True)]
+    if weights is None:
+        gained = np.searchsorted(hit, ends)[:, None]
+        return gained / ends[:, None], np.diff(gained, axis=0, prepend=0)
     drawn = weights.T[order]  # (N, B)
-    hit = np.flatnonzero(positive)
-    ends = np.unique(np.searchsorted(-scores, -scores[hit], side="right"))
     starts = np.concatenate([[0], ends[:-1]])
     seen = np.add.reduceat(drawn[: ends[-1]], starts, axis=0, dtype=np.int64).cumsum(axis=0)
     hits = np.add.reduceat(drawn[hit], np.searchsorted(hit, starts), axis=0, dtype=np.int64)

@@ -283,7 +283,9 @@ def masked(values: Floats) -> Floats:
 
 def _fractional(values: Array) -> Bools:
     """Where a float is no integer that float64 has exactly; nan and infinity are none."""
-    fractional: Bools = ~((np.trunc(values) == values) & (np.abs(values) <= EXACT))
+    # numpy would compare float16 with 2^53 as infinity.
+    largest = min(EXACT, float(np.finfo(values.dtype).max))
+    fractional: Bools = ~((np.trunc(values) == values) & (np.abs(values) <= largest))
     return fractional
 
 

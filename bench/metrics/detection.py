@@ -219,7 +219,9 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
         ValueError: an array is missing, does not fit the others or holds a wrong value; names it.
     """
     given = {name: checks.entry(predictions, name) for name in ("classes", *_ARRAYS)}
-    num_classes = len(given["classes"])
+    names = np.asarray(given["classes"])
+    checks.axes("classes", names, "(C,)")
+    num_classes = len(names)
     boxes = Boxes(
         box=checks.boxes("box", given["box"]),
         score=checks.scores("score", given["score"], "(D,)"),

@@ -86,7 +86,7 @@ class MeanAveragePrecision:
 
     def classes(self, predictions: Predictions) -> list[str]:
         """The names of the C classes."""
-        return [str(name) for name in predictions["classes"]]
+        return _names(predictions)
 
     def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
         """The labels."""
@@ -117,7 +117,9 @@ class DetectionAveragePrecision:
 
     def classes(self, predictions: Predictions) -> list[str]:
         """The names of the classes that count."""
-        return [str(predictions["classes"][index]) for index in predictions["counted"]]
+        names = _names(predictions)
+        value = checks.entry(predictions, "counted")
+        return [names[index] for index in checks.integers("counted", value, "(K,)", len(names))]
 
     def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
         """The objects."""
@@ -141,7 +143,7 @@ class MeanIntersectionOverUnion:
 
     def classes(self, predictions: Predictions) -> list[str]:
         """The names of the C classes, background included."""
-        return [str(name) for name in predictions["classes"]]
+        return _names(predictions)
 
     def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
         """Number of pixels of each class in every image."""
@@ -256,13 +258,25 @@ def _values(metric: Metric, predictions: Predictions, weights: Weights) -> Float
     return values
 
 
+def _names(predictions: Predictions) -> list[str]:
+    """The names of all classes.
+
+    Raises:
+        ValueError: there are none, or they are no list.
+    """
+    names = np.asarray(checks.entry(predictions, "classes"))
+    checks.axes("classes", names, "(C,)")
+    return [str(name) for name in names]
+
+
 def once(predictions: Predictions) -> Weights:
     """Weights (N, 1) that count every image once.
 
     Raises:
-        ValueError: the predictions lack `ids`, or are of no image.
+        ValueError: `ids` is missing, no list or empty.
     """
-    num_images = len(checks.entry(predictions, "ids"))
-    if not num_images:
+    ids = np.asarray(checks.entry(predictions, "ids"))
+    checks.axes("ids", ids, "(N,)")
+    if not len(ids):
         raise ValueError("ids is empty; expected predictions of at least one image")
-    return np.ones((num_images, 1), dtype=np.float32)
+    return np.ones((len(ids), 1), dtype=np.float32)

@@ -17,11 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import UserError, from_validation
 from bench.reporting.plots import BLUE, ORANGE, guarded, new_figure, style
+from bench.runtime import regular
 from bench.runtime.files import atomic_write
 
 Text = Annotated[str, Field(min_length=1)]
 MARKS = {"verified": "", "unverified": "?", "conflicting": "!"}
 PAGE = "LITERATURE.md"
+LARGEST = 2**24  # bytes of a CSV file
 FEWEST = 7  # methods that a column needs for a plot
 
 
@@ -33,7 +35,7 @@ class Number(BaseModel):
     method: Text
     task: Text
     metric: Text
-    value: Annotated[str, Field(pattern=r"^(\d{1,2}(\.\d+)?|100(\.0+)?)$")]
+    value: Annotated[str, Field(pattern=r"^([0-9]{1,2}(\.[0-9]+)?|100(\.0+)?)$")]
     """Points 0-100, digit by digit as printed."""
     backbone: Text
     pretraining: str
@@ -65,8 +67,9 @@ def read(path: Path) -> list[Number]:
         UserError: it is not such a file; names the line and the column.
     """
     try:
-        lines = list(csv.reader(path.read_text(encoding="utf-8").splitlines(), strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        text = regular.read(path, LARGEST).decode()
+        lines = list(csv.reader(text.splitlines(), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as CSV ({error})") from None
     names = list(Number.model_fields)
     if not lines or lines[0] != names:

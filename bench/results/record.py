@@ -33,6 +33,15 @@ def _name(value: str) -> str:
     return value
 
 
+def _flat(value: dict[str, Any]) -> dict[str, Any]:
+    """Plain values that are no tables or lists."""
+    check_plain(value)
+    odd = [key for key, item in value.items() if isinstance(item, dict | list | tuple)]
+    if odd:
+        raise ValueError(f"'{odd[0]}' must be text, a number, true or false")
+    return value
+
+
 Name = Annotated[str, Field(max_length=LONGEST), AfterValidator(_name)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Measure = Annotated[float, Field(ge=0)]
@@ -149,7 +158,7 @@ class Record(Table):
     files: dict[str, str] = {}
     """SHA-256 of each file that the method read, by the path it was given."""
     provenance: Provenance = Provenance()
-    environment: Plain = {}
+    environment: Annotated[dict[str, Any], AfterValidator(_flat)] = {}
     created: str
     checksum: str = ""
     """SHA-256 of all the rest, by which a changed record is recognized."""
@@ -161,6 +170,8 @@ class Record(Table):
                 raise ValueError(f"status ok without {key}")
         if self.selected_stage is not None and self.selected_stage >= len(self.per_stage or []):
             raise ValueError("selected_stage is none of per_stage")
+        if not isinstance(self.environment.get("commit") or "", str):
+            raise ValueError("environment.commit is no text")
         processes = self.environment.get("processes", 1)
         if not isinstance(processes, int) or not 1 <= processes <= MOST_PROCESSES:
             raise ValueError(f"environment.processes is not 1 to {MOST_PROCESSES}")

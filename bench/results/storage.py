@@ -7,7 +7,8 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Collection
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -211,7 +212,10 @@ def read_all(folder: Path) -> dict[Path, Record]:
 
 
 def read_valid(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
-    """Every record below OUT/SUITE that can be read and is where it belongs, and the others."""
+    """Every record below OUT/SUITE that can be read and is where it belongs, and the others.
+
+    A seed whose number of stages is not that of its row is one of the others.
+    """
     records: dict[Path, Record] = {}
     problems = []
     for path in sorted(folder.glob(PATTERN)):
@@ -222,7 +226,26 @@ def read_valid(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
             problems.append(problem(path, folder, error))
         else:
             records[path] = record
+    for path, odd in _odd_stages(records).items():
+        del records[path]
+        problems.append(problem(path, folder, odd))
     return records, problems
+
+
+def _odd_stages(records: Mapping[Path, Record]) -> dict[Path, UserError]:
+    """The seeds that have another number of stages than most of their row, and what is wrong."""
+    rows: dict[Path, dict[Path, int]] = defaultdict(dict)
+    for path, record in records.items():
+        if record.per_stage:
+            rows[path.parent][path] = len(record.per_stage)
+    errors = {}
+    for seeds in rows.values():
+        ((usual, _),) = Counter(seeds.values()).most_common(1)  # of equally many the first
+        for path, count in seeds.items():
+            if count != usual:
+                problem = f"has {count} stages, but other seeds of its row have {usual}"
+                errors[path] = UserError(f"{path}: {problem}; {DELETE}")
+    return errors
 
 
 def problem(path: Path, folder: Path, error: UserError) -> Problem:

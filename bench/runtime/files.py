@@ -10,12 +10,14 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import BinaryIO
 
-from bench.errors import naming
+from bench.errors import UserError, naming
+from bench.runtime import regular
 from bench.runtime.fingerprint import file_digest
 from bench.runtime.partial import open_partial
 
 MARK = b"\nsha256 "  # between the content of a file in the cache and its digest
 DIGITS = 64  # of the digest, hexadecimal
+LARGEST = 2**34  # bytes of a file in the cache
 PACKAGE = "package:"  # package:NAME/FILE: a name that fits every machine
 
 
@@ -65,12 +67,12 @@ def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes
         path: of the file.
         say: prints the line that names a damaged file.
     """
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return None
-    except OSError as error:
-        say(f"{path}: cannot be read ({error.strerror}); it is computed anew")
+    try:
+        raw = regular.read(path, LARGEST)
+    except UserError as error:
+        say(f"{error}; it is computed anew")
         return None
     length = len(raw) - len(MARK) - DIGITS
     content = raw[: max(0, length)]

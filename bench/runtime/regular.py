@@ -38,13 +38,13 @@ def read(path: Path, limit: int) -> bytes:
         UserError: it is a folder, pipe or device, is too large, or cannot be read.
     """
     try:
-        check(path, limit)
+        size = check(path, limit)
         with path.open("rb") as stream:
-            content = stream.read(limit + 1)
+            content = stream.read(size + 1)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError:  # a name that no file can have
         raise UserError(f"{str(path)!r}: is not the name of a file") from None
-    if len(content) > limit:  # it has grown since
-        raise UserError(f"{path}: has more than {limit:,} bytes")
+    if len(content) > size:  # it has grown since
+        raise UserError(f"{path}: grew while it was read")
     return content

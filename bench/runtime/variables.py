@@ -25,6 +25,7 @@ PROCESSOR = (
     *("DNNL_CPU_ISA_HINTS", "ONEDNN_CPU_ISA_HINTS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
     *("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
 )
+NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")  # as text: the main process is the one of RANK "0"
 GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 
 
@@ -63,7 +64,7 @@ def _check_launcher(variables: MutableMapping[str, str]) -> None:
     hint = "start it with torchrun, or unset them"
     if not {"RANK", "WORLD_SIZE"} <= given.keys():
         raise UserError(f"{text} in the environment without RANK and WORLD_SIZE: {hint}")
-    if not all(re.fullmatch(r"[0-9]{1,6}", value) for value in given.values()):
+    if not all(NUMBER.fullmatch(value) for value in given.values()):
         raise UserError(f"{text} in the environment: must be whole numbers; {hint}")
     size = int(given["WORLD_SIZE"])
     if not max(int(given["RANK"]), int(given.get("LOCAL_RANK", 0))) < size:

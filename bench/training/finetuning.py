@@ -176,11 +176,13 @@ class _Fits(Generic[Network]):
         cached = read_cached(path, self.context.reporter.say)
         if distributed.all_processes(cached is not None):
             assert cached is not None
+            job.checkpoint.unlink(missing_ok=True)  # of a run that ended right after the score
             return float(json.loads(cached))
         try:
             network, _ = self._train(job, f"trying rate {rate:g}")
             value = score(network.eval(), held_out)
             if math.isnan(value):
+                job.checkpoint.unlink(missing_ok=True)
                 raise UserError(
                     f"the {len(held_out)} held-out images show nothing that counts; "
                     f"raise tasks.{self.task}.validation_fraction"
@@ -189,6 +191,7 @@ class _Fits(Generic[Network]):
             value = math.nan
         value = distributed.broadcast(value)
         _write(path, json.dumps(value).encode())
+        job.checkpoint.unlink(missing_ok=True)
         return value
 
     def final_fit(self, rate: float) -> tuple[Network, TrainingTrace]:
@@ -198,6 +201,7 @@ class _Fits(Generic[Network]):
         cached = read_cached(path, self.context.reporter.say)
         if distributed.all_processes(cached is not None):
             assert cached is not None
+            job.checkpoint.unlink(missing_ok=True)
             content = io.BytesIO(cached)
             state = torch.load(content, map_location=job.device, weights_only=True)
             network = self.make().to(job.device)
@@ -208,6 +212,7 @@ class _Fits(Generic[Network]):
         buffer = io.BytesIO()
         torch.save({"network": network.state_dict(), "trace": asdict(history.trace)}, buffer)
         _write(path, buffer.getvalue())
+        job.checkpoint.unlink(missing_ok=True)
         return network, history.trace
 
     def _train(self, job: TrainingJob, stage: str) -> tuple[Network, Pretraining]:
@@ -216,7 +221,6 @@ class _Fits(Generic[Network]):
         trainer = Trainer(network, job)
         with self.context.reporter.stage(stage, job.recipe.views) as bar:
             history = trainer.run(bar)
-        job.checkpoint.unlink(missing_ok=True)
         if not all(bool(t.isfinite().all()) for t in network.state_dict().values()):
             raise NonFiniteLossError(f"{job.name}: the network's weights are not finite")
         return network, history

@@ -10,6 +10,11 @@ import time
 import pytest
 from support import SHORT, leaderboard, values
 
+from bench.commands.execute import compute
+from bench.commands.request import Cell, Request
+from bench.runtime import partial
+from bench.runtime.progress import Reporter
+
 SLOWER = [*SHORT, "recipes.rotation.views=3000", "synthetic.test=200"]
 SLOWER += ["tasks.voc_cls.dimensions=512", "tasks.voc_cls.costs=[0.01, 0.1, 1.0, 10.0, 100.0]"]
 
@@ -34,6 +39,37 @@ def kill_when(condition, out, cache):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def test_a_run_with_nothing_to_do_sweeps_what_a_killed_one_left(bench_run, tmp_path, monkeypatch):
+    where = {"out": tmp_path / "out", "cache": tmp_path / "cache"}
+    assert bench_run("random_init", **where).status == 0
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "pymp-left"
+    half = tmp_path / "cache/features/partial-half-left"
+    for folder in (left, half):
+        folder.mkdir()
+    (left / partial.OWN).touch()
+    again = bench_run("random_init", **where)
+    assert "1 cell, 1 up to date, 0 to run" in again.err
+    assert not left.exists()
+    assert not half.exists()
+
+
+def test_features_are_removed_before_the_last_record_is_shown(smoke, tmp_path):
+    """A run that is killed while it renders leaves none."""
+    request = Request(
+        smoke, ("random_init",), ("voc_cls",), (0,), None, tmp_path / "out", tmp_path, "cpu"
+    )
+    shown = []
+    compute(
+        [Cell("random_init", "voc_cls", 0)],
+        request,
+        Reporter(),
+        announce=lambda *_: shown.append(list(tmp_path.glob("features/*/"))),
+    )
+    assert shown == [[]]
+    assert list(tmp_path.glob("features/*.lock"))
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The settings that methods and tasks own, and the cache that spares a plan their import."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from bench.config import loader, settings
 from bench.config.schema import FineTuning
 from bench.errors import UserError
 from bench.evaluation.faster_rcnn import DetectionSettings
+from bench.runtime.files import read_cached
 
 ROOT = Path(__file__).parents[3]
 OUTSIDE = ROOT / "tests" / "outside"
@@ -211,10 +213,10 @@ def test_a_damaged_or_missing_cache_only_costs_time(tmp_path):
     suite = loader.load("mini")
     expected = settings.resolved_task_settings(suite, "voc_cls", tmp_path)
     (kept,) = (tmp_path / "settings").iterdir()
-    written = kept.read_bytes()
+    assert json.loads(read_cached(kept)) == expected
     kept.write_text('{"fol')
     assert settings.resolved_task_settings(suite, "voc_cls", tmp_path) == expected
-    assert kept.read_bytes() == written
+    assert json.loads(read_cached(kept)) == expected
     (tmp_path / "file").write_text("")
     assert settings.resolved_task_settings(suite, "voc_cls", tmp_path / "file") == expected
 

@@ -85,6 +85,8 @@ def spoilt(tmp_path, cache):
         (put("environment", "memory", value=float("nan")), "'environment'"),
         (put("environment", "processes", value=10**6), "environment.processes"),
         (put("environment", "processes", value="many"), "environment.processes"),
+        (put("environment", "commit", value=5), "environment.commit"),
+        (put("environment", "device", value=["cpu"]), "'device' must be text"),
         (put("pretraining", "logged", value={"loss": float("nan")}), "pretraining"),
         (put("pretraining", "views_seen", value=10**30), "pretraining"),
         (put("pretraining", "seconds", value=-1.0), "negative cost"),
@@ -240,3 +242,14 @@ def test_an_audit_is_a_regular_file(tmp_path):
     os.mkfifo(tmp_path / audit.FILE)
     with pytest.raises(UserError, match="is not a regular file"):
         audit.read(tmp_path)
+
+
+def test_a_seed_of_another_number_of_stages_is_left_out(tmp_path):
+    for seed in range(3):
+        save(tmp_path, "moco", 1.2, seed=seed)
+    odd = tmp_path / "made/voc_cls/moco/seed0.json"
+    rewrite(odd, put("per_stage", value=[1.0, 2.0, 3.0]))
+    loaded = leaderboard.load(tmp_path / "made")
+    assert [problem.path for problem in loaded.problems] == [odd]
+    assert "has 3 stages, but other seeds of its row have 2" in str(loaded.problems[0])
+    assert len(loaded.tables[0].rows[0].records) == 2

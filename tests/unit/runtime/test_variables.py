@@ -2,6 +2,7 @@
 
 import pytest
 
+import bench
 from bench.errors import UserError
 from bench.runtime import variables
 
@@ -59,6 +60,7 @@ def test_what_launchers_and_schedulers_set_stays(given):
         ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0 in the environment without"),
         (TORCHRUN | {"RANK": "x"}, "must be whole numbers"),
         (TORCHRUN | {"WORLD_SIZE": "-2"}, "must be whole numbers"),
+        (TORCHRUN | {"RANK": "00"}, "must be whole numbers"),
         (TORCHRUN | {"RANK": "2"}, "a rank must be below WORLD_SIZE"),
         (TORCHRUN | {"WORLD_SIZE": "0"}, "a rank must be below WORLD_SIZE"),
         ({"RANK": "0", "WORLD_SIZE": "2"}, "without LOCAL_RANK, MASTER_ADDR, MASTER_PORT"),
@@ -71,3 +73,9 @@ def test_what_contradicts_is_one_line(given, message):
     with pytest.raises(UserError, match=message) as error:
         variables.own(dict(given))
     assert "\n" not in str(error.value)
+
+
+def test_a_python_program_is_asked_the_same(monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(UserError, match="without RANK and WORLD_SIZE"):
+        bench.evaluate("random_init", "voc_cls", "smoke")

@@ -14,7 +14,7 @@ from bench.data.datasets import open_datasets
 from bench.errors import UserError
 from bench.metrics import registry
 from bench.runtime.progress import Reporter
-from bench.training import trainer
+from bench.training import finetuning, trainer
 from bench.training.context import Context
 from bench.training.method import load_or_pretrain
 
@@ -87,6 +87,30 @@ def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, mon
             evaluate(task, killed)
         again = evaluate(task, killed)
         assert same(again, whole)
+
+
+def test_a_checkpoint_stays_until_its_training_is_kept(context, tmp_path, monkeypatch):
+    task = "voc_cls_finetune"
+    made = at(context, task, tmp_path, learning_rates=(1e-3,))
+    monkeypatch.setattr(trainer, "FIRST_CHECKPOINT", 0.0)
+
+    def checkpoints():
+        return list(tmp_path.glob("checkpoints/*.pt"))
+
+    def stopped(path, content):
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(finetuning, "_write", stopped)
+        evaluate(task, made)
+    assert len(checkpoints()) == 1
+    evaluate(task, made)
+    assert not checkpoints()
+    for path in tmp_path.glob("finetuned/*"):  # a kill between keeping a training and this
+        (tmp_path / "checkpoints" / f"random_init-{path.stem[:24]}.pt").touch()
+    assert len(checkpoints()) == 2
+    evaluate(task, made)
+    assert not checkpoints()
 
 
 def test_what_is_finished_is_not_done_again(context, tmp_path, monkeypatch):
