@@ -21,7 +21,6 @@ from torch import nn
 import bench as ssl_gap
 from bench import plugins
 from bench.encoders.encoder import Encoder
-from bench.errors import UserError
 from bench.results import storage
 
 pytestmark = pytest.mark.slow
@@ -327,13 +326,12 @@ def test_a_model_of_the_suites_backbone_stands_among_its_rows(evaluate):
     assert rows.loc["mine"].notna()[["value_low", "value_high"]].all()
 
 
-def test_a_model_of_another_backbone_is_refused_before_it_is_scored(evaluate, tmp_path):
+def test_a_model_of_another_backbone_has_a_table_of_its_own(evaluate):
     evaluate("random_init")
-    with pytest.raises(UserError, match="the model of small: they cannot share a table; use"):
-        evaluate(Small(0), name="small")
-    assert not list(tmp_path.rglob("small"))
-    rows, _ = evaluate("random_init")
-    assert list(rows.index) == ["random_init"]
+    rows, _ = evaluate(Small(0), name="small")
+    assert list(rows.index) == ["random_init", "small"]
+    assert rows["matched_gain"].isna().all(), "neither is measured from the other"
+    assert {*rows["backbone"]} == {"tf_efficientnet_lite0", "small"}
 
 
 def test_names_files_and_classes(evaluate, tmp_path):

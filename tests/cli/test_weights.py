@@ -1,4 +1,4 @@
-"""Weights from elsewhere, from a spec on the command line to a row: read whole, said, identified."""
+"""Weights from elsewhere, from a spec on the command line to a row: whole, said, identified."""
 
 import json
 import re
@@ -252,4 +252,4 @@ class TestDoctor:
 
     def test_a_method_that_is_trained_here_is_no_case_for_it(self, bench):
         done = bench("doctor", "rotation", "--suite", "smoke")
-        assert (done.status, "is trained here" in done.error) == (2, True)
+        assert (done.status, "is trained by the harness" in done.error) == (2, True)
