@@ -99,12 +99,12 @@ def _no_class_token(state: StateDict) -> dict[str, Any]:
 
 
 def _of_timm_training(tree: Mapping[str, Any]) -> Normalization | str:
-    """Timm's train.py normalizes by --mean and --std, or else as the arch's own weights expect."""
+    """The options --mean and --std of timm's train.py, or else the input of the arch."""
     return _of_settings(tree.get("args")) or ARCH_INPUT
 
 
 def _of_supcontrast(tree: Mapping[str, Any]) -> Normalization | None:
-    """SupContrast: main_supcon.py normalizes by the data set, or by texts `--mean` and `--std`."""
+    """What SupContrast's main_supcon.py has for the data set, or its options --mean and --std."""
     data = getattr(tree.get("opt"), "dataset", None)
     known = {"cifar10": CIFAR10, "cifar100": CIFAR100}
     return known.get(str(data)) or _of_settings(tree.get("opt"))
@@ -342,16 +342,18 @@ TRAINERS = (
     Layout(
         name="BYOL (yaox12)",
         source="yaox12/BYOL-PyTorch: model/byol_model.py, utils/load_and_convert.py",
+        beside=("steps|online_backbone",),
         keys=("model", "online_backbone"),
-        prefixes=("online_network.encoder.", "encoder."),
+        prefixes=("online_network.encoder.", "encoder.", ""),
         has=("conv1.weight",),
         drop=("fc.*",),
     ),
     Layout(
         name="BYOL (yaox12), a sequence of children",
         source="yaox12/BYOL-PyTorch: model/basic_modules.py, utils/load_and_convert.py",
+        beside=("steps|online_backbone",),
         keys=("model", "online_backbone"),
-        prefixes=("online_network.encoder.", "encoder."),
+        prefixes=("online_network.encoder.", "encoder.", ""),
         has=("0.weight", "1.running_mean", "*.0.conv1.weight"),
         rename=renames.sequence_resnet,
         notes=(POSITIONAL,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
 import logging
 import sys
@@ -43,7 +44,8 @@ class Loaded:
         key: of the state dict in the file; "" is the file itself.
         prefix: that was taken off the names, wrappers apart.
         matched: names of the model that the file has.
-        missing: names of the model that the file lacks; none unless that was allowed.
+        missing: names of the model that the file lacks or has in another shape; none unless that
+            was allowed.
         unexpected: names that the model lacks; none unless that was allowed.
         reshaped: names whose tensors were resampled or flattened, with both shapes.
         dropped: names of the file that are no part of the encoder.
@@ -92,6 +94,7 @@ def load(
     Raises:
         UserError: the file cannot be read or used, or does not have every parameter of the model.
     """
+    _check_arch(arch)
     contents = read(path)
     selection = select(contents, key, prefix)
     state, heads = _encoder_state(path, selection, arch)
@@ -130,7 +133,7 @@ class _Match:
         wanted: how many the model has.
         missing: names of the model that are not in `fitting`, batch norms' counters apart.
         unexpected: names that the model lacks.
-        misshapen: names of both with other shapes, and the shapes.
+        misshapen: names of both whose shapes differ -> the name with both shapes.
         reshaped: names whose tensors were resampled, and the shapes.
     """
 
@@ -138,8 +141,20 @@ class _Match:
     wanted: int
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
-    misshapen: tuple[str, ...]
+    misshapen: Mapping[str, str]
     reshaped: tuple[str, ...]
+
+
+def _check_arch(arch: str) -> None:
+    """Refuse what is no model of the installed timm, such as a name that it would download."""
+    if ":" in arch or not timm.is_model(arch):
+        near = difflib.get_close_matches(arch, timm.list_models(), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
+        raise UserError(f"arch '{one_line(arch)}' is no model of timm {timm.__version__}; {hint}")
+    try:
+        timm.get_pretrained_cfg(arch)
+    except RuntimeError as error:
+        raise UserError(f"arch '{one_line(arch)}': {one_line(str(error))}") from None
 
 
 def _encoder_state(path: Path, selection: Selection, arch: str) -> tuple[StateDict, list[str]]:
@@ -199,11 +214,11 @@ def _fit(path: Path, module: nn.Module, arch: str, state: StateDict, chosen: Sel
     if patch in same and patch in state and state[patch].ndim == 4:
         same[patch] = same[patch] and state[patch].shape == target[patch].shape
     fitting = {name: given[name] for name, fits in same.items() if fits}
-    misshapen = [
-        f"{name} {tuple(state.get(name, given[name]).shape)}, not {tuple(target[name].shape)}"
+    misshapen = {
+        name: f"{name} {tuple(state.get(name, given[name]).shape)}, not {tuple(target[name].shape)}"
         for name, fits in same.items()
         if not fits
-    ]
+    }
     reshaped = [
         f"{name} {tuple(state[name].shape)} -> {shapes[name]}"
         for name in fitting
@@ -216,7 +231,7 @@ def _fit(path: Path, module: nn.Module, arch: str, state: StateDict, chosen: Sel
         wanted=len(target),
         missing=tuple(missing),
         unexpected=(*unexpected, *left_out_biases(module, state)),
-        misshapen=tuple(misshapen),
+        misshapen=misshapen,
         reshaped=tuple(reshaped),
     )
 
@@ -250,7 +265,7 @@ def _refuse_half(path: Path, arch: str, selection: Selection, match: _Match) -> 
     """Refuse a state dict that does not have every tensor of the model, or has more."""
     problems = [
         ("missing", match.missing),
-        ("of another shape", match.misshapen),
+        ("of another shape", tuple(match.misshapen.values())),
         ("unknown to it", match.unexpected),
     ]
     texts = [f"{len(names)} {what}: {_some(names)}" for what, names in problems if names]

@@ -131,7 +131,8 @@ def _beside(tree: Mapping[str, Any], layout: Layout) -> bool:
 
 def _entry(tree: Mapping[str, Any], entry: str) -> bool:
     name, equals, value = entry.partition("=")
-    return name in tree and (not equals or tree[name] == value)
+    found = tree.get(name)
+    return found == value if equals and isinstance(found, str) else name in tree and not equals
 
 
 def _as_prefix(prefix: str, state: StateDict) -> str:

@@ -190,7 +190,7 @@ def with_mask_token(state: StateDict) -> StateDict:
 
 
 def hf_dinov3(state: StateDict) -> StateDict:
-    """`DINOv3ViTModel` of transformers -> names of facebookresearch/dinov3, which timm translates."""
+    """`DINOv3ViTModel` of transformers -> names of facebookresearch/dinov3, as timm knows them."""
     state = hf_vit(state)
     gated = any(re.match(r"blocks\.\d+\.mlp\.gate\.", name) for name in state)
     first, last = ("w2", "w3") if gated else ("fc1", "fc2")
