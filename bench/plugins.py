@@ -202,8 +202,7 @@ def _resolved(spec: specs.Spec) -> specs.Spec:
     if spec.kind != "hf" or spec.option("revision"):
         return spec
     hub = importlib.import_module("bench.encoders.checkpoint.huggingface")
-    arch, revision = hub.arch_and_revision(spec.target)
-    return spec.having(arch=arch, revision=revision)
+    return spec.having(**hub.resolved(spec.target))
 
 
 def module_of(path: Path) -> ModuleType:

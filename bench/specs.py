@@ -28,7 +28,7 @@ FORMS = {
 PROGRAMS = ("py", "hub")  # kinds whose encoder a Python program makes
 OPTIONS = {
     "file": ("arch", "key", "prefix", "mean", "std", MISSING),
-    "hf": ("mean", "std", "arch", "revision"),
+    "hf": ("mean", "std", "arch", "revision", "trained_on"),
     "hub": (TRUSTED,),
 }
 SPEC = re.compile(rf"(?:([\w.-]+)=)?({'|'.join(FORMS)}):(.+)", re.DOTALL)

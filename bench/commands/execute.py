@@ -22,6 +22,7 @@ from bench.commands.request import Cell, Request
 from bench.config import settings
 from bench.config.schema import PRETRAINING
 from bench.data.datasets import Datasets, fingerprints, open_datasets
+from bench.encoders import supervision
 from bench.encoders.encoder import Encoder
 from bench.encoders.weights import how_read
 from bench.errors import UserError
@@ -302,7 +303,12 @@ def evaluate(
         selected_stage=result.selected_stage,
         diagnostics=result.diagnostics,
         hyperparameters=HyperparameterFacts(**dataclasses.asdict(result.hyperparameters)),
-        warnings=result.warnings + _skipped(context) + _data_warnings(context, trained),
+        warnings=[
+            *result.warnings,
+            *_skipped(context),
+            *_data_warnings(context, trained),
+            *filter(None, [supervision.warning(encoder.origin.get("trained_on", ""))]),
+        ],
         encoder=EncoderFacts(
             backbone=encoder.backbone,
             inputs=list(encoder.inputs),

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import timm
 import torch
@@ -16,6 +16,7 @@ from safetensors.torch import save
 from torch import nn
 
 from bench import plugins, specs
+from bench.encoders import supervision
 from bench.encoders.backbone import imagenet_weights, timm_names
 from bench.encoders.checkpoint.huggingface import weights_of
 from bench.encoders.checkpoint.load import Loaded, load
@@ -66,7 +67,11 @@ def _timm(spec: Spec, context: Reading) -> Encoder:
     """A model of timm with its published weights."""
     if not timm.is_model(spec.target):
         raise UserError(f"{spec}: timm has no such model")
-    return encoder_of(spec.backbone, imagenet_weights(spec.target, "timm"), str(spec))
+    encoder = encoder_of(spec.backbone, imagenet_weights(spec.target, "timm"), str(spec))
+    config: Any = timm.get_pretrained_cfg(spec.target)
+    encoder.set_normalization(config.mean, config.std)
+    encoder.origin = {"trained_on": supervision.of_tag(str(config.tag))}
+    return encoder
 
 
 def _file(spec: Spec, context: Reading) -> Encoder:
@@ -138,7 +143,9 @@ def identity(encoder: Encoder) -> str:
 def _hf(spec: Spec, context: Reading) -> Encoder:
     """A repository of the Hugging Face hub, in a layout of timm or transformers."""
     path = context.read_file(weights_of(spec.target, spec.option("revision")))
-    return _encoder(spec, _load(spec, path))
+    encoder = _encoder(spec, _load(spec, path))
+    encoder.origin["trained_on"] = spec.option("trained_on")
+    return encoder
 
 
 def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
@@ -212,6 +219,10 @@ def how_read(encoder: Encoder) -> Iterator[tuple[str, str]]:
     counts = ", ".join(map(str, encoder.channels if several else channels))
     yield "backbone", f"{encoder.backbone}, {len(encoder.channels)} stages of {counts} channels"
     if not origin:
+        return
+    if origin.get("trained_on"):
+        yield "trained on", origin["trained_on"]
+    if "layout" not in origin:
         return
     where = [f"{key} {origin[key]}" for key in ("key", "prefix") if origin[key]]
     yield "layout", ", ".join([origin["layout"], *where])

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.encoders import supervision
 from bench.errors import UserError, one_line
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -35,8 +36,8 @@ RESNETS = {
 }
 
 
-def arch_and_revision(repository: str) -> tuple[str, str]:
-    """The timm model of a repository, and the commit that the hub has now, or the cache.
+def resolved(repository: str) -> dict[str, str]:
+    """The timm model of a repository, its commit in the hub or the cache, and what it trained on.
 
     Raises:
         UserError: it cannot be had, or is none of the kinds that are read.
@@ -54,7 +55,8 @@ def arch_and_revision(repository: str) -> tuple[str, str]:
             f"hf:{repository}: is a model of type {kind}; those of {known} are read; for another "
             "layout of docs/checkpoints.md, download the file and use file:"
         )
-    return arch, path.parent.name
+    source = supervision.of_config(config) or supervision.of_tag(str(config.get("tag", "")))
+    return {"arch": arch, "revision": path.parent.name, "trained_on": source}
 
 
 def arch_of(config: Mapping[str, Any]) -> str:

@@ -16,6 +16,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from bench.encoders.backbone import make_backbone, timm_names
 from bench.encoders.checkpoint.layouts import Layout
 from bench.encoders.checkpoint.normalization import InputContract, input_contract
 from bench.encoders.checkpoint.read import read
@@ -27,6 +28,7 @@ from bench.encoders.checkpoint.traps import (
     left_out_biases,
     notes_of,
 )
+from bench.encoders.transformer import is_transformer
 from bench.errors import UserError, one_line
 
 SHOWN = 5  # names in a message
@@ -224,7 +226,12 @@ def _fit(path: Path, module: nn.Module, arch: str, state: StateDict, chosen: Sel
         for name in fitting
         if name in state and tuple(state[name].shape) != shapes[name]
     ]
-    missing = [name for name in target if name not in given and not name.endswith(COUNTER)]
+    unread = _unread(arch)
+    missing = [
+        name
+        for name in target
+        if name not in given and name not in unread and not name.endswith(COUNTER)
+    ]
     unexpected = [name for name in given if name not in target]
     return _Match(
         fitting=fitting,
@@ -234,6 +241,14 @@ def _fit(path: Path, module: nn.Module, arch: str, state: StateDict, chosen: Sel
         misshapen=misshapen,
         reshaped=tuple(reshaped),
     )
+
+
+def _unread(arch: str) -> set[str]:
+    """Names of a timm model that its stages do not read, as a last convolution before the head."""
+    if is_transformer(arch):
+        return set()
+    names = timm.create_model(arch, pretrained=False).state_dict().keys()
+    return {*names} - {*timm_names(arch, make_backbone(arch)).values()}
 
 
 def _translated(module: nn.Module, arch: str, state: StateDict) -> StateDict:

@@ -66,6 +66,9 @@ def input_contract(
             return InputContract(tuple(config.mean), tuple(config.std), f"timm's input of {arch}")
     elif own is not None and not isinstance(own, str):
         return InputContract(*own, "the settings in the file")
+    stated = [triple(contents.settings.get(key)) for key in ("mean", "std")]
+    if stated[0] and stated[1]:
+        return InputContract(stated[0], stated[1], "the settings in the file")
     if found := _beside(contents.path):
         return found
     if layout.normalization == IMAGENET:

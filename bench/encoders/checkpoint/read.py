@@ -7,6 +7,7 @@ PyTorch's own formats (zip, and the one of before 1.6) are opened by `torch.load
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import re
 import zipfile
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -60,6 +61,7 @@ UNSAFE = {
     ),
 }
 SAVE_STATE = "save the model's state_dict() instead"
+SETTINGS = "pretrained_cfg"  # entry with the settings of a model of timm
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,13 @@ class Contents:
         path: of the file.
         tree: entries by name; values are tensors, containers of tensors, or settings.
         sha256: of the file's bytes.
+        settings: the model's own, `pretrained_cfg` of timm, where the file has them.
     """
 
     path: Path
     tree: Mapping[str, Any]
     sha256: str
+    settings: Mapping[str, Any]
 
 
 def read(path: Path) -> Contents:
@@ -98,7 +102,8 @@ def read(path: Path) -> Contents:
     tree = _read_safetensors(path) if kind == "safetensors" else _read_torch(path, kind, size)
     if not isinstance(tree, Mapping) or not all(isinstance(name, str) for name in tree):
         raise UserError(f"{path}: holds a {type(tree).__name__}, not weights by name; {SAVE_STATE}")
-    return Contents(path, tree, sha256)
+    settings = _settings(path) if kind == "safetensors" else tree.get(SETTINGS)
+    return Contents(path, tree, sha256, settings if isinstance(settings, Mapping) else {})
 
 
 def refuse_parts(path: Path) -> None:
@@ -160,6 +165,16 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path}: {_damaged(str(error))}") from None
     return tensors
+
+
+def _settings(path: Path) -> Any:
+    """The settings among the metadata of a .safetensors file."""
+    with safe_open(path, framework="pt") as file:
+        text = (file.metadata() or {}).get(SETTINGS, "")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _read_torch(path: Path, kind: str, size: int) -> Any:

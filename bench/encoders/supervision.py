@@ -1,0 +1,43 @@
+"""What published weights were trained on, as far as their names say: labels, texts or images alone.
+
+timm's tags name data and method, as in `vit_base_patch16_224.dino` and `resnet50.a1_in1k`
+(huggingface/pytorch-image-models: README.md, "Model architectures"; timm/models/_pretrained.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+IMAGES = "images alone"
+# The first that is in a tag decides; what is fine-tuned saw labels, whatever came before.
+TAGS = (
+    (r"_ft_|ft_in", "labels, by fine-tuning"),
+    (r"swsl|wsl|fb_ssl|_ig1b", "hashtags or labels of other models"),
+    (r"clip|openai|laion|siglip|webli|dfn|datacomp|_mim_m38m", "texts that belong to images"),
+    (r"dino|mae|ijepa|lvd142m|lvd1689m|sat493m", IMAGES),
+    (r"in1k|in21k|in22k|in12k|inat|augreg|goog", "labels"),
+)
+CLASSIFIER = "ForImageClassification"  # transformers' name of a model with a trained classifier
+
+
+def of_tag(tag: str) -> str:
+    """What weights with a tag of timm were trained on; empty if it does not say.
+
+    Args:
+        tag: what follows the dot, as `a1_in1k`.
+    """
+    return next((source for pattern, source in TAGS if re.search(pattern, tag)), "")
+
+
+def of_config(config: Mapping[str, Any]) -> str:
+    """The same of a config.json of transformers: whether a classifier was trained."""
+    architectures = config.get("architectures")
+    names = architectures if isinstance(architectures, list) else []
+    return "labels, by fine-tuning" if any(str(n).endswith(CLASSIFIER) for n in names) else ""
+
+
+def warning(source: str) -> str:
+    """What to say of a row, where labels or texts had a part in its weights; else empty."""
+    return f"its weights saw {source}" if source not in ("", IMAGES) else ""

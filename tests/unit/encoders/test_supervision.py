@@ -1,0 +1,120 @@
+"""What weights were trained on, by their names, and repositories of the hub without a network."""
+
+import json
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from bench import plugins
+from bench.encoders.checkpoint import huggingface
+from bench.encoders.supervision import of_config, of_tag, warning
+from bench.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ("a1_in1k", "labels"),
+        ("augreg_in21k", "labels"),
+        ("augreg_in21k_ft_in1k", "labels, by fine-tuning"),
+        ("fb_ssl_yfcc100m_ft_in1k", "labels, by fine-tuning"),
+        ("fb_swsl_ig1b", "hashtags or labels of other models"),
+        ("laion2b_ft_in1k", "labels, by fine-tuning"),
+        ("openai", "texts that belong to images"),
+        ("dino", "images alone"),
+        ("mae", "images alone"),
+        ("lvd142m", "images alone"),
+        ("in22k_ijepa", "images alone"),
+        ("", ""),
+    ],
+)
+def test_tags_of_timm(tag, expected):
+    assert of_tag(tag) == expected
+    assert bool(warning(expected)) == (expected not in ("", "images alone"))
+
+
+def test_a_classifier_of_transformers_saw_labels():
+    assert of_config({"architectures": ["ViTForImageClassification"]}) == "labels, by fine-tuning"
+    assert of_config({"architectures": ["ViTModel"]}) == of_config({}) == ""
+
+
+@pytest.mark.parametrize(
+    ("config", "arch"),
+    [
+        ({"architecture": "resnet18", "num_classes": 1000}, "resnet18"),
+        (
+            {"model_type": "vit", "hidden_size": 384, "patch_size": 16},
+            "vit_small_patch16_224",
+        ),
+        (
+            {"model_type": "dinov2_with_registers", "hidden_size": 768, "patch_size": 14},
+            "vit_base_patch14_reg4_dinov2",
+        ),
+        (
+            {"model_type": "dinov3_vit", "hidden_size": 1024, "patch_size": 16},
+            "vit_large_patch16_dinov3",
+        ),
+        (
+            {"model_type": "resnet", "layer_type": "bottleneck", "depths": [3, 4, 6, 3]},
+            "resnet50",
+        ),
+        ({"model_type": "vit", "hidden_size": 385, "patch_size": 16}, ""),
+        ({"model_type": "bert", "hidden_size": 768}, ""),
+        ({"model_type": "resnet", "depths": 3}, ""),
+    ],
+)
+def test_the_timm_model_of_a_config(config, arch):
+    assert huggingface.arch_of(config) == arch
+    assert not arch or timm.is_model(arch)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, own_plugins):
+    """Repositories in a folder in place of the hub: OWNER/REPO/COMMIT/FILE."""
+
+    def download(repository, name, revision=None):
+        from huggingface_hub.errors import EntryNotFoundError
+
+        path = tmp_path / repository / (revision or "c0ffee") / name
+        if not path.exists():
+            raise EntryNotFoundError(name)
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return tmp_path
+
+
+def test_a_repository_of_timm_is_a_row(hub, context):
+    folder = hub / "someone/own" / "c0ffee"
+    folder.mkdir(parents=True)
+    config = {
+        "architecture": "resnet18",
+        "pretrained_cfg": {"tag": "x", "mean": [0.1] * 3, "std": [0.2] * 3},
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    torch.manual_seed(0)
+    plain = timm.create_model("resnet18").eval()
+    save_file(plain.state_dict(), folder / "model.safetensors")
+    (name,) = plugins.select("methods", "hf:someone/own")
+    described = plugins.describe("methods", name)
+    assert (name, described.backbone) == ("own", "resnet18")
+    assert "revision=c0ffee" in described.constants["reference"]
+    encoder = plugins.load("methods", name)().pretrain(context(name)).eval()
+    rgb = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        expected = plain.forward_features((rgb - 0.1) / 0.2)
+        torch.testing.assert_close(encoder(rgb)[-1], expected)
+
+
+def test_a_repository_without_weights_or_of_another_kind_is_one_line(hub):
+    folder = hub / "someone/bert" / "c0ffee"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(UserError, match="hf:someone/bert: is a model of type bert; those of vit"):
+        plugins.select("methods", "hf:someone/bert")
+    with pytest.raises(UserError, match=r"hf:someone/none: has no config\.json"):
+        plugins.select("methods", "hf:someone/none")
+    with pytest.raises(UserError, match=r"hf:someone/bert: has none of model\.safetensors"):
+        huggingface.weights_of("someone/bert", "c0ffee")
