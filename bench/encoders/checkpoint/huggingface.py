@@ -55,7 +55,9 @@ def resolved(repository: str) -> dict[str, str]:
             f"hf:{repository}: is a model of type {kind}; those of {known} are read; for another "
             "layout of docs/checkpoints.md, download the file and use file:"
         )
-    source = supervision.of_config(config) or supervision.of_tag(str(config.get("tag", "")))
+    own = config.get("pretrained_cfg")
+    tag = str(own.get("tag", "")) if isinstance(own, dict) else ""
+    source = supervision.of_config(config) or supervision.of_tag(tag)
     return {"arch": arch, "revision": path.parent.name, "trained_on": source}
 
 

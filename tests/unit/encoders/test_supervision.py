@@ -91,7 +91,7 @@ def test_a_repository_of_timm_is_a_row(hub, context):
     folder.mkdir(parents=True)
     config = {
         "architecture": "resnet18",
-        "pretrained_cfg": {"tag": "x", "mean": [0.1] * 3, "std": [0.2] * 3},
+        "pretrained_cfg": {"tag": "a1_in1k", "mean": [0.1] * 3, "std": [0.2] * 3},
     }
     (folder / "config.json").write_text(json.dumps(config))
     torch.manual_seed(0)
@@ -102,6 +102,7 @@ def test_a_repository_of_timm_is_a_row(hub, context):
     assert (name, described.backbone) == ("own", "resnet18")
     assert "revision=c0ffee" in described.constants["reference"]
     encoder = plugins.load("methods", name)().pretrain(context(name)).eval()
+    assert encoder.origin["trained_on"] == "labels"
     rgb = torch.rand(1, 3, 64, 64)
     with torch.inference_mode():
         expected = plain.forward_features((rgb - 0.1) / 0.2)
