@@ -223,9 +223,12 @@ def kill(place, chain, rng, seconds):
     process = place.start(chain.workers)
     if not _moment_comes(process, place, planned):
         return None
-    workers = [pid for pid in place.processes() if pid != process.pid]
-    if target == "worker" and not workers:
-        planned.target = "parent"
+    workers = []
+    while planned.target == "worker" and not workers:
+        if process.poll() is not None:
+            return None
+        workers = [pid for pid in place.processes() if pid != process.pid and not _is_tracker(pid)]
+        time.sleep(0.02)
     try:
         if planned.target == "group":
             os.killpg(process.pid, number)
@@ -249,6 +252,14 @@ def kill(place, chain, rng, seconds):
     if planned.status not in STATUSES:
         chain.problems.append(f"status {planned.status}")
     return planned
+
+
+def _is_tracker(pid):
+    """Whether a process is Python's own tracker of semaphores, whose successor prints tracebacks."""
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return True
 
 
 def _moment_comes(process, place, planned):
