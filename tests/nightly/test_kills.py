@@ -255,7 +255,7 @@ def kill(place, chain, rng, seconds):
 
 
 def _is_tracker(pid):
-    """Whether a process is Python's own tracker of semaphores, whose successor prints tracebacks."""
+    """Whether it is Python's tracker of semaphores, whose successor prints tracebacks."""
     try:
         return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
