@@ -478,6 +478,13 @@ TRAINERS = (
         also=("classifier.*",),
         drop=("mask_token", "fc.*", "head.*"),
         stem_padding=2,
+        notes=(
+            (
+                "*",
+                "solo-learn normalizes CIFAR, STL-10 and others by their own mean and std: see "
+                "args.json beside the file, and give mean= and std=",
+            ),
+        ),
         licence=MIT,
     ),
     Layout(

@@ -55,11 +55,18 @@ UNSAFE = {
     "torch.distributed": (
         "it is a shard of a distributed run; gather the shards and save one state dict"
     ),
-    "omegaconf": (
-        "it has settings beside the weights; where omegaconf is installed, save its 'state_dict' "
-        "alone: torch.save({'state_dict': checkpoint['state_dict']}, FILE)"
-    ),
 }
+# What settings of omegaconf are pickled as (solo-learn and others save them beside the weights).
+# These names get `_Setting`, so neither omegaconf nor anything else is imported or called.
+SETTINGS = (
+    *("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig"),
+    *("omegaconf.base.ContainerMetadata", "omegaconf.base.Metadata"),
+    *("omegaconf.nodes.AnyNode", "omegaconf.nodes.StringNode", "omegaconf.nodes.IntegerNode"),
+    *("omegaconf.nodes.FloatNode", "omegaconf.nodes.BooleanNode", "omegaconf.nodes.PathNode"),
+    *("typing.Any", "collections.defaultdict"),
+    *("builtins.dict", "builtins.list", "builtins.int", "builtins.float", "builtins.str"),
+    "builtins.bool",
+)
 SAVE_STATE = "save the model's state_dict() instead"
 SETTINGS = "pretrained_cfg"  # entry with the settings of a model of timm
 
@@ -79,6 +86,16 @@ class Contents:
     tree: Mapping[str, Any]
     sha256: str
     settings: Mapping[str, Any]
+
+
+class _Setting:
+    """The place of a setting that is not read; it forgets all that a pickle gives it."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, state: object) -> None: ...
+
+    def __setitem__(self, key: object, value: object) -> None: ...
 
 
 def read(path: Path) -> Contents:
@@ -228,13 +245,17 @@ def tensors_in(tree: Any, depth: int = 0) -> list[Tensor]:
 def _allowed() -> list[Any]:
     """The globals that a pickle may name beside tensors; none of them can run code.
 
-    Training scripts save their settings (`Namespace`) and a best accuracy (a numpy scalar, whose
-    module has two names: numpy 2 renamed it).
+    Training scripts save their settings (`Namespace`, or omegaconf's, which are not read) and a best
+    accuracy (a numpy scalar, whose module has two names: numpy 2 renamed it).
     """
     scalar = np.float64(0).__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
     names = ("numpy.core.multiarray.scalar", "numpy._core.multiarray.scalar")
-    return [argparse.Namespace, np.dtype, *kinds, *((scalar, name) for name in names)]
+    return [
+        *(argparse.Namespace, np.dtype, *kinds),
+        *((scalar, name) for name in names),
+        *((_Setting, name) for name in SETTINGS),
+    ]
 
 
 def _refusal(path: Path, message: str) -> str:
