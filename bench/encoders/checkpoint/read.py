@@ -68,7 +68,7 @@ SETTINGS = (
     "builtins.bool",
 )
 SAVE_STATE = "save the model's state_dict() instead"
-SETTINGS = "pretrained_cfg"  # entry with the settings of a model of timm
+MODEL_SETTINGS = "pretrained_cfg"  # entry with the settings of a model of timm
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def read(path: Path) -> Contents:
     tree = _read_safetensors(path) if kind == "safetensors" else _read_torch(path, kind, size)
     if not isinstance(tree, Mapping) or not all(isinstance(name, str) for name in tree):
         raise UserError(f"{path}: holds a {type(tree).__name__}, not weights by name; {SAVE_STATE}")
-    settings = _settings(path) if kind == "safetensors" else tree.get(SETTINGS)
+    settings = _settings(path) if kind == "safetensors" else tree.get(MODEL_SETTINGS)
     return Contents(path, tree, sha256, settings if isinstance(settings, Mapping) else {})
 
 
@@ -187,7 +187,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 def _settings(path: Path) -> Any:
     """The settings among the metadata of a .safetensors file."""
     with safe_open(path, framework="pt") as file:
-        text = (file.metadata() or {}).get(SETTINGS, "")
+        text = (file.metadata() or {}).get(MODEL_SETTINGS, "")
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -245,8 +245,8 @@ def tensors_in(tree: Any, depth: int = 0) -> list[Tensor]:
 def _allowed() -> list[Any]:
     """The globals that a pickle may name beside tensors; none of them can run code.
 
-    Training scripts save their settings (`Namespace`, or omegaconf's, which are not read) and a best
-    accuracy (a numpy scalar, whose module has two names: numpy 2 renamed it).
+    Training scripts save their settings (`Namespace`, or omegaconf's, which are not read) and a
+    best accuracy (a numpy scalar, whose module has two names: numpy 2 renamed it).
     """
     scalar = np.float64(0).__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}
