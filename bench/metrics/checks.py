@@ -168,8 +168,8 @@ def boxes(name: str, value: Any) -> Floats:
     """Boxes (D, 4) as float64: xmin, ymin, xmax, ymax in pixels; an empty array has none.
 
     Raises:
-        ValueError: other axes, a value or an area that is not finite, corners out of order (as of x,
-            y, width, height), or shares of the image.
+        ValueError: other axes, a value or an area that is not finite, corners out of order (as of
+            x, y, width, height), or shares of the image.
     """
     read = array(name, value)
     if not read.size and read.ndim < 3:
