@@ -11,12 +11,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Literal
 
-import platformdirs
 import typer
 from rich.console import Console
 
 from bench import plugins
-from bench.commands.request import Locations, Request, recorded_command
+from bench.commands.request import CACHE, CACHE_VARIABLE, Locations, Request, recorded_command
 from bench.config import loader
 from bench.config.schema import SEEDS
 from bench.errors import Interrupted, UserError, explanation
@@ -45,12 +44,11 @@ def _suites(incomplete: str) -> list[str]:
 _methods = _completed(lambda: [*plugins.names("methods"), "all"])
 _tasks = _completed(lambda: [*plugins.names("tasks"), "all"])
 
-CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 OUT = Path("results/local")
 
 Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
 Cache = Annotated[
-    Path, typer.Option(envvar="SSL_GAP_CACHE", help="Cache folder; it is safe to delete.")
+    Path, typer.Option(envvar=CACHE_VARIABLE, help="Cache folder; it is safe to delete.")
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if any.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with the suite's data sets.")]

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
-import platformdirs
 from torch import nn
 
 from bench import plugins
-from bench.commands.request import Request
+from bench.commands.request import CACHE, CACHE_VARIABLE, Request
 from bench.commands.run import run
 from bench.config import loader
 from bench.encoders.encoder import Encoder
@@ -49,7 +48,8 @@ def evaluate(
         name: of the row, where `model` is an object.
         data_root: folder with the suite's data sets, if it does not render its own.
         out: folder for records and leaderboards.
-        cache: folder for what can be computed again.
+        cache: folder for what can be computed again; None is as on the command
+            line: SSL_GAP_CACHE, or the user's cache folder.
         device: a torch device's name, or `auto`.
         seeds: how many; 0 is as the suite says.
         overrides: keys of the suite, as `pretraining.crop=48`.
@@ -87,7 +87,7 @@ def evaluate(
         seeds=tuple(range(seeds or settings.seeds)),
         data_root=None if data_root is None else Path(data_root),
         out=Path(out),
-        cache=Path(platformdirs.user_cache_dir("ssl-gap") if cache is None else cache),
+        cache=Path(cache or os.environ.get(CACHE_VARIABLE) or CACHE),
         device=device,
         command=("bench.evaluate",),
     )

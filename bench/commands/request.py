@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from bench.config.schema import Suite
 from bench.results import storage
 from bench.results.record import Record
 
+CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
+CACHE_VARIABLE = "SSL_GAP_CACHE"  # names another cache folder
 ABSOLUTE = re.compile(r"(^|[,=])(/[^,]*)")  # a path in an argument, after what separates it
 
 

@@ -9,21 +9,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationError
 
 from bench.config.schema import Coco
 from bench.data.image_files import ImageError, ImageFiles, read_bytes, verify
 from bench.data.voc import BoxSplit, ObjectAnnotation, check_size
-from bench.errors import UserError, from_validation
+from bench.errors import SHOWN, UserError, from_validation
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
 
 MAX_BYTES = 2**31  # of an annotation file; the largest of COCO has a quarter
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _no_text(value: Any) -> Any:
+    if isinstance(value, str):
+        raise ValueError("expected 0 or 1, not text")
+    return value
 
 
 class _Image(BaseModel):
@@ -37,7 +43,7 @@ class _Annotation(BaseModel):
     image_id: int
     category_id: int
     bbox: tuple[Finite, Finite, Finite, Finite]
-    iscrowd: Annotated[int, Field(ge=0, le=1)] = 0
+    iscrowd: Annotated[int, Field(ge=0, le=1), BeforeValidator(_no_text)] = 0
 
 
 class _Category(BaseModel):
@@ -64,6 +70,14 @@ def open_coco(
     """
     train = _read(root / section.train)
     test = _read(root / section.test)
+    test_names = {category.id: category.name for category in test.categories}
+    for category in train.categories:
+        other = test_names.get(category.id, category.name)
+        if other != category.name:
+            raise UserError(
+                f"{root / section.test}: category {category.id} is '{other}', "
+                f"but '{category.name}' in {root / section.train}"
+            )
     classes = section.classes or tuple(c.name for c in sorted(train.categories, key=lambda c: c.id))
     shared = {image.file_name for image in train.images} & {i.file_name for i in test.images}
     if shared and section.train_images == section.test_images:
@@ -83,7 +97,7 @@ def open_coco(
 
 def _read(path: Path) -> _File:
     try:
-        file = TypeAdapter(_File).validate_python(json.loads(read_bytes(path, MAX_BYTES)))
+        file = TypeAdapter(_File).validate_python(_parsed(read_bytes(path, MAX_BYTES)))
     except ImageError as problem:
         raise UserError(f"{path}: {problem}; see --data-root") from None
     except ValidationError as error:
@@ -98,7 +112,29 @@ def _read(path: Path) -> _File:
     ):
         if len(set(entries)) != len(entries):
             raise UserError(f"{path}: lists {what} twice")
+    _check_pixels(path, file)
     return file
+
+
+def _parsed(content: bytes) -> Any:
+    """The content of a JSON document, in which no object has a key twice."""
+    return json.loads(content, object_pairs_hook=_object_of)
+
+
+def _object_of(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice[:SHOWN]!a} is given twice in one object")
+    return values
+
+
+def _check_pixels(path: Path, file: _File) -> None:
+    """Refuse boxes that are shares of their images."""
+    values = np.array([annotation.bbox for annotation in file.annotations])
+    if values.size and values.min() >= 0 and values.max() <= 1 and (values % 1).any():
+        raise UserError(f"{path}: its boxes are shares of the image, 0..1; expected pixels")
 
 
 def _open_split(

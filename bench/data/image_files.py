@@ -33,6 +33,7 @@ END_OF_IMAGE = b"\xff\xd9"
 START_OF_SCAN = 0xDA
 PNG = b"\x89PNG\r\n\x1a\n"  # first bytes (PNG specification, section 5)
 END_CHUNK = b"\0\0\0\0IEND\xaeB`\x82"
+DEPTH = 24  # place of the bit depth in a PNG
 FORMATS = ("JPEG", "PNG")
 ALPHA = ("LA", "PA", "RGBA")
 SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L")  # what Pillow's versions call a 16-bit gray PNG
@@ -254,6 +255,8 @@ def _decoded(source: Path | io.BytesIO, use: Callable[[Image.Image], T]) -> T:
                 raise ImageError(f"has pixels of an unknown kind ({image.mode})")
             if image.format == "PNG" and getattr(image, "is_animated", False):
                 raise ImageError("is animated")
+            if image.format == "PNG":
+                _check_significant_bits(image)
             return use(image)
     except (ImageError, MemoryError):
         raise
@@ -261,6 +264,27 @@ def _decoded(source: Path | io.BytesIO, use: Callable[[Image.Image], T]) -> T:
         raise ImageError(_too_large("it")) from None
     except Exception:  # a damaged file makes Pillow raise nearly anything
         raise ImageError("cannot be decoded") from None
+
+
+def _check_significant_bits(image: Image.Image) -> None:
+    """Refuse a 16-bit PNG whose sBIT chunk says that fewer bits carry the image.
+
+    Writers differ in whether such samples span the full range.
+    """
+    stream = image.fp  # type: ignore[attr-defined]
+    place = stream.tell()
+    stream.seek(0)
+    deep = stream.read(DEPTH + 1)[DEPTH] == 16
+    stream.seek(len(PNG))
+    while deep and len(head := stream.read(8)) == 8 and head[4:] != b"IDAT":
+        length = int.from_bytes(head[:4])
+        if head[4:] == b"sBIT":
+            bits = min(stream.read(min(length, 4)), default=16)
+            if bits < 16:
+                raise ImageError(f"has 16 bits of which {bits} are significant (sBIT)")
+            break
+        stream.seek(length + 4, io.SEEK_CUR)
+    stream.seek(place)
 
 
 def _too_large(size: str) -> str:

@@ -80,6 +80,9 @@ def open_image_folder(
         reporter.say(f"{folder}{content.left_out_text()}")
     with reporter.stage(f"checking {name}", len(files)) as bar:
         images = verify(folder, files, section.damaged, bar.advance)
+    twice = len(images.files) - len(np.unique(images.contents))
+    if twice:
+        reporter.say(f"{folder}: {twice:,} with the content of another image of the split")
     if flat:
         return LabeledImages(images, np.zeros(len(images.files), dtype=np.int64), ())
     names = [file.split("/")[0] for file in images.files]
@@ -89,7 +92,33 @@ def open_image_folder(
             f"{folder}: its folders have names of splits, not of classes ({', '.join(classes)}); "
             f"name one of them as datasets.{name}.{split}"
         )
+    _check_classes(images, labels, classes.tolist())
     return LabeledImages(images, labels, tuple(map(str, classes)))
+
+
+def _check_classes(images: ImageFiles, labels: np.ndarray, classes: list[str]) -> None:
+    """Refuse a split inside itself, and two classes of the same images.
+
+    Raises:
+        UserError: names the folders.
+    """
+    for file in images.files:
+        top, *below = file.split("/")
+        if top.lower() in SPLITS and len(below) > 1:
+            raise UserError(
+                f"{images.root / top}: has the name of a split and folders inside: it is no class; "
+                "move it away"
+            )
+    known: dict[bytes, str] = {}
+    order = np.lexsort((images.contents, labels))
+    starts = np.searchsorted(labels[order], range(1, len(classes)))
+    for name, contents in zip(classes, np.split(images.contents[order], starts), strict=True):
+        same = known.setdefault(contents.tobytes(), name)
+        if same != name:
+            raise UserError(
+                f"{images.root / name}: has the images of {images.root / same}: "
+                "a class under two names; remove one"
+            )
 
 
 @dataclass

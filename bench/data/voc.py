@@ -25,6 +25,7 @@ from bench.runtime.progress import Reporter
 PRESENT, ONLY_DIFFICULT, ABSENT = 1, 0, -1  # image labels
 NAMED = {PRESENT: "an object of", ONLY_DIFFICULT: "only difficult objects of", ABSENT: "no"}
 FLAGS = {"0": False, "1": True, "false": False, "true": True}
+LEAST = 0.5  # of a corner: fractional boxes of VOC 2011 and 2012 begin at half a pixel
 HALF_TURNS = 4  # the EXIF orientations up to here keep width and height
 LONGEST = 200  # characters of an image's name, which is that of a file
 MAX_LIST = 2**27  # bytes of a list of images
@@ -289,7 +290,7 @@ def _annotated_label(name: str, objects: tuple[ObjectAnnotation, ...]) -> int:
 
 
 @dataclass(frozen=True)
-class _Annotation:
+class Annotation:
     """One annotation file: its objects, its SHA-256, width and height of its image."""
 
     path: Path
@@ -298,18 +299,24 @@ class _Annotation:
     objects: tuple[ObjectAnnotation, ...]
 
 
-def read_annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
-    """One annotation file; its objects are of the suite's classes and inside the image.
+def read_annotation(path: Path, classes: tuple[str, ...] | None) -> Annotation:
+    """One annotation file; its objects are inside the image.
+
+    Args:
+        path: of the file.
+        classes: those that an object may have; None takes any.
 
     Raises:
-        UserError: it is missing or malformed, or an object is not.
+        UserError: it is missing, malformed or of another image.
     """
     try:
         content = read_bytes(path, MAX_ANNOTATION)
         tree = _tree(content)
-        node = tree.find("size")
+        node = _only(tree, "size")
+        filename = _only(tree, "filename")
         width, height = (float(_text(node, side)) for side in ("width", "height"))
         objects = tuple(_object(node) for node in tree.iter("object"))
+        _check_filename(path, "" if filename is None else filename.text or "")
     except ImageError as problem:
         missing = not path.exists()
         raise UserError(f"{path}: {'no such annotation file' if missing else problem}") from None
@@ -318,7 +325,7 @@ def read_annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
     except ValueError as error:
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
     for entry in objects:
-        if entry.name not in classes:
+        if classes is not None and entry.name not in classes:
             raise UserError(
                 f"{path}: object '{entry.name[:SHOWN]}' is not among the data set's classes"
             )
@@ -326,10 +333,27 @@ def read_annotation(path: Path, classes: tuple[str, ...]) -> _Annotation:
         box = f"box ({', '.join(f'{value:g}' for value in entry.box)}) of '{entry.name}'"
         if not (xmin <= xmax and ymin <= ymax):  # of equal corners it has one pixel
             raise UserError(f"{path}: {box} has no area: xmax or ymax is below xmin or ymin")
-        # VOC 2011 and 2012 have fractional boxes that begin at half a pixel.
+        if 0 <= min(xmin, ymin) < LEAST:
+            raise UserError(f"{path}: {box} begins at 0; VOC's pixels count from 1")
         if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
             raise UserError(f"{path}: {box} is outside the image ({width:g} x {height:g})")
-    return _Annotation(path, hashlib.sha256(content).hexdigest(), (width, height), objects)
+    return Annotation(path, hashlib.sha256(content).hexdigest(), (width, height), objects)
+
+
+def _check_filename(path: Path, filename: str) -> None:
+    """Refuse an annotation that names another image of the year."""
+    name = Path(filename.strip()[:LONGEST])
+    other = path.parent.parent / "JPEGImages" / f"{name.stem}.jpg"
+    if path.stem not in (name.name, name.stem) and other.is_file():
+        raise UserError(f"{path}: is of another image: its <filename> is that of {other}")
+
+
+def _only(node: ElementTree.Element, tag: str) -> ElementTree.Element | None:
+    """The child of a tag, if any; ValueError where there are several."""
+    children = node.findall(tag)
+    if len(children) > 1:
+        raise ValueError(f"<{tag}> is given twice in one <{node.tag[:SHOWN]}>")
+    return children[0] if children else None
 
 
 def _tree(content: bytes) -> ElementTree.Element:
@@ -354,7 +378,7 @@ def _tree(content: bytes) -> ElementTree.Element:
 
 
 def _object(node: ElementTree.Element) -> ObjectAnnotation:
-    box = node.find("bndbox")
+    box = _only(node, "bndbox")
     xmin, ymin, xmax, ymax = (float(_text(box, side)) for side in ("xmin", "ymin", "xmax", "ymax"))
     return ObjectAnnotation(
         name=_text(node, "name").strip(),
@@ -366,14 +390,15 @@ def _object(node: ElementTree.Element) -> ObjectAnnotation:
 
 def _mark(node: ElementTree.Element, tag: str) -> bool:
     """A mark of an object, 0 or 1; false where it is missing."""
-    text = node.findtext(tag, "0").strip()
+    child = _only(node, tag)
+    text = "0" if child is None else (child.text or "").strip()
     if text.lower() not in FLAGS:
         raise ValueError(f"<{tag}> is '{text[:SHOWN]}', not 0 or 1")
     return FLAGS[text.lower()]
 
 
 def _text(node: ElementTree.Element | None, tag: str) -> str:
-    text = None if node is None else node.findtext(tag)
-    if text is None:
+    child = None if node is None else _only(node, tag)
+    if child is None:
         raise ValueError(f"no <{tag}>")
-    return text
+    return child.text or ""

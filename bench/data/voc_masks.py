@@ -17,7 +17,14 @@ from PIL import Image, ImageFile
 
 from bench.config import schema
 from bench.data.image_files import ImageError, ImageFiles, decode, verify
-from bench.data.voc import check_disjoint, identifiers, joined_files, split_parts
+from bench.data.voc import (
+    check_disjoint,
+    check_size,
+    identifiers,
+    joined_files,
+    read_annotation,
+    split_parts,
+)
 from bench.data.voc_colors import voc_colors
 from bench.errors import UserError
 from bench.metrics.segmentation import VOID
@@ -58,14 +65,13 @@ def open_voc_masks(
     train_ids = [identifiers(*part, "Segmentation") for part in train]
     test_ids = [identifiers(*part, "Segmentation") for part in test]
     check_disjoint(folder, (section.train, section.test), [train_ids, test_ids])
-    num_labels = len(section.classes) + 1
     count = sum(map(len, [*train_ids, *test_ids]))
     with reporter.stage(f"checking {name}", count) as bar:
         opened = [
             _joined(
                 folder,
                 [
-                    _open_part(year, masks, ids, num_labels, bar.advance)
+                    _open_part(year, masks, ids, section.classes, bar.advance)
                     for (year, _), ids in zip(parts, all_ids, strict=True)
                 ],
             )
@@ -89,16 +95,28 @@ def _joined(folder: Path, parts: Sequence[MaskSplit]) -> MaskSplit:
 
 
 def _open_part(
-    year: Path, folder: str, ids: tuple[str, ...], labels: int, advance: Callable[[int], None]
+    year: Path,
+    folder: str,
+    ids: tuple[str, ...],
+    classes: tuple[str, ...],
+    advance: Callable[[int], None],
 ) -> MaskSplit:
     images = verify(year, [f"JPEGImages/{name}.jpg" for name in ids], "stop", lambda _: None)
     masks = verify(year, [mask_file(year, folder, name) for name in ids], "stop", lambda _: None)
-    pixels = np.zeros(labels, int)
+    pixels = np.zeros(len(classes) + 1, int)
+    problem = ""
     for index, mask in enumerate(masks.files):
-        pixels += _check_mask(year / mask, images.sizes[index].tolist(), labels)
+        values = _checked_mask(year / mask, images.sizes[index].tolist(), len(pixels))
+        pixels += np.bincount(values.ravel(), minlength=VOID + 1)[: len(pixels)]
+        annotation = year / "Annotations" / f"{ids[index]}.xml"
+        if annotation.exists():
+            own = _contradiction(year / mask, values, annotation, classes, images, index)
+            problem = problem or own
         advance(1)
     if not pixels[1:].any():
         raise UserError(f"{year / folder}: no mask of the split has a pixel of a class")
+    if problem:
+        raise UserError(problem)
     return MaskSplit(ids, images, masks, digest([ids, images.fingerprint, masks.fingerprint]))
 
 
@@ -109,8 +127,39 @@ def mask_file(devkit: Path, folder: str, identifier: str) -> str:
     return official if not (devkit / own).is_file() and (devkit / official).is_file() else own
 
 
-def _check_mask(path: Path, size: list[int], labels: int) -> np.ndarray:
-    """The pixels of each class index in a mask, background first.
+def _contradiction(
+    path: Path,
+    values: np.ndarray,
+    annotation: Path,
+    classes: tuple[str, ...],
+    images: ImageFiles,
+    index: int,
+) -> str:
+    """What is wrong with a mask in which no annotated object has a pixel of its class in its box.
+
+    Empty where one has, or none is annotated.
+
+    Raises:
+        UserError: the annotation is malformed or of another image.
+    """
+    read = read_annotation(annotation, None)
+    check_size(annotation, read.size, images, index)
+    objects = [own for own in read.objects if own.name in classes and not own.difficult]
+    for own in objects:
+        xmin, ymin, xmax, ymax = map(int, own.box)
+        inside = values[max(ymin - 1, 0) : ymax, max(xmin - 1, 0) : xmax]
+        if (inside == classes.index(own.name) + 1).any():
+            return ""
+    if not objects:
+        return ""
+    return (
+        f"{path}: has no '{objects[0].name}' where {annotation} has one, nor any other object; "
+        "the mask is of another image, or its indices are not those of the classes"
+    )
+
+
+def _checked_mask(path: Path, size: list[int], labels: int) -> np.ndarray:
+    """The class indices of a mask.
 
     Args:
         path: of the mask.
@@ -134,7 +183,7 @@ def _check_mask(path: Path, size: list[int], labels: int) -> np.ndarray:
         )
     if palette is not None:
         _check_palette(path, indices, palette)
-    return pixels[:labels]
+    return values
 
 
 def _check_palette(path: Path, indices: list[int], palette: list[int]) -> None:

@@ -20,6 +20,7 @@ Integers = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 
 EXACT = 2**53  # integers up to this are exact as float64
+LARGEST = 1e150  # coordinate of a box whose area is finite
 SHOWN = 40  # characters up to which a wrong value is quoted
 
 
@@ -167,8 +168,8 @@ def boxes(name: str, value: Any) -> Floats:
     """Boxes (D, 4) as float64: xmin, ymin, xmax, ymax in pixels; an empty array has none.
 
     Raises:
-        ValueError: other axes, a value that is not finite, corners out of order (as of x, y,
-            width, height), or shares of the image.
+        ValueError: other axes, a value or an area that is not finite, corners out of order (as of
+            x, y, width, height), or shares of the image.
     """
     read = array(name, value)
     if not read.size and read.ndim < 3:
@@ -177,6 +178,8 @@ def boxes(name: str, value: Any) -> Floats:
         raise ValueError(f"{name} {read.shape} must be (D, 4)")
     corners = read.astype(np.float64, copy=False)
     finite(name, corners)
+    too_far = np.abs(corners) > LARGEST
+    _refuse(name, corners, too_far, f"expected pixels, of at most {LARGEST:g}")
     ordered = (corners[:, 2:] >= corners[:, :2]).all(axis=1)
     if not ordered.all():
         row = int(np.flatnonzero(~ordered)[0])

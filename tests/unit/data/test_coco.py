@@ -234,3 +234,33 @@ def test_a_missing_file_or_folder_is_named(root):
         opened(root, test="other.json")
     with pytest.raises(UserError, match=r"elsewhere/000001\.jpg: cannot be read"):
         opened(root, train_images="elsewhere")
+
+
+def as_shares(content):
+    for annotation in content["annotations"]:
+        annotation["bbox"] = [value / 100 for value in annotation["bbox"]]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (as_shares, "train.json: its boxes are shares of the image, 0..1; expected pixels"),
+        (lambda c: c["annotations"][1].update(iscrowd="0"), "expected 0 or 1, not text"),
+        (
+            lambda c: c["categories"].__setitem__(0, {"id": 7, "name": "yak"}),
+            "test.json: category 7 is '",
+        ),
+    ],
+)
+def test_statements_of_another_meaning_are_refused(root, change, message):
+    edit(root, change)
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        opened(root)
+    assert "\n" not in str(error.value)
+
+
+def test_a_key_given_twice_is_refused(root):
+    path = root / "train.json"
+    path.write_text(path.read_text().replace('"bbox":', '"bbox": [1, 1, 2, 2], "bbox":', 1))
+    with pytest.raises(UserError, match=r"train\.json: not JSON \(the key 'bbox' is given twice"):
+        opened(root)

@@ -114,6 +114,8 @@ def test_images_of_a_test_split_under_another_name_in_training_are_refused(suite
     train, test = ((voc / f"ImageSets/Main/{name}.txt").read_text().split() for name in SPLITS)
     for name, kind in (("JPEGImages", "jpg"), ("Annotations", "xml")):
         shutil.copy(voc / name / f"{test[3]}.{kind}", voc / name / f"{train[5]}.{kind}")
+    annotation = voc / f"Annotations/{train[5]}.xml"
+    annotation.write_text(annotation.read_text().replace(f"{test[3]}.jpg", f"{train[5]}.jpg"))
     for path in (voc / "ImageSets/Main").glob("*_test.txt"):
         copied = dict(line.split() for line in path.read_text().splitlines())[test[3]]
         other = path.with_name(path.name.replace("test", "trainval"))

@@ -232,3 +232,18 @@ def test_a_mask_of_few_bits_is_refused(tmp_path, depth):
     Image.fromarray(GRAY).save(path, "JPEG")
     with pytest.raises(UserError, match=r"m\.png: is a JPEG, whose compression changes class"):
         read_mask(path)
+
+
+@pytest.mark.parametrize(("kind", "bits"), [(0, b"\x0c"), (2, b"\x10\x0c\x10")])
+def test_sixteen_bits_of_which_fewer_are_significant_are_refused(tmp_path, kind, bits):
+    row = bytes(24 * 2 * (3 if kind else 1))
+
+    def with_bits(value):
+        body = b"sBIT" + value
+        extra = struct.pack(">I", len(value)) + body + struct.pack(">I", zlib.crc32(body))
+        return png(tmp_path / "deep.png", 16, kind, [row] * 4, extra)
+
+    opened(with_bits(b"\x10" * len(bits)))
+    read(tmp_path / "deep.png")
+    message = r"deep\.png: has 16 bits of which 12 are significant"
+    refused_everywhere(with_bits(bits), message)

@@ -210,3 +210,25 @@ def test_the_stream_is_a_shuffled_pass_and_depends_on_the_position_alone(smoke_d
     assert stream()[count + 3] == second[3]
     assert stream(seed=1)[0] != first[0]
     assert len({noise for _, noise in first + second}) == 2 * count
+
+
+def test_a_copied_class_under_another_name_is_refused(root):
+    shutil.copytree(root / "images/boat", root / "images/ship")
+    message = r"images/ship: has the images of .*images/boat: a class under two names"
+    with pytest.raises(UserError, match=message):
+        opened(root)
+
+
+def test_a_split_inside_itself_is_refused(root):
+    shutil.copytree(root / "images", root / "again")
+    shutil.move(root / "again", root / "images/train")
+    with pytest.raises(UserError, match=r"images/train: has the name of a split and folders"):
+        opened(root)
+
+
+def test_images_of_the_same_content_are_counted(root, capfd):
+    path = min((root / "images/boat").rglob("*.jpg"))
+    shutil.copy(path, path.with_name("copy.jpg"))
+    assert len(opened(root).labels) == 41
+    text = ": 1 with the content of another image of the split"
+    assert text in capfd.readouterr().err

@@ -350,3 +350,58 @@ def test_joined_splits_that_share_an_image_with_the_test_split_are_refused(two_y
 def test_a_missing_year_names_its_folder(tree):
     with pytest.raises(UserError, match=r"VOC2012: no such folder"):
         opened(tree, train=BOTH)
+
+
+CORNER = b"<xmin>5</xmin><ymin>5</ymin><xmax>9</xmax><ymax>9</ymax>"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (b"<size>", b"<size></size><size>", "<size> is given twice in one <annotation>"),
+        (b"<width>", b"<width>1</width><width>", "<width> is given twice in one <size>"),
+        (b"<name>", b"<name>cow</name><name>", "<name> is given twice in one <object>"),
+        (b"<xmin>", b"<xmin>9</xmin><xmin>", "<xmin> is given twice in one <bndbox>"),
+        (b"<bndbox>", b"<bndbox>" + CORNER + b"</bndbox><bndbox>", "<bndbox> is given twice in"),
+        (b"<difficult>", b"<difficult>1</difficult><difficult>", "<difficult> is given twice in"),
+    ],
+)
+def test_a_statement_given_twice_is_refused(tree, before, after, message):
+    edit(tree[0] / "VOCdevkit/VOC2007", lambda content: content.replace(before, after, 1))
+    with pytest.raises(UserError, match=rf"000003\.xml: not a VOC annotation \({message}"):
+        opened(tree)
+
+
+def test_parts_of_an_object_have_boxes_of_their_own(tree):
+    part = b"<part><name>head</name><bndbox>" + CORNER + b"</bndbox></part>"
+    before = opened(tree)[0].objects
+    edit(
+        tree[0] / "VOCdevkit/VOC2007",
+        lambda content: content.replace(b"</object>", 2 * part + b"</object>", 1),
+    )
+    assert opened(tree)[0].objects == before
+
+
+def test_an_annotation_of_another_image_is_refused(tree):
+    folder = tree[0] / "VOCdevkit/VOC2007"
+    edit(folder, lambda content: content.replace(b"000003.jpg", b"unknown.jpg"))
+    opened(tree)
+    edit(folder, lambda content: content.replace(b"unknown.jpg", b"000004.jpg"))
+    message = r"000003\.xml: is of another image: its <filename> is that of .*000004\.jpg"
+    with pytest.raises(UserError, match=message):
+        opened(tree)
+
+
+def test_boxes_that_count_from_0_are_refused(tree):
+    def begin(text):
+        def change(content):
+            start = content.index(b"<xmin>") + len(b"<xmin>")
+            return content[:start] + text + content[content.index(b"</xmin>") :]
+
+        edit(tree[0] / "VOCdevkit/VOC2007", change)
+
+    begin(b"0.5")
+    opened(tree)
+    begin(b"0")
+    with pytest.raises(UserError, match=r"000003\.xml: box \(0, .* begins at 0; VOC's pixels"):
+        opened(tree)

@@ -149,3 +149,24 @@ def test_masks_of_two_years_are_joined(root, section):
     assert same_test.fingerprint == test.fingerprint
     with pytest.raises(UserError, match="is in both splits"):
         opened(root, section, train=both, test=both[1:])
+
+
+@pytest.mark.parametrize("kind", ["rolled", "empty"])
+def test_a_mask_that_contradicts_the_annotation_is_refused(root, section, kind):
+    path = sorted((root / "VOCdevkit/VOC2007/SegmentationClass").iterdir())[0]
+    with Image.open(path) as mask:
+        values = np.array(mask)
+    classes = (values > 0) & (values < 255)
+    wrong = np.where(classes, values % 10 + 1, values)
+    wrong = wrong.astype(np.uint8) if kind == "rolled" else values[::-1, ::-1] * 0
+    palette = [level for color in voc_colors(256) for level in color]
+    with_palette(root, palette, lambda _: wrong)
+    with pytest.raises(UserError, match=r"000001\.png: has no '\w+' where .*000001\.xml has one"):
+        opened(root, section)
+
+
+def test_masks_without_annotations_are_not_compared(root, section):
+    before = opened(root, section)[0].fingerprint
+    for path in (root / "VOCdevkit/VOC2007/Annotations").iterdir():
+        path.unlink()
+    assert opened(root, section)[0].fingerprint == before

@@ -1,7 +1,14 @@
 import numpy as np
 import pytest
 
-from bench.metrics.detection import FALSE_POSITIVE, IGNORED, TRUE_POSITIVE, match, overlaps
+from bench.metrics.detection import (
+    FALSE_POSITIVE,
+    IGNORED,
+    TRUE_POSITIVE,
+    detection_average_precision,
+    match,
+    overlaps,
+)
 
 
 def test_overlap_counts_inclusive_pixels():
@@ -73,3 +80,11 @@ def test_bad_input_is_refused(change, says):
     good = {"boxes": [A], "scores": [0.1], "images": [0], "true_boxes": [A], "true_images": [0]}
     with pytest.raises(ValueError, match=says):
         match(**good | {"difficult": [False], "overlap": 0.5} | change)
+
+
+def test_boxes_whose_area_overflows_are_refused():
+    far = [[0, 0, 1e200, 1e200]]
+    fine = [[0, 0, 9, 9]]
+    for name, boxes, true_boxes in (("boxes", far, fine), ("true_boxes", fine, far)):
+        with pytest.raises(ValueError, match=rf"^{name} holds 1e\+200 at \(0, 2\); expected"):
+            detection_average_precision(boxes, [0.9], [0], true_boxes, [0])
