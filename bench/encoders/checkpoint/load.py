@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.encoders.checkpoint.layouts import Layout
 from bench.encoders.checkpoint.normalization import InputContract, input_contract
 from bench.encoders.checkpoint.read import read
-from bench.encoders.checkpoint.recognize import Selection, select
+from bench.encoders.checkpoint.recognize import Selection, first_parts, select
 from bench.encoders.checkpoint.renames import StateDict
 from bench.encoders.checkpoint.traps import (
     cifar_stem,
@@ -271,6 +271,9 @@ def _refuse_half(path: Path, arch: str, selection: Selection, match: _Match) -> 
     texts = [f"{len(names)} {what}: {_some(names)}" for what, names in problems if names]
     if not texts:
         return
+    if not match.fitting:
+        parts = first_parts(selection.state)
+        texts.append(f"its names begin with {parts}; if one is the encoder's, give it as prefix=")
     where = [f"key={selection.key}"] if selection.key else []
     where += [f"prefix={selection.prefix}"] if selection.prefix else []
     read_as = ", ".join([selection.layout.name, *where])

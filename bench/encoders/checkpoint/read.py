@@ -230,8 +230,8 @@ def tensors_in(tree: Any, depth: int = 0) -> list[Tensor]:
 def _allowed() -> list[Any]:
     """The globals that a pickle may name beside tensors; none of them can run code.
 
-    Training scripts save their settings (`Namespace`, or omegaconf's, which are not read) and a best
-    accuracy (a numpy scalar, whose module has two names: numpy 2 renamed it).
+    Training scripts save their settings (`Namespace`, or omegaconf's, which are not read) and a
+    best accuracy (a numpy scalar, whose module has two names: numpy 2 renamed it).
     """
     scalar = np.float64(0).__reduce__()[0]
     kinds = {type(np.dtype(code)) for code in "?bBhHiIlLqQefd"}

@@ -672,11 +672,6 @@ def hf_timm_wrapper():
     return of_vit("transformers, timm wrapper", model, tree, key="", prefix="timm_model.")
 
 
-def formats(make):
-    names = ["zip", "old"]
-    return [*names, "safetensors"] if flat(make()) else names
-
-
 @pytest.fixture(scope="module")
 def cases():
     made = {}

@@ -154,6 +154,25 @@ def test_nothing_is_printed(tmp_path, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("arch", "arguments", "names"),
+    [
+        ("vit_small_patch14_reg4_dinov2", SMALL | {"img_size": 28}, foreign.dinov2_names),
+        ("convnext_tiny", {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}, weights),
+        ("beit_base_patch16_224", SMALL, weights),
+        ("efficientnet_b0", {}, weights),
+    ],
+)
+def test_timm_itself_loads_the_same(arch, arguments, names, tmp_path):
+    tree = names(plain(arch, **arguments))
+    loaded = load(save(tree, tmp_path / "weights.pth"), arch, **arguments)
+    overlay = {"state_dict": dict(tree), "num_classes": 0}
+    own = timm.create_model(
+        arch, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **arguments
+    )
+    assert same(loaded.module, own)
+
+
 def test_lite0_of_the_package_is_the_same_by_name_as_in_order():
     file = weights_file(LITE)
     loaded = load(file, "tf_efficientnet_lite0")

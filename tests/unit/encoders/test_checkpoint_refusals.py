@@ -281,6 +281,15 @@ def test_a_key_or_prefix_that_the_file_does_not_have(tmp_path):
     assert "there are top., trunk." in refusal(path, prefix="nothing")
 
 
+def test_names_of_nobody_s_layout(tmp_path):
+    state = under("trunk.", weights(resnet())) | mlp("top.", 0)
+    message = refusal(save({"state_dict": state}, tmp_path / "own.pth"))
+    assert "begin with top., trunk.; if one is the encoder's, give it as prefix=" in message
+    message = refusal(save({"mine": weights(resnet())}, tmp_path / "own.pth"))
+    assert "fits no known layout" in message
+    assert "key=mine" in message
+
+
 def test_no_final_norm(tmp_path):
     state = {name: t for name, t in weights(vit()).items() if not name.startswith("norm.")}
     path = save(state, tmp_path / "weights.pth")
