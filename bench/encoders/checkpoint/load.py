@@ -197,14 +197,16 @@ def _untrained(arch: str, arguments: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _fit(path: Path, module: nn.Module, arch: str, state: StateDict, chosen: Selection) -> _Match:
+def _fit(
+    path: Path, module: nn.Module, arch: str, state: StateDict, selection: Selection
+) -> _Match:
     """Compare a state dict, translated by timm, with a model."""
     try:
         with _quiet():
             given = _translated(module, arch, state)
     except Exception as error:  # whatever a filter makes of names or shapes that it does not expect
         raise UserError(
-            f"{path}: does not fit {arch} ({chosen.layout.name}): "
+            f"{path}: does not fit {arch} ({selection.layout.name}): "
             f"{type(error).__name__}: {one_line(str(error))}"
         ) from None
     target: dict[str, Tensor] = module.state_dict()

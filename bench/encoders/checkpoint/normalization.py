@@ -66,8 +66,8 @@ def input_contract(
             return InputContract(tuple(config.mean), tuple(config.std), f"timm's input of {arch}")
     elif own is not None and not isinstance(own, str):
         return InputContract(*own, "the settings in the file")
-    if found := _beside(contents.path):
-        return found
+    if contract := _beside(contents.path):
+        return contract
     if layout.normalization == IMAGENET:
         return InputContract(*IMAGENET, "ImageNet's, as nothing else is stated")
     return InputContract(*layout.normalization, layout.name)

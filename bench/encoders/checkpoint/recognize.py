@@ -110,11 +110,16 @@ def state_dict_at(tree: Mapping[str, Any], key: str) -> StateDict | None:
 
 def unwrapped(state: StateDict) -> StateDict:
     """A state dict without the wrappers that all its names share, however many."""
-    names = [name for name in state if name != NO_WEIGHT]
-    for wrapper in WRAPPERS:
-        if names and all(name.startswith(wrapper) for name in names):
-            return unwrapped({name.removeprefix(wrapper): state[name] for name in names})
+    while wrapper := _shared_wrapper(state):
+        state = {n.removeprefix(wrapper): t for n, t in state.items() if n != NO_WEIGHT}
     return state
+
+
+def _shared_wrapper(state: StateDict) -> str:
+    """The wrapper with which all names begin; empty if there is none."""
+    names = [name for name in state if name != NO_WEIGHT]
+    wrappers = (w for w in WRAPPERS if names and all(name.startswith(w) for name in names))
+    return next(wrappers, "")
 
 
 def fits_any(name: str, patterns: Iterable[str]) -> bool:
@@ -133,9 +138,9 @@ def _beside(tree: Mapping[str, Any], layout: Layout) -> bool:
 
 
 def _entry(tree: Mapping[str, Any], entry: str) -> bool:
-    name, equals, value = entry.partition("=")
-    found = tree.get(name)
-    return found == value if equals and isinstance(found, str) else name in tree and not equals
+    name, equals, text = entry.partition("=")
+    value = tree.get(name)
+    return isinstance(value, str) and value == text if equals else name in tree
 
 
 def _as_prefix(prefix: str, state: StateDict) -> str:
@@ -146,13 +151,22 @@ def _as_prefix(prefix: str, state: StateDict) -> str:
     return f"{prefix}." if prefix and not prefix.endswith(".") else prefix
 
 
-def _entries(tree: Mapping[str, Any], above: str = "", depth: int = 0) -> Iterator[str]:
-    """The dotted keys at which there are tensors, to a depth of four."""
-    if state_dict_at(tree, ""):
-        yield above
-    for name, node in tree.items():
-        if isinstance(node, Mapping) and depth < 4 and name != "optimizer":
-            yield from _entries(node, f"{above}.{name}" if above else str(name), depth + 1)
+def _entries(tree: Mapping[str, Any]) -> list[str]:
+    """The dotted keys at which there are tensors; each mapping is visited once."""
+    entries = []
+    visited: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", tree)]
+    while waiting:
+        key, node = waiting.pop(0)
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if state_dict_at(node, ""):
+            entries.append(key)
+        for name, inner in node.items():
+            if isinstance(inner, Mapping) and isinstance(name, str) and name != "optimizer":
+                waiting.append((f"{key}.{name}" if key else name, inner))
+    return entries
 
 
 def _others(
@@ -179,7 +193,7 @@ def _under(prefix: str, encoder: StateDict, state: StateDict) -> bool:
 
 def _nothing_fits(contents: Contents, key: str | None, prefix: str | None) -> UserError:
     """The error for a file without weights, or without those that were asked for."""
-    entries = list(_entries(contents.tree))
+    entries = _entries(contents.tree)
     if not entries:
         return UserError(f"{contents.path}: has no weights by name, only {_some(contents.tree)}")
     if key is None and prefix is None:

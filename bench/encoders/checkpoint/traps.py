@@ -102,7 +102,7 @@ def notes_of(
         selection: the encoder's part of the file.
         state: the same by names that timm knows.
         contract: the input.
-        arguments: that the layout or the file called for when the model was made.
+        arguments: that the layout or the file called for when the model was created.
     """
     names = {*selection.names, *selection.state}
     notes = [
@@ -111,7 +111,9 @@ def notes_of(
         if any(fits_any(name, (pattern,)) for name in names)
     ]
     notes += _other_encoders(selection)
-    notes += [f"made with {name}={value}, as the file needs" for name, value in arguments.items()]
+    notes += [
+        f"created with {name}={value}, as the file needs" for name, value in arguments.items()
+    ]
     notes += _input_notes(arch, contract)
     notes += _norm_notes(module, state)
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values()):

@@ -674,12 +674,12 @@ def hf_timm_wrapper():
 
 @pytest.fixture(scope="module")
 def cases():
-    made = {}
+    built = {}
 
     def get(name):
-        if name not in made:
-            made[name] = CASES[name]()
-        return made[name]
+        if name not in built:
+            built[name] = CASES[name]()
+        return built[name]
 
     return get
 

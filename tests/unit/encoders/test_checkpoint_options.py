@@ -1,4 +1,4 @@
-"""What a user asks for wins over the table; what the table cannot see is said."""
+"""What a user asks for wins over the table; what the table cannot see is reported."""
 
 import json
 from importlib import import_module
@@ -105,7 +105,7 @@ def test_what_a_library_saved_beside_the_weights(tmp_path):
 def test_an_encoder_normalizes_as_the_weights_expect(tmp_path):
     path = save(weights(resnet()), tmp_path / "weights.pth")
     loaded = load(path, "resnet18", mean=0.25, std=0.5, **NARROW)
-    encoder = ModuleEncoder(loaded.module, "mine")
+    encoder = ModuleEncoder(loaded.module, "own")
     assert encoder.mean.flatten().tolist() == [0.25] * 3
 
 

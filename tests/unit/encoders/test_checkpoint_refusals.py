@@ -79,9 +79,9 @@ def stand_in(monkeypatch, module, name):
         above = ".".join(parts[:end])
         if above not in sys.modules or end == len(parts):
             monkeypatch.setitem(sys.modules, above, types.ModuleType(above))
-    made = type(name, (), {"__module__": module})
-    setattr(sys.modules[module], name, made)
-    return made()
+    stand_in_type = type(name, (), {"__module__": module})
+    setattr(sys.modules[module], name, stand_in_type)
+    return stand_in_type()
 
 
 def test_settings_of_omegaconf_are_passed_over(tmp_path, monkeypatch):
@@ -285,9 +285,17 @@ def test_names_of_nobody_s_layout(tmp_path):
     state = under("trunk.", weights(resnet())) | mlp("top.", 0)
     message = refusal(save({"state_dict": state}, tmp_path / "own.pth"))
     assert "begin with top., trunk.; if one is the encoder's, give it as prefix=" in message
-    message = refusal(save({"mine": weights(resnet())}, tmp_path / "own.pth"))
+    message = refusal(save({"ours": weights(resnet())}, tmp_path / "own.pth"))
     assert "fits no known layout" in message
-    assert "key=mine" in message
+    assert "key=ours" in message
+
+
+def test_containers_in_themselves_and_endless_wrappers_end(tmp_path):
+    tree = {"epoch": 3}
+    tree |= {f"entry{number}": tree for number in range(50)}
+    assert "no weights" in refusal(save(tree, tmp_path / "loop.pth"))
+    state = {f"{'module.' * 3000}{name}": t for name, t in weights(resnet()).items()}
+    assert load(save(state, tmp_path / "deep.pth"), "resnet18", **NARROW).matched
 
 
 def test_no_final_norm(tmp_path):
