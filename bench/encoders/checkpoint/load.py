@@ -249,8 +249,10 @@ def _unread(arch: str) -> set[str]:
     """Names of a timm model that its stages do not read, as a last convolution before the head."""
     if is_transformer(arch):
         return set()
-    names = timm.create_model(arch, pretrained=False).state_dict().keys()
-    return {*names} - {*timm_names(arch, make_backbone(arch)).values()}
+    with torch.random.fork_rng(devices=[]):
+        names = timm.create_model(arch, pretrained=False).state_dict().keys()
+        read = timm_names(arch, make_backbone(arch)).values()
+    return {*names} - {*read}
 
 
 def _translated(module: nn.Module, arch: str, state: StateDict) -> StateDict:
