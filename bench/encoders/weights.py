@@ -20,6 +20,7 @@ from bench.encoders import supervision
 from bench.encoders.backbone import imagenet_weights, timm_names
 from bench.encoders.checkpoint.huggingface import weights_of
 from bench.encoders.checkpoint.load import Loaded, load
+from bench.encoders.checkpoint.traps import has_cifar_stem
 from bench.encoders.encoder import Encoder, encoder_of
 from bench.encoders.module_encoder import ModuleEncoder
 from bench.encoders.transformer import ANY_SIZE, TransformerStages, is_transformer
@@ -153,6 +154,9 @@ def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
     encoder = Encoder(loaded.arch)
     if is_transformer(loaded.arch):
         encoder.branches[0] = TransformerStages(loaded.module)
+    elif has_cifar_stem(loaded.module):
+        encoder = ModuleEncoder(loaded.module, loaded.arch)
+        encoder.backbone = f"{loaded.arch}-cifar"  # other strides, so another network
     else:
         encoder = encoder_of(loaded.arch, loaded.module.state_dict(), str(spec))
     contract = loaded.contract

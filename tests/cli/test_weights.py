@@ -169,6 +169,17 @@ def test_code_of_a_repository_is_run_only_if_trusted(bench_run, specs, monkeypat
     assert bench_run("hub:owner/repo:build", "--trust-remote-code").status == 0
 
 
+def test_a_resnet_with_the_stem_of_cifar_is_a_backbone_of_its_own(bench_run, tmp_path, specs):
+    torch.manual_seed(0)
+    model = timm.create_model(ARCH)
+    model.conv1 = torch.nn.Conv2d(3, 64, 3, 1, 1, bias=False)
+    torch.save(model.state_dict(), tmp_path / "small.pth")
+    done = bench_run(f"small=file:{tmp_path}/small.pth?arch={ARCH}", "--tasks", "voc_cls")
+    assert done.status == 0, done.err
+    assert "CIFAR stem" in done.err
+    assert rows(tmp_path / "out")["small"]["encoder"]["backbone"] == f"{ARCH}-cifar"
+
+
 @pytest.mark.parametrize("suffix", ["pth", "safetensors"])
 @pytest.mark.parametrize("arch", ["tf_efficientnet_lite0", ARCH, VIT, "convnext_atto"])
 def test_an_exported_encoder_is_read_back_bit_by_bit(context, tmp_path, specs, arch, suffix):

@@ -20,7 +20,7 @@ from bench.encoders.backbone import make_backbone, timm_names
 from bench.encoders.checkpoint.layouts import Layout
 from bench.encoders.checkpoint.normalization import InputContract, input_contract
 from bench.encoders.checkpoint.read import read
-from bench.encoders.checkpoint.recognize import Selection, select
+from bench.encoders.checkpoint.recognize import Selection, first_parts, select
 from bench.encoders.checkpoint.renames import StateDict
 from bench.encoders.checkpoint.traps import (
     cifar_stem,
@@ -199,14 +199,16 @@ def _untrained(arch: str, arguments: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _fit(path: Path, module: nn.Module, arch: str, state: StateDict, chosen: Selection) -> _Match:
+def _fit(
+    path: Path, module: nn.Module, arch: str, state: StateDict, selection: Selection
+) -> _Match:
     """Compare a state dict, translated by timm, with a model."""
     try:
         with _quiet():
             given = _translated(module, arch, state)
     except Exception as error:  # whatever a filter makes of names or shapes that it does not expect
         raise UserError(
-            f"{path}: does not fit {arch} ({chosen.layout.name}): "
+            f"{path}: does not fit {arch} ({selection.layout.name}): "
             f"{type(error).__name__}: {one_line(str(error))}"
         ) from None
     target: dict[str, Tensor] = module.state_dict()
@@ -247,8 +249,10 @@ def _unread(arch: str) -> set[str]:
     """Names of a timm model that its stages do not read, as a last convolution before the head."""
     if is_transformer(arch):
         return set()
-    names = timm.create_model(arch, pretrained=False).state_dict().keys()
-    return {*names} - {*timm_names(arch, make_backbone(arch)).values()}
+    with torch.random.fork_rng(devices=[]):
+        names = timm.create_model(arch, pretrained=False).state_dict().keys()
+        read = timm_names(arch, make_backbone(arch)).values()
+    return {*names} - {*read}
 
 
 def _translated(module: nn.Module, arch: str, state: StateDict) -> StateDict:
@@ -286,6 +290,9 @@ def _refuse_half(path: Path, arch: str, selection: Selection, match: _Match) -> 
     texts = [f"{len(names)} {what}: {_some(names)}" for what, names in problems if names]
     if not texts:
         return
+    if not match.fitting:
+        parts = first_parts(selection.state)
+        texts.append(f"its names begin with {parts}; if one is the encoder's, give it as prefix=")
     where = [f"key={selection.key}"] if selection.key else []
     where += [f"prefix={selection.prefix}"] if selection.prefix else []
     read_as = ", ".join([selection.layout.name, *where])

@@ -66,11 +66,11 @@ def input_contract(
             return InputContract(tuple(config.mean), tuple(config.std), f"timm's input of {arch}")
     elif own is not None and not isinstance(own, str):
         return InputContract(*own, "the settings in the file")
-    stated = [triple(contents.settings.get(key)) for key in ("mean", "std")]
-    if stated[0] and stated[1]:
-        return InputContract(stated[0], stated[1], "the settings in the file")
-    if found := _beside(contents.path):
-        return found
+    mean_in_file, std_in_file = (triple(contents.settings.get(key)) for key in ("mean", "std"))
+    if mean_in_file and std_in_file:
+        return InputContract(mean_in_file, std_in_file, "the settings in the file")
+    if contract := _beside(contents.path):
+        return contract
     if layout.normalization == IMAGENET:
         return InputContract(*IMAGENET, "ImageNet's, as nothing else is stated")
     return InputContract(*layout.normalization, layout.name)

@@ -11,7 +11,7 @@ import json
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -228,18 +228,22 @@ def _check_zip(path: Path, size: int) -> None:
 
 def _check_sizes(path: Path, tree: Any, size: int) -> None:
     """Refuse tensors that are larger than the file, as expanded views of little memory are."""
-    for tensor in tensors_in(tree):
+    for tensor in _tensors_in(tree):
         if tensor.numel() * tensor.element_size() > size:
             raise UserError(f"{path}: has a tensor {tuple(tensor.shape)}, larger than the file")
 
 
-def tensors_in(tree: Any, depth: int = 0) -> list[Tensor]:
-    """The tensors in nested mappings, to a depth of eight."""
-    if isinstance(tree, Tensor):
-        return [tree]
-    if not isinstance(tree, Mapping) or depth == 8:
-        return []
-    return [tensor for value in tree.values() for tensor in tensors_in(value, depth + 1)]
+def _tensors_in(tree: Any) -> Iterator[Tensor]:
+    """The tensors in nested mappings, each of which is visited once."""
+    visited: set[int] = set()
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, Tensor):
+            yield node
+        elif isinstance(node, Mapping) and id(node) not in visited:
+            visited.add(id(node))
+            waiting.extend(node.values())
 
 
 def _allowed() -> list[Any]:

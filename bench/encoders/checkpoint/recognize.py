@@ -60,37 +60,40 @@ def select(contents: Contents, key: str | None = None, prefix: str | None = None
         entries = ", ".join(one_line(entry) or "''" for entry in _entries(tree))
         raise UserError(f"{path}: has no weights at key '{key}'; there are {entries or 'none'}")
     for layout in LAYOUTS:
-        fits = fnmatchcase(path.name, layout.file) and _beside(tree, layout)
-        keys = layout.keys if key is None or layout.refuse else (key,)
-        for entry in keys if fits else ():
-            if selection := _try(contents, layout, entry, None if layout.refuse else prefix):
-                if layout.refuse:
-                    raise UserError(f"{path}: {layout.refuse}")
+        if not (fnmatchcase(path.name, layout.file) and _beside(tree, layout)):
+            continue
+        if layout.refuse:
+            if any(_selection(tree, layout, entry, None) for entry in layout.keys):
+                raise UserError(f"{path}: {layout.refuse}")
+            continue
+        for entry in layout.keys if key is None else (key,):
+            if selection := _selection(tree, layout, entry, prefix):
                 return selection
     raise _nothing_fits(contents, key, prefix)
 
 
-def _try(contents: Contents, layout: Layout, key: str, prefix: str | None) -> Selection | None:
-    """The encoder's part if the layout fits the state dict at `key`."""
-    state = state_dict_at(contents.tree, key)
-    if state is None and layout.refuse and not layout.has:
-        state = {}
+def _selection(
+    tree: Mapping[str, Any], layout: Layout, key: str, prefix: str | None
+) -> Selection | None:
+    """The encoder's part of the state dict at `key`; None if the layout does not fit it."""
+    state = state_dict_at(tree, key)
     if state is None:
-        return None
+        by_entries = layout.beside and not layout.has  # of files that are refused without weights
+        return Selection(layout, key, "", {}, (), (), ()) if by_entries and layout.refuse else None
     whole = unwrapped(state)
     if not _has(whole, layout.also):
         return None
     for candidate in layout.prefixes if prefix is None else (_as_prefix(prefix, state),):
-        inside = {n.removeprefix(candidate): t for n, t in whole.items() if n.startswith(candidate)}
-        kept = unwrapped(inside)
-        if (kept or layout.refuse) and _has(kept, layout.has):
+        kept = unwrapped(
+            {n.removeprefix(candidate): t for n, t in whole.items() if n.startswith(candidate)}
+        )
+        if kept and _has(kept, layout.has):
             heads = {name for name in kept if fits_any(name, layout.drop)}
             encoder = {name: tensor for name, tensor in kept.items() if name not in heads}
-            names = tuple(whole)
             dropped = [name for name in whole if not name.startswith(candidate)]
-            dropped += [f"{candidate}{name}" for name in sorted(heads)]
-            others = tuple(_others(contents.tree, key, candidate, whole, encoder))
-            return Selection(layout, key, candidate, encoder, names, tuple(dropped), others)
+            dropped += [f"{candidate}{name}" for name in kept if name in heads]
+            others = tuple(_others(tree, key, candidate, whole, encoder))
+            return Selection(layout, key, candidate, encoder, tuple(whole), tuple(dropped), others)
     return None
 
 
@@ -107,11 +110,16 @@ def state_dict_at(tree: Mapping[str, Any], key: str) -> StateDict | None:
 
 def unwrapped(state: StateDict) -> StateDict:
     """A state dict without the wrappers that all its names share, however many."""
-    names = [name for name in state if name != NO_WEIGHT]
-    for wrapper in WRAPPERS:
-        if names and all(name.startswith(wrapper) for name in names):
-            return unwrapped({name.removeprefix(wrapper): state[name] for name in names})
+    while wrapper := _shared_wrapper(state):
+        state = {n.removeprefix(wrapper): t for n, t in state.items() if n != NO_WEIGHT}
     return state
+
+
+def _shared_wrapper(state: StateDict) -> str:
+    """The wrapper with which all names begin; empty if there is none."""
+    names = [name for name in state if name != NO_WEIGHT]
+    wrappers = (w for w in WRAPPERS if names and all(name.startswith(w) for name in names))
+    return next(wrappers, "")
 
 
 def fits_any(name: str, patterns: Iterable[str]) -> bool:
@@ -130,9 +138,9 @@ def _beside(tree: Mapping[str, Any], layout: Layout) -> bool:
 
 
 def _entry(tree: Mapping[str, Any], entry: str) -> bool:
-    name, equals, value = entry.partition("=")
-    found = tree.get(name)
-    return found == value if equals and isinstance(found, str) else name in tree and not equals
+    name, equals, text = entry.partition("=")
+    value = tree.get(name)
+    return isinstance(value, str) and value == text if equals else name in tree
 
 
 def _as_prefix(prefix: str, state: StateDict) -> str:
@@ -143,13 +151,22 @@ def _as_prefix(prefix: str, state: StateDict) -> str:
     return f"{prefix}." if prefix and not prefix.endswith(".") else prefix
 
 
-def _entries(tree: Mapping[str, Any], above: str = "", depth: int = 0) -> Iterator[str]:
-    """The dotted keys at which there are tensors, to a depth of four."""
-    if state_dict_at(tree, ""):
-        yield above
-    for name, node in tree.items():
-        if isinstance(node, Mapping) and depth < 4 and name != "optimizer":
-            yield from _entries(node, f"{above}.{name}" if above else str(name), depth + 1)
+def _entries(tree: Mapping[str, Any]) -> list[str]:
+    """The dotted keys at which there are tensors; each mapping is visited once."""
+    entries = []
+    visited: set[int] = set()
+    waiting: list[tuple[str, Any]] = [("", tree)]
+    while waiting:
+        key, node = waiting.pop(0)
+        if id(node) in visited:
+            continue
+        visited.add(id(node))
+        if state_dict_at(node, ""):
+            entries.append(key)
+        for name, inner in node.items():
+            if isinstance(inner, Mapping) and isinstance(name, str) and name != "optimizer":
+                waiting.append((f"{key}.{name}" if key else name, inner))
+    return entries
 
 
 def _others(
@@ -176,16 +193,25 @@ def _under(prefix: str, encoder: StateDict, state: StateDict) -> bool:
 
 def _nothing_fits(contents: Contents, key: str | None, prefix: str | None) -> UserError:
     """The error for a file without weights, or without those that were asked for."""
-    entries = list(_entries(contents.tree))
+    entries = _entries(contents.tree)
     if not entries:
         return UserError(f"{contents.path}: has no weights by name, only {_some(contents.tree)}")
+    if key is None and prefix is None:
+        return UserError(
+            f"{contents.path}: fits no known layout; say which of its entries has the encoder: "
+            f"{' or '.join(f'key={one_line(entry)}' for entry in entries[:SHOWN])}"
+        )
     first = key if key is not None else entries[0]
     names = unwrapped(state_dict_at(contents.tree, first) or {})
-    tops = sorted({f"{name.split('.')[0]}." for name in names if "." in name}) or list(names)
     return UserError(
         f"{contents.path}: no name at key '{one_line(first)}' has the prefix '{prefix}'; there are "
-        f"{_some(tops)}"
+        f"{first_parts(names)}"
     )
+
+
+def first_parts(names: Iterable[str]) -> str:
+    """What comes before the first dot of some names, as a message lists it."""
+    return _some(sorted({f"{name.split('.')[0]}." for name in names if "." in name}) or names)
 
 
 def _some(names: Iterable[str]) -> str:

@@ -86,6 +86,11 @@ def cifar_stem(module: Any, state: StateDict, padding: int) -> tuple[str, ...]:
     )
 
 
+def has_cifar_stem(module: nn.Module) -> bool:
+    """Whether `cifar_stem` changed a ResNet."""
+    return hasattr(module, "conv1") and isinstance(getattr(module, "maxpool", None), nn.Identity)
+
+
 def notes_of(
     module: nn.Module,
     arch: str,
@@ -102,7 +107,7 @@ def notes_of(
         selection: the encoder's part of the file.
         state: the same by names that timm knows.
         contract: the input.
-        arguments: that the layout or the file called for when the model was made.
+        arguments: that the layout or the file called for when the model was created.
     """
     names = {*selection.names, *selection.state}
     notes = [
@@ -111,7 +116,9 @@ def notes_of(
         if any(fits_any(name, (pattern,)) for name in names)
     ]
     notes += _other_encoders(selection)
-    notes += [f"made with {name}={value}, as the file needs" for name, value in arguments.items()]
+    notes += [
+        f"created with {name}={value}, as the file needs" for name, value in arguments.items()
+    ]
     notes += _input_notes(arch, contract)
     notes += _norm_notes(module, state)
     if any(tensor.dtype in (torch.float16, torch.bfloat16) for tensor in state.values()):

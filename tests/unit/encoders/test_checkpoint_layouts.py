@@ -672,19 +672,14 @@ def hf_timm_wrapper():
     return of_vit("transformers, timm wrapper", model, tree, key="", prefix="timm_model.")
 
 
-def formats(make):
-    names = ["zip", "old"]
-    return [*names, "safetensors"] if flat(make()) else names
-
-
 @pytest.fixture(scope="module")
 def cases():
-    made = {}
+    built = {}
 
     def get(name):
-        if name not in made:
-            made[name] = CASES[name]()
-        return made[name]
+        if name not in built:
+            built[name] = CASES[name]()
+        return built[name]
 
     return get
 

