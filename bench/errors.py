@@ -28,6 +28,8 @@ FULL_SHARED_MEMORY = (
     "mount -o remount,size=8g /dev/shm"
 )
 FULL = (errno.ENOSPC, errno.EDQUOT)
+TOO_LARGE = os.strerror(errno.EFBIG)
+LIMITED = f"{TOO_LARGE}: files may not become so large here; raise the limit (ulimit -f)"
 LOST = re.compile(r"killed by signal: Killed|process pool was terminated abruptly")
 LONGEST = 100_000  # characters of an exception's text that are kept
 SHOWN = 40  # characters up to which a wrong value is quoted
@@ -41,11 +43,14 @@ class UserError(Exception):
     the record's `error`.
     """
 
-    def __str__(self) -> str:
+    def __init__(self, text: str = "") -> None:
         # A loader's worker hands its error on with the traceback in front of the message.
+        super().__init__(text if TRACEBACK.search(text) else _printable(text))
+
+    def __str__(self) -> str:
         lines = super().__str__().strip().splitlines() or ["no message"]
         line = lines[-1].removeprefix(f"{UserError.__module__}.{UserError.__name__}: ")
-        return _printable(line)  # names of files may be no text
+        return _printable(line)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -97,10 +102,10 @@ def explanation(error: BaseException) -> str:
         return str(error)
     chain = list(_chain(error))
     if any(map(_is_full_shared_memory, chain)):
-        return FULL_SHARED_MEMORY
+        return LIMITED if any(TOO_LARGE in text_of(each) for each in chain) else FULL_SHARED_MEMORY
     if isinstance(error, OSError):
         return _of_file_system(error)
-    lost = [each for each in chain if isinstance(each, MemoryError) or LOST.search(str(each))]
+    lost = [each for each in chain if isinstance(each, MemoryError) or LOST.search(text_of(each))]
     if lost:
         return f"{_with_type(lost[0])}; too little memory ends processes, see how much is free"
     if isinstance(error, ImportError | UnicodeError | RecursionError):
@@ -112,13 +117,21 @@ def all_lines(error: BaseException) -> list[str]:
     """Every line of what an exception says, if there are several."""
     if isinstance(error, UserError):
         return []
-    text = str(error).strip().encode("utf-8", "backslashreplace").decode()
+    text = text_of(error).strip().encode("utf-8", "backslashreplace").decode()
     lines = text[:LONGEST].splitlines()
     return lines if len(lines) > 1 else []
 
 
+def text_of(error: BaseException) -> str:
+    """The text of an exception; of one that cannot say it, why not."""
+    try:
+        return str(error)
+    except Exception as other:  # whatever somebody's `__str__` raises
+        return f"has no text ({type(other).__name__})"
+
+
 def _with_type(error: BaseException) -> str:
-    first = _first_line(str(error))
+    first = _first_line(text_of(error))
     if NAMED.match(first):
         return first
     return f"{type(error).__name__}: {first or 'no message'}"
@@ -151,7 +164,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_full_shared_memory(error: BaseException) -> bool:
-    text = str(error)
+    text = text_of(error)
     if "Too many open files" in text:
         return False
     if isinstance(error, OSError) and error.errno in FULL and error.filename is None:

@@ -47,6 +47,8 @@ from bench.training.context import Context
 from bench.training.method import load_or_pretrain
 from bench.training.tracking import Tracking
 
+FAILURES = (Exception, SystemExit)  # of a cell; somebody's code may end the program
+
 
 def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Datasets:
     """The data sets that some cells use, opened and checked.
@@ -226,7 +228,7 @@ def _compute_encoder(
     context.reporter.start_cell(str(cells[0]))
     try:
         encoder = load_or_pretrain(context)
-    except Exception as error:  # whatever a method raises, the other methods go on
+    except FAILURES as error:  # whatever a method raises, the other methods go on
         for cell in cells:
             yield cell, _save_failure(cell, context, request, error)
         return
@@ -248,7 +250,7 @@ def _compute_cell(encoder: Encoder, cell: Cell, context: Context, request: Reque
         path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
     try:
         record, result = evaluate(encoder, cell, context, request)
-    except Exception as error:  # whatever a task raises, the other tasks go on
+    except FAILURES as error:  # whatever a task raises, the other tasks go on
         return _save_failure(cell, context, request, error)
     if distributed.is_main():
         _save(record, result, encoder, path)
@@ -347,7 +349,7 @@ def _data_warnings(context: Context, trained: Sequence[str]) -> list[str]:
     return [text for name in names for text in context.datasets[name].warnings]
 
 
-def _save_failure(cell: Cell, context: Context, request: Request, error: Exception) -> Record:
+def _save_failure(cell: Cell, context: Context, request: Request, error: BaseException) -> Record:
     message = errors.message(error)
     context = dataclasses.replace(context, task=cell.task)
     record = Record(

@@ -61,6 +61,7 @@ def _try_images(encoder: Encoder) -> tuple[Tensor, Sequence[Tensor] | None]:
 
 
 def _check_maps(encoder: Encoder, images: Tensor, maps: Sequence[Tensor], name: str) -> None:
+    _check_kinds(maps, name)
     _check_sizes(encoder, maps, images, name)
     _check_finite(maps, name)
     if not _near(maps, encoder(images)):
@@ -96,6 +97,16 @@ def _check_sizes(encoder: Encoder, maps: Sequence[Tensor], images: Tensor, name:
 def _has_stride(size: int, side: int, stride: int) -> bool:
     """Whether so many positions along a side have a stride."""
     return size == -(-side // stride) or abs(side / size - stride) <= STRIDE_TOLERANCE * stride
+
+
+def _check_kinds(maps: Sequence[Any], name: str) -> None:
+    """Refuse maps that are no dense tensors of floats: nothing can be averaged or trained."""
+    for stage, m in enumerate(maps):
+        if not isinstance(m, Tensor) or m.layout != torch.strided or not m.is_floating_point():
+            kind = f"{m.dtype}, {m.layout}" if isinstance(m, Tensor) else type(m).__name__
+            raise UserError(
+                f"{name}: stage {stage} of its encoder is {kind}; return dense maps of floats"
+            )
 
 
 def _check_finite(maps: Sequence[Tensor], name: str) -> None:

@@ -51,11 +51,13 @@ def write_without_plots(leaderboard: Leaderboard, folder: Path) -> None:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    try:
-        for name, content in files.items():
-            atomic_write(folder / name, content)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); see --out") from None
+    for name, content in files.items():
+        path = folder / name
+        try:
+            atomic_write(path, content)
+        except OSError as error:
+            hint = "move it away" if path.is_dir() else "see --out"
+            raise UserError(f"{path}: cannot be written ({error.strerror}); {hint}") from None
 
 
 def texts(leaderboard: Leaderboard, with_plots: bool = True) -> dict[str, bytes]:

@@ -5,18 +5,25 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import filelock
+
+from bench.errors import UserError
+from bench.runtime import signals
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
+MEETING = timedelta(minutes=10)  # the same before they have met, on clusters that start slowly
+NOTICE_SECONDS = 5.0  # after which a process says that it waits
 
 
 def world_size() -> int:
@@ -38,8 +45,41 @@ def init() -> None:
         on_gpu = torch.cuda.is_available()
         if on_gpu:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        store, rank, size = _meet()
+        store.set_timeout(PATIENCE)
+        backend = "nccl" if on_gpu else "gloo"
+        distributed.init_process_group(
+            backend, store=store, rank=rank, world_size=size, timeout=PATIENCE
+        )
         atexit.register(_leave)
+
+
+def _meet() -> tuple[Any, int, int]:
+    """The store that all processes share, the rank of this one, and how many there are.
+
+    Raises:
+        UserError: the others did not come: torchrun's variables may be left from another command.
+    """
+    from torch.distributed.rendezvous import rendezvous
+
+    place = ":".join(os.environ.get(name, "?") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    waiting = f"waiting for the other processes of this run at {place}"
+    notice = threading.Timer(NOTICE_SECONDS, lambda: print(waiting, file=sys.stderr, flush=True))
+    notice.daemon = True
+    notice.start()
+    try:
+        with signals.left_to_the_system():  # while torch waits, no handler of Python's runs
+            store, rank, size = next(iter(rendezvous("env://", timeout=MEETING)))
+    except (RuntimeError, ValueError, OSError) as error:
+        minutes = MEETING.total_seconds() / 60
+        raise UserError(
+            f"the other processes were not met at {place} within {minutes:.0f} minutes; start all "
+            "of them with torchrun, or unset RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and "
+            f"MASTER_PORT, which another command may have left ({type(error).__name__})"
+        ) from None
+    finally:
+        notice.cancel()
+    return store, rank, size
 
 
 def _leave() -> None:

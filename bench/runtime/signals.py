@@ -31,6 +31,22 @@ def end_at_once() -> None:
 
 
 @contextmanager
+def left_to_the_system() -> Iterator[None]:
+    """Let these signals end the process at once, for a wait in which no code of Python runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may set what a signal does
+        return
+    before = {n: signal.getsignal(n) for n in STATUS if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def raised(numbers: tuple[int, ...]) -> Iterator[None]:
     """Raise `Interrupted` at these signals, which lets everything that was begun end in order.
 

@@ -81,11 +81,36 @@ def _nothing() -> None:
     return None
 
 
-def _restore(paths: plugins.AddedPaths, content: bytes) -> LoaderTransform:
-    """The transform in a worker, which imports the plug-ins' files first."""
+def _restore(paths: plugins.AddedPaths, content: bytes) -> Any:
+    """The transform in a worker, which imports the plug-ins' files first.
+
+    A class that a worker cannot import is said where the first image is asked for: an exception
+    here would end the worker without a word.
+    """
     paths.add()
     for path in paths.methods:
         plugins.load("methods", path.stem)
     for path in paths.tasks:
         plugins.load("tasks", path.stem)
-    return LoaderTransform(pickle.loads(content))
+    try:
+        return LoaderTransform(pickle.loads(content))
+    except AttributeError as error:
+        return _Refusal(
+            f"a loader's worker cannot import the method ({error}): put its class into a file and "
+            'give its path, or define it outside of `if __name__ == "__main__"`'
+        )
+
+
+class _Refusal:
+    """A transform that cannot be had.
+
+    Args:
+        text: why.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __call__(self, image: Tensor, label: int) -> Any:
+        """Raise the reason."""
+        raise UserError(self._text)

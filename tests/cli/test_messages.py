@@ -2,23 +2,27 @@
 
 import errno
 import os
+import pickle
 import subprocess
 import sys
 import traceback
+from datetime import timedelta
 
 import pytest
 from made_up import save
 from support import values
 from worker_jobs import fill_disk
 
-from bench import errors
+from bench import errors, plugins
 from bench.commands import execute
 from bench.commands.request import Cell, Request
 from bench.encoders import backbone
+from bench.reporting import leaderboard, publish
 from bench.results import storage
-from bench.runtime import streams
+from bench.runtime import distributed, streams
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import compute
+from bench.training import loading
 
 CUDA = """CUDA error: device-side assert triggered
 CUDA kernel errors might be asynchronously reported at some other API call.
@@ -294,3 +298,69 @@ def test_variables_of_the_environment_change_no_number(tmp_path):
         commits.append(record.environment["commit"])
     assert values(tmp_path / "usual") == values(tmp_path / "other")
     assert commits[0] == commits[1]
+
+
+class UnspeakableError(Exception):
+    """An exception whose text cannot be had."""
+
+    def __str__(self):
+        return str(1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UnspeakableError(), "UnspeakableError: has no text (ZeroDivisionError)"),
+        (SystemExit(0), "SystemExit: 0"),
+    ],
+)
+def test_whatever_ends_a_method_is_a_failed_cell(
+    own_plugins, smoke, smoke_data, cache, tmp_path, error, line
+):
+    base = plugins.load("methods", "random_init")
+
+    def pretrain(self, context):
+        raise error
+
+    changed = type("Odd", (base,), {"__doc__": "Odd.", "pretrain": pretrain})
+    plugins.add_object("methods", "odd", changed, "0")
+    request = Request(smoke, ("odd",), ("voc_cls",), (0,), None, tmp_path, cache, "cpu")
+    execute.compute([Cell("odd", "voc_cls", 0)], request, Reporter(), smoke_data)
+    record = storage.read(tmp_path / "smoke/voc_cls/odd/seed0.json")
+    assert (record.status, record.error) == ("failed", line)
+
+
+def test_a_limit_of_file_sizes_is_not_called_full_shared_memory():
+    text = "unable to write to file </torch_13069_1_0>: File too large (27)"
+    assert errors.message(RuntimeError(text)) == errors.LIMITED
+
+
+def test_names_cannot_write_to_the_terminal():
+    name = "bird/\n\x1b[31m.jpg"
+    assert str(errors.UserError(f"{name}: rename it")) == r"bird/\n\x1b[31m.jpg: rename it"
+    start = "Caught UserError\nTraceback (most recent call last):\n  x\n"
+    handed_on = f"{start}{errors.UserError.__module__}.UserError: a: b"
+    assert str(errors.UserError(handed_on)) == "a: b"
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(folder):
+    (folder / "made" / "LEADERBOARD.md").mkdir()
+    loaded = leaderboard.load(folder / "made")
+    with pytest.raises(errors.UserError, match=r"LEADERBOARD\.md: cannot be written \(Is a dir"):
+        publish.write(loaded, folder / "made")
+
+
+def test_variables_that_torchrun_left_behind_are_named(monkeypatch):
+    left = {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1"}
+    for name, value in {**left, "MASTER_PORT": 1}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(distributed, "MEETING", timedelta(seconds=1))
+    with pytest.raises(errors.UserError, match=r"not met at 127\.0\.0\.1:1 .* unset RANK"):
+        distributed.init()
+
+
+def test_a_class_that_a_worker_cannot_import_is_named():
+    content = pickle.dumps(leaderboard.Leaderboard).replace(b"Leaderboard", b"Xeaderboard")
+    transform = loading._restore(plugins.AddedPaths((), (), ()), content)
+    with pytest.raises(errors.UserError, match=r"cannot import the method .* put its class into"):
+        transform(None, 0)

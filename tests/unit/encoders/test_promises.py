@@ -57,13 +57,15 @@ class Counter:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda m: m.long(), r"stage 0 of its encoder is torch\.int64, torch\.strided; return"),
+        (lambda m: m.to_sparse(), r"stage 0 of its encoder is torch\.float32, torch\.sparse"),
         (channels_last, r"stage 0 of its encoder is \(2, 32, 32, 24\) .* must be permuted"),
         (noisy, "gives other maps when it is called again"),
         (Counter(), "gives other maps when it is called again"),
         (centered, "maps of an image depend on the rest of the batch"),
         (infinite, "stage 0 of its encoder has values that are not finite"),
     ],
-    ids=["NHWC", "noise", "state", "batch", "infinite"],
+    ids=["int64", "sparse", "NHWC", "noise", "state", "batch", "infinite"],
 )
 def test_a_module_that_breaks_a_promise_is_refused(change, message):
     with pytest.raises(UserError, match=message):
