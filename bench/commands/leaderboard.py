@@ -32,7 +32,7 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
     for folder in folders:
         loaded = leaderboard.load(folder, cache)
         for problem in loaded.problems:
-            warn(f"left out: {problem}")
+            warn(str(problem))
         if not check:
             publish.render(loaded, folder, warn)
             yield str(folder / "LEADERBOARD.md")

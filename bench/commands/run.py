@@ -98,7 +98,7 @@ class _Rows:
         folder = self._request.folder
         result = self._load()
         for problem in result.problems:
-            self._reporter.say(f"left out: {problem}")
+            self._reporter.say(str(problem))
         if distributed.is_main() and (changed or publish.stale(result, folder)):
             publish.render(result, folder, self._reporter.say)
         self.seconds += time.monotonic() - started
