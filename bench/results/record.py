@@ -6,15 +6,7 @@ import dataclasses
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializerFunctionWrapHandler,
-    model_serializer,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from bench.config.schema import LARGEST, Plain, Suite, check_plain, checked_plain
 from bench.encoders.pretraining import Pretraining, TrainingTrace
@@ -120,7 +112,7 @@ class Record(Table):
     error: str | None = None
     """What failed, in one line."""
     error_lines: list[str] = []
-    """All lines of what failed, where there are several; a record without has no such key."""
+    """All lines of what failed, where there are several."""
     metric: str
     """Name in the metric registry."""
     value: Points | None = None
@@ -199,13 +191,6 @@ class Record(Table):
         alias_generator=lambda name: name.rstrip("_"),
         validate_by_name=True,
     )
-
-    @model_serializer(mode="wrap")
-    def _serialize(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        data: dict[str, Any] = serialize(self)
-        if not data.get("error_lines"):
-            data.pop("error_lines", None)
-        return data
 
     @property
     def dataset(self) -> str:

@@ -9,7 +9,6 @@ import traceback
 from datetime import timedelta
 
 import pytest
-from made_up import save
 from support import values
 from worker_jobs import fill_disk
 
@@ -125,13 +124,6 @@ def test_a_failed_record_keeps_all_lines(context, smoke, cache, tmp_path):
     assert entry == stored.model_copy(update={"checksum": ""})
     assert stored.error == "RuntimeError: CUDA error: device-side assert triggered"
     assert stored.error_lines == CUDA.splitlines()
-
-
-def test_a_record_without_such_lines_has_no_such_key(tmp_path):
-    save(tmp_path, "rotation", 0.8)
-    (path,) = tmp_path.rglob("seed*.json")
-    assert "error_lines" not in path.read_text()
-    assert storage.read(path).error_lines == []
 
 
 def full(path):
