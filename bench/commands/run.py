@@ -16,7 +16,7 @@ from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.terminal import row_line
 from bench.reporting.web import PAGE
 from bench.results.record import Record
-from bench.runtime import distributed
+from bench.runtime import distributed, signals
 from bench.runtime.partial import sweep_cache
 from bench.runtime.progress import Reporter, about
 from bench.runtime.workers import cores, load
@@ -45,7 +45,8 @@ def run(request: Request, reporter: Reporter) -> Leaderboard:
         plan.check_tables(todo, request)
         try:
             with reporter.cells(_estimates(todo, request), request.workers, _by_encoder(todo)):
-                from bench.commands.execute import compute
+                with signals.deferred():
+                    from bench.commands.execute import compute
 
                 compute(todo, request, reporter, announce=rows.show)
         except KeyboardInterrupt as stop:

@@ -47,6 +47,25 @@ def left_to_the_system() -> Iterator[None]:
 
 
 @contextmanager
+def deferred() -> Iterator[None]:
+    """Let these signals come when this is over: raised amid torch's import they abort a process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # which alone may set what a signal does
+        return
+    arrived: list[int] = []
+    before = {n: signal.getsignal(n) for n in STATUS if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in arrived[:1]:
+            signal.raise_signal(number)
+
+
+@contextmanager
 def raised(numbers: tuple[int, ...]) -> Iterator[None]:
     """Raise `Interrupted` at these signals, which lets everything that was begun end in order.
 

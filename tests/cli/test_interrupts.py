@@ -103,3 +103,21 @@ def test_a_forked_process_leaves_interrupts_to_its_parent():
             os._exit(1)
         _, state = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(state) == 143
+
+
+def test_a_signal_amid_an_import_comes_after_it():
+    order = []
+
+    def handle(number, frame):
+        order.append("signal")
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        with signals.deferred():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGTERM)
+            order.append("import")
+        assert order == ["import", "signal"]
+        assert signal.getsignal(signal.SIGTERM) is handle
+    finally:
+        signal.signal(signal.SIGTERM, before)
