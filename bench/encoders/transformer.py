@@ -1,7 +1,9 @@
-"""Vision transformers with stage-wise features: a map of patch tokens after every block."""
+"""Vision transformers: a map of patch tokens after every block, and how fast each block learns."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Set
 from typing import Any
 
 import timm
@@ -13,6 +15,11 @@ WINDOWED = ("swin_transformer", "swin_transformer_v2")  # timm's modules of wind
 # resampled to any image size.
 MODULES = ("vision_transformer", "deit", "eva")
 ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
+# Li et al. 2022 (ViTDet), appendix A.2: the decay of the rate from one block to the one before, for
+# models of up to 12, 24 and more blocks.
+DEPTHS = (12, 24)
+LAYER_DECAYS = (0.7, 0.8, 0.9)
+INPUT = ("patch_embed.", "norm_pre.")  # timm's names of what comes before the first block
 
 
 def is_transformer(name: str) -> bool:
@@ -77,3 +84,36 @@ def make_transformer(name: str, channels: int) -> TransformerStages:
     return TransformerStages(
         create(name, pretrained=False, in_chans=channels, num_classes=0, **ANY_SIZE)
     )
+
+
+def transformer_of(network: nn.Module) -> Any:
+    """The plain transformer of timm that a network contains; None if there is none."""
+    modules = [f"timm.models.{name}" for name in MODULES]
+    parts = (part for part in network.modules() if type(part).__module__ in modules)
+    return next((part for part in parts if hasattr(part, "blocks")), None)
+
+
+def layer_rates(model: Any) -> dict[nn.Parameter, float]:
+    """The share of the learning rate that each weight of a transformer is fine-tuned with.
+
+    It falls by a factor from block to block, towards the input (Li et al. 2022, ViTDet, code:
+    `get_vit_lr_decay_rate`). The last normalization has the whole rate.
+
+    Args:
+        model: of timm, see `is_transformer`.
+    """
+    depth = len(model.blocks)
+    decay = LAYER_DECAYS[bisect_left(DEPTHS, depth)]
+    layers = {weight: depth + 1 for weight in model.parameters()}
+    for name, weight in model.named_parameters():
+        if name.startswith("blocks."):
+            layers[weight] = int(name.split(".")[1]) + 1
+        elif name in model.no_weight_decay() or name.startswith(INPUT):
+            layers[weight] = 0
+    return {weight: decay ** (depth + 1 - layer) for weight, layer in layers.items()}
+
+
+def embeddings(model: Any) -> Set[nn.Parameter]:
+    """Positions and tokens of a timm transformer, which have no weight decay."""
+    names: Set[str] = model.no_weight_decay()
+    return {weight for name, weight in model.named_parameters() if name in names}

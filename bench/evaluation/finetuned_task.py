@@ -15,10 +15,11 @@ from bench import plugins
 from bench.config.schema import FineTuning
 from bench.data.datasets import Split
 from bench.encoders.encoder import Encoder
+from bench.encoders.transformer import transformer_of
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics import NothingToScoreError, registry
 from bench.training.context import Context
-from bench.training.finetuning import FineTunedNetwork, tune
+from bench.training.finetuning import FineTunedNetwork, suited, tune
 
 Arrays = dict[str, np.ndarray]
 
@@ -67,7 +68,7 @@ class FineTunedTask(ABC):
 
     def evaluate(self, encoder: Encoder, context: Context) -> TaskResult:
         """Select a learning rate, fine-tune on the training split, predict the test split."""
-        settings: FineTuning = context.settings
+        settings = suited(context.settings, encoder)
         dataset = context.dataset
         train, test = dataset.train, dataset.test
         assert test is not None
@@ -111,7 +112,9 @@ class FineTunedTask(ABC):
         """Versions that decide weights and scores, beside settings, images and seed."""
         dataset = context.dataset
         train: Split = dataset.train
+        by_block = {"rates": "by block"} if transformer_of(encoder) is not None else {}
         return {
+            **by_block,
             "task": [context.task, self.version, plugins.own_digest("tasks", context.task)],
             "encoder": encoder.weights_sha256(),
             "split": train.fingerprint,

@@ -19,12 +19,13 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.config.schema import FineTuning, Recipe
 from bench.data.image_files import ImageFiles
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import Pretraining, TrainingTrace
+from bench.encoders.transformer import embeddings, layer_rates, transformer_of
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import fast_bfloat16, seed_everything
@@ -39,6 +40,10 @@ from bench.training.trainer import (
     Trainer,
     TrainingJob,
 )
+
+# Of AdamW for networks of layer norms, Li et al. 2022 (ViTDet), appendix A.2.
+LAYER_NORM_RATE = 1e-4
+LAYER_NORM_WEIGHT_DECAY = 0.1
 
 
 class FineTunedNetwork(TrainableModule):
@@ -60,8 +65,13 @@ class FineTunedNetwork(TrainableModule):
         """The loss of a collated batch, a scalar; runs on the device."""
 
     def objectives(self) -> dict[str, Objective]:
-        """One loss for all parameters that are not frozen."""
-        return {"loss": Objective(self.loss, [p for p in self.parameters() if p.requires_grad])}
+        """One loss for all parameters that are not frozen; a transformer's rates fall by block."""
+        trained = [p for p in self.parameters() if p.requires_grad]
+        transformer = transformer_of(self.encoder)
+        if transformer is None:
+            return {"loss": Objective(self.loss, trained)}
+        rates = layer_rates(transformer)
+        return {"loss": Objective(self.loss, trained, rates, embeddings(transformer))}
 
     def train(self, mode: bool = True) -> FineTunedNetwork:
         """Switch to training; a frozen encoder stays in evaluation mode."""
@@ -69,6 +79,29 @@ class FineTunedNetwork(TrainableModule):
         if self.frozen:
             self.encoder.eval()
         return self
+
+
+def suited(settings: FineTuning, encoder: Encoder) -> FineTuning:
+    """The settings for an encoder: networks of layer norms, such as transformers, need AdamW.
+
+    A suite that has another optimizer gets AdamW for them, as Li et al. 2022 (ViTDet, appendix A.2)
+    have it: the weight decay is 0.1, and the learning rates are as many and as far apart as the
+    suite's, with 1e-4 in the middle.
+    """
+    norms = (isinstance(module, nn.LayerNorm) for module in encoder.modules())
+    if settings.optimizer == "adamw" or not any(norms):
+        return settings
+    middle = settings.learning_rates[len(settings.learning_rates) // 2]
+    return settings.model_copy(
+        update={
+            "optimizer": "adamw",
+            "betas": (0.9, 0.999),
+            "weight_decay": LAYER_NORM_WEIGHT_DECAY,
+            "learning_rates": tuple(
+                LAYER_NORM_RATE * rate / middle for rate in settings.learning_rates
+            ),
+        }
+    )
 
 
 def finite(outputs: Tensor) -> Tensor:

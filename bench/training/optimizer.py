@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Set
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -11,9 +13,11 @@ from torch.optim import Optimizer
 
 from bench.config.schema import Recipe
 
+RATE_SHARE = "rate_share"  # key of a group of parameters: the share of the learning rate it has
 # What decides an update, besides the learning rate, in the words of torch.optim.
 DESCRIBED = (
     *("betas", "momentum", "dampening", "nesterov", "eps", "weight_decay", "amsgrad", "maximize"),
+    RATE_SHARE,
 )
 
 
@@ -28,15 +32,30 @@ def rate_factor(step: int, steps: int, recipe: Recipe) -> float:
     return 0.1 ** sum(step >= milestone * steps for milestone in recipe.milestones)
 
 
-def make_optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> Optimizer:
+def make_optimizer(
+    parameters: list[nn.Parameter],
+    recipe: Recipe,
+    rates: Mapping[nn.Parameter, float] = MappingProxyType({}),
+    undecayed: Set[nn.Parameter] = frozenset(),
+) -> Optimizer:
     """The recipe's optimizer; biases and norms have no weight decay.
 
     Its step is fused, which on a processor takes a third of the time.
+
+    Args:
+        parameters: to train.
+        recipe: of the optimizer.
+        rates: shares of the learning rate, in (0, 1], of parameters that have less than all of it.
+        undecayed: more parameters without weight decay.
     """
-    groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    groups: list[dict[str, Any]] = []
+    for share in sorted({rates.get(p, 1.0) for p in parameters}, reverse=True):
+        own = [p for p in parameters if rates.get(p, 1.0) == share]
+        decayed = [p for p in own if p.ndim > 1 and p not in undecayed]
+        others = [p for p in own if p.ndim <= 1 or p in undecayed]
+        shared = {RATE_SHARE: share} if share < 1 else {}
+        groups.append({"params": decayed, **shared})
+        groups.append({"params": others, "weight_decay": 0.0, **shared})
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             groups,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,6 +32,7 @@ from bench.training.checkpoint import read_checkpoint, save_checkpoint
 from bench.training.history import TRACED_BATCHES, TRACED_STEPS, History
 from bench.training.loading import LoaderTransform
 from bench.training.optimizer import (
+    RATE_SHARE,
     description,
     first_weight,
     make_optimizer,
@@ -88,10 +89,14 @@ class Objective:
     Attributes:
         loss: from a collated batch on the device to a scalar.
         parameters: trained by this loss alone.
+        rates: shares of the learning rate, in (0, 1], of parameters that have less than all of it.
+        undecayed: parameters without weight decay, besides biases and norms.
     """
 
     loss: Callable[[Any], Tensor]
     parameters: list[nn.Parameter]
+    rates: Mapping[nn.Parameter, float] = field(default_factory=dict)
+    undecayed: Set[nn.Parameter] = frozenset()
 
 
 class TrainableModule(nn.Module, ABC):
@@ -190,7 +195,9 @@ class Trainer:
         self.accelerator = _accelerator(module, job, partial=len(objectives) > 1)
         # Torch's stubs do not know a device and a memory format in one call.
         module.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimizers = [make_optimizer(o.parameters, recipe) for o in objectives.values()]
+        optimizers = [
+            make_optimizer(o.parameters, recipe, o.rates, o.undecayed) for o in objectives.values()
+        ]
         self.model, *prepared = self.accelerator.prepare(module, *optimizers)
         self.losses = {name: objective.loss for name, objective in objectives.items()}
         self.optimizers: dict[str, Any] = dict(zip(objectives, prepared, strict=True))
@@ -260,7 +267,7 @@ class Trainer:
     def _update(self, batch: Any, name: str, rate: float) -> Tensor:
         optimizer = self.optimizers[name]
         for group in optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get(RATE_SHARE, 1.0)
         with self.accelerator.autocast():
             loss: Tensor = self.model(batch, self.losses[name])
         optimizer.zero_grad()

@@ -7,7 +7,7 @@ import torch
 from bench.encoders.encoder import Encoder
 from bench.encoders.promises import check_promises
 from bench.encoders.surgery import dilate_last_stage, split_last_stage
-from bench.encoders.transformer import is_transformer
+from bench.encoders.transformer import embeddings, is_transformer, layer_rates, transformer_of
 from bench.errors import UserError
 from bench.evaluation.features import pool_features
 
@@ -96,3 +96,38 @@ def test_swin_keeps_its_stride_where_nothing_can_be_dilated():
     assert encoder.strides == (4, 8, 16, 32)
     assert encoder(torch.rand(1, 3, 64, 64))[-1].shape == (1, 768, 2, 2)
     assert dilate_last_stage(Encoder("convnext_atto")).strides == (4, 8, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "decay"),
+    [
+        (VIT, 12, 0.7),
+        ("eva02_tiny_patch14_224", 12, 0.7),
+        ("vit_large_patch32_224", 24, 0.8),
+        ("vit_so400m_patch14_siglip_224", 27, 0.9),
+    ],
+)
+def test_rates_fall_by_block_towards_the_input(name, depth, decay):
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0)
+    rates = layer_rates(model)
+    expected = {
+        "patch_embed.proj.weight": decay ** (depth + 1),
+        "pos_embed": decay ** (depth + 1),
+        "blocks.0.attn.proj.weight": decay**depth,
+        f"blocks.{depth - 1}.mlp.fc2.bias": decay,
+    }
+    named = dict(model.named_parameters())
+    assert {key: rates[named[key]] for key in expected} == pytest.approx(expected)
+    norms = [weight for key, weight in named.items() if key.startswith(("norm.", "fc_norm."))]
+    assert {rates[weight] for weight in norms} <= {1.0}
+
+
+def test_positions_and_tokens_are_the_embeddings(encoder):
+    model = encoder.branches[0].model
+    assert embeddings(model) == {model.pos_embed, model.cls_token}
+
+
+def test_the_transformer_of_an_encoder(encoder):
+    assert transformer_of(encoder) is encoder.branches[0].model
+    assert transformer_of(Encoder("resnet18")) is None

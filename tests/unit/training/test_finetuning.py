@@ -11,6 +11,7 @@ import torch
 from bench import plugins
 from bench.config import loader
 from bench.data.datasets import open_datasets
+from bench.encoders.encoder import Encoder
 from bench.errors import UserError
 from bench.metrics import registry
 from bench.runtime.progress import Reporter
@@ -280,3 +281,49 @@ def test_a_task_learns_eight_images_by_heart(task, settings, least, cache):
     cpu = torch.device("cpu")
     made = Context(suite, "random_init", 0, cpu, both, cache, Reporter(), task=task)
     assert score(task, made) > least
+
+
+VIT = "vit_tiny_patch16_224"
+
+
+def vit_context(context, where, **changes):
+    """A context of voc_cls_finetune whose suite has a transformer."""
+    plain = at(context, "voc_cls_finetune", where, **changes)
+    backbone = plain.suite.backbone.model_copy(update={"name": VIT})
+    suite = plain.suite.model_copy(update={"backbone": backbone})
+    return dataclasses.replace(plain, suite=suite)
+
+
+def test_a_transformer_is_fine_tuned_at_rates_that_fall_by_block(context, tmp_path, monkeypatch):
+    rates = {}
+    update = trainer.Trainer._update
+
+    def noted(run, batch, name, rate):
+        loss = update(run, batch, name, rate)
+        names = {weight: key for key, weight in run.module.named_parameters()}
+        for group in run.optimizers[name].param_groups:
+            rates.update({names[w]: group["lr"] / rate for w in group["params"] if rate})
+        return loss
+
+    monkeypatch.setattr(trainer.Trainer, "_update", noted)
+    result = evaluate("voc_cls_finetune", vit_context(context, tmp_path))
+    encoder = "encoder.branches.0.model."
+    assert rates[f"{encoder}pos_embed"] == pytest.approx(0.7**13)
+    assert rates[f"{encoder}blocks.0.mlp.fc1.weight"] == pytest.approx(0.7**12)
+    assert rates[f"{encoder}blocks.11.mlp.fc1.weight"] == pytest.approx(0.7)
+    assert {rates[key] for key in rates if not key.startswith("encoder.")} == {1.0}
+    assert "rate_share" in result.trace.optimizers["loss"]
+
+
+def test_networks_of_layer_norms_get_adamw_and_as_many_rates(context, tmp_path):
+    sgd = {"optimizer": "sgd", "learning_rates": (0.01, 0.02, 0.04), "weight_decay": 1e-4}
+    own = at(context, "voc_seg", tmp_path, **sgd).settings
+    for name in (VIT, "convnext_atto", "swin_tiny_patch4_window7_224"):
+        settings = finetuning.suited(own, Encoder(name))
+        assert settings.optimizer == "adamw"
+        assert settings.weight_decay == 0.1
+        assert settings.learning_rates == pytest.approx((5e-5, 1e-4, 2e-4))
+        assert settings.views == own.views
+    assert finetuning.suited(own, Encoder("resnet18")) is own
+    adamw = at(context, "voc_seg", tmp_path).settings
+    assert finetuning.suited(adamw, Encoder(VIT)) is adamw

@@ -62,3 +62,23 @@ def test_a_description_names_what_decides_an_update():
     )
     sgd = description(make_optimizer(parameters(), recipe(optimizer="sgd")))
     assert sgd.startswith("SGD of 2 weights with momentum 0.9, dampening 0, nesterov True")
+
+
+def test_a_share_of_the_rate_and_a_weight_without_decay_by_hand():
+    weight, bias = parameters()
+    other = nn.Parameter(torch.tensor([[2.0]]))
+    other.grad = torch.tensor([[1.0]])
+    optimizer = make_optimizer(
+        [other, weight, bias],
+        recipe(optimizer="sgd", betas=(0.0, 0.999)),
+        {other: 0.25},
+        frozenset({other}),
+    )
+    for group in optimizer.param_groups:
+        group["lr"] = 0.1 * group.get("rate_share", 1.0)
+    optimizer.step()
+    assert other.item() == pytest.approx(2.0 - 0.25 * 0.1 * 1.0)  # no decay
+    assert weight[0].tolist() == pytest.approx([1.0 - 0.1 * 1.0, -2.0 + 0.1 * 0.75])
+    assert bias.item() == pytest.approx(3.2)
+    assert optimizer.param_groups[0]["params"] == [weight]  # whose rate is the whole one
+    assert "rate_share 0.25" in description(optimizer)
