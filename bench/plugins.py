@@ -43,7 +43,6 @@ LITERALS: dict[Kind, tuple[str, ...]] = {
 }
 INPUTS = ("rgb", "L", "ab", "above_diagonal", "below_diagonal")  # of a branch of an encoder
 UNTRAINED = "random_init"  # the shipped method that other inputs derive from, as random_init-L
-REFERENCE = "imagenet"  # the shipped method that gaps are measured from
 OF_BACKBONE = "@"  # in the name of a method on another backbone than the suite's: random_init@NAME
 
 
@@ -105,6 +104,11 @@ class Description:
     def backbone(self) -> str:
         """The timm model that it is an encoder of; empty for the suite's."""
         return str(self.constants.get("backbone", ""))
+
+    @property
+    def is_from_elsewhere(self) -> bool:
+        """Whether its weights are neither trained here nor named by the suite."""
+        return self.origin == "spec" or bool(self.backbone and self.constants.get("reference_row"))
 
     @property
     def trains_on_suite(self) -> bool:
@@ -316,7 +320,7 @@ def source(kind: Kind, name: str) -> Source:
         UserError: it is unknown.
     """
     known = _sources(kind)
-    base = _base(kind, name)
+    base = name if name in known else _base(kind, name)
     if base not in known:
         raise unknown(kind[:-1], name, known)
     return known[base]
@@ -341,7 +345,7 @@ def _derived(name: str) -> tuple[str, dict[str, Any]]:
     constants: dict[str, Any] = {"inputs": tuple(inputs)} if inputs else {}
     if separator:
         constants["backbone"] = backbone
-    known = (base == UNTRAINED and {*inputs} <= {*INPUTS}) or rest == REFERENCE
+    known = (base == UNTRAINED and {*inputs} <= {*INPUTS}) or rest == specs.REFERENCE
     return (base, constants) if known and (backbone or not separator) else (name, {})
 
 
@@ -439,6 +443,7 @@ def _describe_spec(spec: specs.Spec) -> Description:
         "version": specs.VERSION,
         "datasets": (),
         "backbone": spec.backbone,
+        "reference_row": spec.is_reference,
     }
     return Description(spec.label, f"Weights from {spec}.", constants, False, "spec")
 

@@ -31,7 +31,11 @@ OPTIONS = {
     "hf": ("mean", "std", "arch", "revision", "trained_on"),
     "hub": (TRUSTED,),
 }
-SPEC = re.compile(rf"(?:([\w.-]+)=)?({'|'.join(FORMS)}):(.+)", re.DOTALL)
+REFERENCE = "imagenet"  # imagenet@NAME labels a file with the ImageNet weights of a backbone
+SPEC = re.compile(
+    rf"(?:((?:{REFERENCE}@)?[\w.-]+)=)?({'|'.join(FORMS)}):(.+)",
+    re.DOTALL,
+)
 NUMBER = re.compile(r"\s*[0-9.]+\s*(&.*)?")
 LONGEST = 100  # characters of a label
 
@@ -63,6 +67,11 @@ class Spec:
     def option(self, key: str) -> str:
         """The value of an option; empty if it is not given."""
         return dict(self.options).get(key, "")
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether the label makes it the row that gaps of its backbone are measured from."""
+        return self.label.startswith(f"{REFERENCE}@")
 
     @property
     def path(self) -> Path | None:
@@ -128,6 +137,8 @@ def parse(text: str) -> Spec:
             raise UserError(f"{text}: {unknown('option', key, OPTIONS.get(kind, ()))}")
         options.append((key, unquote(value)))
     spec = Spec(kind, target, tuple(sorted(options)), label or _label(kind, target))
+    if spec.is_reference:
+        spec = _reference(text, spec)
     complete = {
         "file": bool(spec.option("arch")),
         "hf": re.fullmatch(r"[\w.-]+/[\w.-]+", target) is not None,
@@ -139,6 +150,14 @@ def parse(text: str) -> Spec:
     if len(spec.label) > LONGEST:
         raise UserError(f"{text}: give it a shorter name, as in mine={spec}")
     return spec
+
+
+def _reference(text: str, spec: Spec) -> Spec:
+    """A spec of the ImageNet weights of a backbone, which its label names."""
+    backbone = spec.label.partition("@")[2]
+    if spec.kind != "file" or spec.option("arch") not in ("", backbone):
+        raise UserError(f"{text}: must be {REFERENCE}@{backbone}=file:PATH")
+    return spec.having(arch=backbone)
 
 
 def _label(kind: str, target: str) -> str:

@@ -2,9 +2,8 @@
 
 from typing import ClassVar
 
-from bench.encoders.backbone import weights_file
-from bench.encoders.encoder import Encoder, imagenet_encoder
-from bench.runtime.files import package_file
+from bench.encoders.encoder import Encoder
+from bench.encoders.imagenet import imagenet_encoder
 from bench.training.context import Context
 
 
@@ -18,8 +17,4 @@ class ImageNet:
 
     def pretrain(self, context: Context) -> Encoder:
         """Load the weights; nothing is trained."""
-        backbone = context.backbone
-        file = weights_file(backbone.imagenet)
-        if file is not None:
-            context.read_file(file, package_file(backbone.imagenet, file))
-        return imagenet_encoder(backbone.name, backbone.imagenet)
+        return imagenet_encoder(context.backbone, context)

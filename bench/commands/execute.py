@@ -126,7 +126,7 @@ def _check_weights(cells: Sequence[Cell], job: _Job, reporter: Reporter) -> None
     """
     first = {cell.method: cell for cell in reversed(cells)}
     for method, cell in first.items():
-        if plugins.describe("methods", method).origin == "spec":
+        if plugins.describe("methods", method).is_from_elsewhere:
             encoder = load_or_pretrain(job.context(cell, reporter))
             facts = "; ".join(f"{word} {text}" for word, text in how_read(encoder))
             reporter.say(f"{method}: {facts}")

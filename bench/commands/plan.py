@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench import plugins
+from bench import plugins, specs
 from bench.commands.request import Cell, Request
 from bench.config import settings
 from bench.config.schema import Suite
@@ -25,6 +25,7 @@ def cells(request: Request) -> list[Cell]:
     """
     for task in request.tasks:
         settings.resolved_task_settings(request.suite, task, request.cache)
+    _check_backbones(request)
     methods = sorted(with_baselines(request.methods, request.suite), key=_precedence)
     for method in methods:
         settings.resolved_recipe(request.suite, method, request.cache)
@@ -34,6 +35,14 @@ def cells(request: Request) -> list[Cell]:
         for seed in request.seeds
         for task in request.tasks
     ]
+
+
+def _check_backbones(request: Request) -> None:
+    """Refuse a method that names the suite's own backbone, of which there is a row without it."""
+    for method in request.methods:
+        name, separator, backbone = method.partition(plugins.OF_BACKBONE)
+        if separator and backbone == request.suite.backbone.name:
+            raise UserError(f"{method}: {backbone} is the suite's backbone: say {name}")
 
 
 def with_baselines(methods: Sequence[str], suite: Suite) -> list[str]:
@@ -53,6 +62,22 @@ def with_baselines(methods: Sequence[str], suite: Suite) -> list[str]:
 def other_backbone(method: plugins.Description, suite: Suite) -> str:
     """The backbone of a method, where it is not the suite's; else empty."""
     return "" if method.backbone == suite.backbone.name else method.backbone
+
+
+def without_reference(request: Request) -> list[str]:
+    """The backbones of the methods, other than the suite's, whose ImageNet weights have no row.
+
+    Neither the request nor the folder of the records has it.
+    """
+    described = [plugins.describe("methods", method) for method in request.methods]
+    backbones = dict.fromkeys(other_backbone(d, request.suite) for d in described if d.backbone)
+    references = {name: f"{specs.REFERENCE}@{name}" for name in backbones if name}
+    return [
+        name
+        for name, reference in references.items()
+        if reference not in request.methods
+        and not any(request.folder.glob(f"*/{reference}/seed*.json"))
+    ]
 
 
 def _precedence(method: str) -> int:

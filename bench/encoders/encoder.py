@@ -17,7 +17,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from bench.data.color import rgb_to_lab
-from bench.encoders.backbone import channels_first, imagenet_weights, make_backbone, timm_names
+from bench.encoders.backbone import channels_first, make_backbone, timm_names
 from bench.encoders.pretraining import Pretraining
 from bench.encoders.transformer import TransformerStages
 from bench.errors import UserError
@@ -183,12 +183,6 @@ def load_encoder(path: Path, backbone: str) -> Encoder:
         raise UserError(f"{path}: its weights do not fit a {backbone}; {hint}") from None
     encoder.pretraining = pretraining
     return encoder
-
-
-def imagenet_encoder(backbone: str, source: str) -> Encoder:
-    """A backbone with its ImageNet weights; see `imagenet_weights`."""
-    weights = imagenet_weights(backbone, source)
-    return encoder_of(backbone, weights, f"the ImageNet weights of {backbone}")
 
 
 def encoder_of(backbone: str, weights: Mapping[str, Tensor], what: str) -> Encoder:

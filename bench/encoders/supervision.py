@@ -19,6 +19,11 @@ TAGS = (
     (r"dino|mae|ijepa|lvd142m|lvd1689m|sat493m", IMAGES),
     (r"in1k|in21k|in22k|in12k|inat|augreg|goog", "labels"),
 )
+# A tag of labels of ImageNet-1k alone ends in its name, and names no other images or teachers.
+IMAGENET = re.compile(r"(?:[a-z0-9]+_)*in1k")
+OTHER_SOURCES = re.compile(
+    r"_ft_|in12k|in2[12]k|ssl|swsl|wsl|ig1b|clip|openai|laion|dino|mae|jft|ijepa|mim"
+)
 CLASSIFIER = "ForImageClassification"  # transformers' name of a model with a trained classifier
 
 
@@ -29,6 +34,11 @@ def of_tag(tag: str) -> str:
         tag: what follows the dot, as `a1_in1k`.
     """
     return next((source for pattern, source in TAGS if re.search(pattern, tag)), "")
+
+
+def is_imagenet_alone(tag: str) -> bool:
+    """Whether weights with a tag of timm were trained on the labels of ImageNet-1k and no more."""
+    return bool(IMAGENET.fullmatch(tag)) and not OTHER_SOURCES.search(tag)
 
 
 def of_config(config: Mapping[str, Any]) -> str:

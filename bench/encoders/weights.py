@@ -17,7 +17,7 @@ from torch import nn
 
 from bench import plugins, specs
 from bench.encoders import supervision
-from bench.encoders.backbone import imagenet_weights, timm_names
+from bench.encoders.backbone import timm_names
 from bench.encoders.checkpoint.huggingface import weights_of
 from bench.encoders.checkpoint.load import Loaded, load
 from bench.encoders.checkpoint.traps import has_cifar_stem
@@ -56,6 +56,7 @@ def method(spec: Spec) -> type:
         version: ClassVar[int] = specs.VERSION
         datasets: ClassVar[tuple[str, ...]] = ()
         inputs: ClassVar[tuple[str, ...]] = ("rgb",)
+        reference_row: ClassVar[bool] = spec.is_reference
 
         def pretrain(self, context: Reading) -> Encoder:
             """Read the weights."""
@@ -68,16 +69,52 @@ def _timm(spec: Spec, context: Reading) -> Encoder:
     """A model of timm with its published weights."""
     if not timm.is_model(spec.target):
         raise UserError(f"{spec}: timm has no such model")
-    encoder = encoder_of(spec.backbone, imagenet_weights(spec.target, "timm"), str(spec))
-    config: Any = timm.get_pretrained_cfg(spec.target)
+    return published(spec.target)
+
+
+def published(name: str) -> Encoder:
+    """A model of timm with its published weights, through the Hugging Face hub, cached there.
+
+    Args:
+        name: of the model, with a tag or without.
+
+    Raises:
+        UserError: the weights are not available, or do not fit.
+    """
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # the hub's client raises errors of several libraries
+        raise UserError(
+            f"the weights of {name} are not in the Hugging Face cache and cannot be downloaded "
+            f"({type(error).__name__}): connect, or copy the cache of a machine that is"
+        ) from error
+    encoder = encoder_of(name.partition(".")[0], model.state_dict(), f"timm:{name}")
+    config: Any = timm.get_pretrained_cfg(name)
     encoder.set_normalization(config.mean, config.std)
-    encoder.origin = {"trained_on": supervision.of_tag(str(config.tag))}
+    encoder.origin = {
+        "weights": f"timm:{name.partition('.')[0]}.{config.tag}",
+        "trained_on": supervision.of_tag(str(config.tag)),
+        "license": config.license or "",
+    }
     return encoder
 
 
 def _file(spec: Spec, context: Reading) -> Encoder:
     """A file in any layout of `checkpoint.layouts`."""
-    return _encoder(spec, _load(spec, context.read_file(Path(spec.target))))
+    return from_file(spec, context.read_file(Path(spec.target)))
+
+
+def from_file(spec: Spec, path: Path) -> Encoder:
+    """The encoder of a file, with its own input contract.
+
+    Args:
+        spec: the model and the options.
+        path: of the file.
+
+    Raises:
+        UserError: the file cannot be read or used, or does not have every parameter of the model.
+    """
+    return _encoder(spec, _load(spec, path))
 
 
 def _load(spec: Spec, path: Path) -> Loaded:
@@ -144,7 +181,7 @@ def identity(encoder: Encoder) -> str:
 def _hf(spec: Spec, context: Reading) -> Encoder:
     """A repository of the Hugging Face hub, in a layout of timm or transformers."""
     path = context.read_file(weights_of(spec.target, spec.option("revision")))
-    encoder = _encoder(spec, _load(spec, path))
+    encoder = from_file(spec, path)
     encoder.origin["trained_on"] = spec.option("trained_on")
     return encoder
 
@@ -224,8 +261,9 @@ def how_read(encoder: Encoder) -> Iterator[tuple[str, str]]:
     yield "backbone", f"{encoder.backbone}, {len(encoder.channels)} stages of {counts} channels"
     if not origin:
         return
-    if origin.get("trained_on"):
-        yield "trained on", origin["trained_on"]
+    for key in ("weights", "trained_on", "license"):
+        if origin.get(key):
+            yield key.replace("_", " "), origin[key]
     if "layout" not in origin:
         return
     where = [f"{key} {origin[key]}" for key in ("key", "prefix") if origin[key]]

@@ -14,6 +14,7 @@ from bench.config import settings
 from bench.config.schema import PRETRAINING, Backbone, Recipe, Suite
 from bench.data.datasets import Dataset, Datasets
 from bench.data.image_folder import LabeledImages
+from bench.encoders.imagenet import source_of
 from bench.runtime.device import fast_bfloat16
 from bench.runtime.environment import library_versions
 from bench.runtime.fingerprint import digest, file_digest
@@ -53,7 +54,7 @@ class Context:
     def backbone(self) -> Backbone:
         """The network of the method at work: its own, or the suite's."""
         name = plugins.describe("methods", self.method).backbone
-        return Backbone(name=name, imagenet="timm") if name else self.suite.backbone
+        return Backbone(name=name, imagenet=source_of(name)) if name else self.suite.backbone
 
     @cached_property
     def recipe(self) -> Recipe:

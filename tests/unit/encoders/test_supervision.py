@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from bench import plugins
 from bench.encoders.checkpoint import huggingface
-from bench.encoders.supervision import of_config, of_tag, warning
+from bench.encoders.supervision import is_imagenet_alone, of_config, of_tag, warning
 from bench.errors import UserError
 
 
@@ -119,3 +119,25 @@ def test_a_repository_without_weights_or_of_another_kind_is_one_line(hub):
         plugins.select("methods", "hf:someone/none")
     with pytest.raises(UserError, match=r"hf:someone/bert: has none of model\.safetensors"):
         huggingface.weights_of("someone/bert", "c0ffee")
+
+
+@pytest.mark.parametrize(
+    ("tag", "alone"),
+    [
+        ("in1k", True),
+        ("a1_in1k", True),
+        ("fb_dist_in1k", True),
+        ("ra4_e3600_r224_in1k", True),
+        ("augreg_in21k_ft_in1k", False),
+        ("fb_ssl_yfcc100m_ft_in1k", False),
+        ("in22k_ft_in22k_in1k", False),
+        ("ns_jft_in1k", False),
+        ("clip_laion2b_augreg_ft_in1k", False),
+        ("fb_in1k_384", False),
+        ("in1k_ijepa", False),
+        ("dino", False),
+        ("", False),
+    ],
+)
+def test_tags_of_imagenet_labels_alone(tag, alone):
+    assert is_imagenet_alone(tag) == alone
