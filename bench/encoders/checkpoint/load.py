@@ -7,7 +7,7 @@ import difflib
 import io
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from bench.encoders.checkpoint.traps import (
 from bench.encoders.transformer import is_transformer
 from bench.errors import UserError, one_line
 
+CLASSIFIERS = ("fc.weight", "head.weight", "classifier.weight", "heads.head.weight")
 SHOWN = 5  # names in a message
 COUNTER = "num_batches_tracked"  # of batch norms; files of before PyTorch 0.4.1 have none
 
@@ -122,8 +123,19 @@ def load(
         dropped=(*selection.dropped, *heads),
         contract=contract,
         sha256=contents.sha256,
-        notes=(*stem, *notes_of(module, arch, selection, state, contract, needed)),
+        notes=(
+            *stem,
+            *_classifier_note((*selection.dropped, *heads)),
+            *notes_of(module, arch, selection, state, contract, needed),
+        ),
     )
+
+
+def _classifier_note(dropped: Iterable[str]) -> Iterator[str]:
+    """Say so where the file has a classifier: labels may have trained it."""
+    for name in dropped:
+        if name in CLASSIFIERS:
+            yield f"the file has {name}: if labels trained that, they may have trained the rest"
 
 
 @dataclass(frozen=True)

@@ -213,3 +213,12 @@ def test_lite_of_another_depth_is_refused(tmp_path):
     shorter = {n: t for n, t in state.items() if not n.startswith("_blocks.15.")}
     with pytest.raises(UserError, match="15 blocks"):
         load(save(shorter, tmp_path / "lite.pth"), "tf_efficientnet_lite0")
+
+
+def test_a_classifier_in_the_file_is_told(tmp_path):
+    model = timm.create_model("resnet18", num_classes=7)
+    whole = load(save(model.state_dict(), tmp_path / "a.pth"), "resnet18")
+    assert any("the file has fc.weight: if labels" in note for note in whole.notes)
+    model.reset_classifier(0)
+    alone = load(save(model.state_dict(), tmp_path / "b.pth"), "resnet18")
+    assert not any("labels" in note for note in alone.notes)
