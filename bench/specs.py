@@ -17,7 +17,7 @@ from bench.runtime.fingerprint import digest, file_digest
 
 TRUSTED = "trusted"  # option: code of the repository may be run
 MISSING = "allow_missing"  # option: what the file lacks stays as it was drawn
-VERSION = 1  # of the readers of weights: raise when the encoder of a spec may change
+VERSION = 2  # of the readers of weights: raise when the encoder of a spec may change
 FORMS = {
     "timm": "timm:NAME[.TAG]",
     "file": "file:PATH?arch=NAME[&key=KEY][&prefix=PREFIX][&mean=R,G,B][&std=R,G,B]",
