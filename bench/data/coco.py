@@ -23,7 +23,7 @@ from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationE
 from bench.config.schema import Coco
 from bench.data.image_files import ImageError, ImageFiles, read_bytes, verify
 from bench.data.voc import BoxSplit, ObjectAnnotation, check_size
-from bench.errors import SHOWN, UserError, from_validation
+from bench.errors import SHOWN, UserError, from_validation, one_line
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
 
@@ -60,7 +60,7 @@ class _Annotation(BaseModel):
         """What an error calls it."""
         if self.id is None:
             return f"an annotation of image {self.image_id}"
-        return f"annotation {str(self.id)[:SHOWN]}"
+        return one_line(f"annotation {self.id}"[:SHOWN])
 
 
 class _Category(BaseModel):

@@ -20,7 +20,7 @@ from bench.data.image_files import UPRIGHT, ImageFiles
 from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
-from bench.errors import UserError, naming, unknown
+from bench.errors import UserError, naming, one_line, unknown
 from bench.runtime.files import damaged, read_cached, write_cached
 from bench.runtime.fingerprint import code_digest, digest, tree_digest
 from bench.runtime.partial import partial_folder
@@ -178,9 +178,10 @@ def _say_repeats(dataset: Dataset, reporter: Reporter) -> None:
         repeated = np.flatnonzero(first[same] != np.arange(len(same)))
         if repeated.size:
             one = repeated[0]
+            pair = f"{images.files[one]} has that of {images.files[first[same[one]]]}"
             reporter.say(
                 f"{images.root}: {repeated.size:,} with the content of another image of the split "
-                f"{name} ({images.files[one]} has that of {images.files[first[same[one]]]})"
+                f"{name} ({one_line(pair)})"
             )
 
 
