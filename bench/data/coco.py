@@ -3,11 +3,17 @@
 Format as on cocodataset.org, "Data format", "Object Detection": `bbox` is [x, y, width, height] in
 continuous pixels from 0, `iscrowd` marks a group. A group counts like an object that VOC marks
 difficult: neither way.
+
+The box of an object is the extent of its polygons, and `area` is their area. Some files round
+these, so each side of a box may be a pixel off. Two annotations of one image, category and box are
+counted, not refused: such are reported of COCO's own training split (cocoapi, issue 462).
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,11 +23,12 @@ from pydantic import BaseModel, BeforeValidator, Field, TypeAdapter, ValidationE
 from bench.config.schema import Coco
 from bench.data.image_files import ImageError, ImageFiles, read_bytes, verify
 from bench.data.voc import BoxSplit, ObjectAnnotation, check_size
-from bench.errors import SHOWN, UserError, from_validation
+from bench.errors import SHOWN, UserError, from_validation, one_line
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
 
 MAX_BYTES = 2**31  # of an annotation file; the largest of COCO has a quarter
+ROUNDING = 1.0  # pixels beyond each side of a box that its polygons may reach
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -40,10 +47,20 @@ class _Image(BaseModel):
 
 
 class _Annotation(BaseModel):
+    id: int | str | None = None
     image_id: int
     category_id: int
     bbox: tuple[Finite, Finite, Finite, Finite]
     iscrowd: Annotated[int, Field(ge=0, le=1), BeforeValidator(_no_text)] = 0
+    area: Annotated[Finite, Field(ge=0)] | None = None
+    segmentation: Any = None
+
+    @property
+    def title(self) -> str:
+        """What an error calls it."""
+        if self.id is None:
+            return f"an annotation of image {self.image_id}"
+        return one_line(f"annotation {self.id}"[:SHOWN])
 
 
 class _Category(BaseModel):
@@ -68,8 +85,8 @@ def open_coco(
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
     """
-    train = _read(root / section.train)
-    test = _read(root / section.test)
+    train = _read(root / section.train, reporter)
+    test = _read(root / section.test, reporter)
     test_names = {category.id: category.name for category in test.categories}
     for category in train.categories:
         other = test_names.get(category.id, category.name)
@@ -78,7 +95,10 @@ def open_coco(
                 f"{root / section.test}: category {category.id} is '{other}', "
                 f"but '{category.name}' in {root / section.train}"
             )
-    classes = section.classes or tuple(c.name for c in sorted(train.categories, key=lambda c: c.id))
+    classes = section.classes
+    if not classes:
+        classes = tuple(c.name for c in sorted(train.categories, key=lambda c: c.id))
+        _check_categories(root / section.test, test, root / section.train, classes, name)
     shared = {image.file_name for image in train.images} & {i.file_name for i in test.images}
     if shared and section.train_images == section.test_images:
         raise UserError(
@@ -95,7 +115,21 @@ def open_coco(
     return classes, splits[0], splits[1]
 
 
-def _read(path: Path) -> _File:
+def _check_categories(
+    path: Path, file: _File, other: Path, classes: tuple[str, ...], name: str
+) -> None:
+    """Refuse test objects of a category that the training split lacks."""
+    counts = Counter(annotation.category_id for annotation in file.annotations)
+    for category in file.categories:
+        count = counts[category.id]
+        if count and category.name not in classes:
+            raise UserError(
+                f"{path}: has {count:,} objects of '{category.name[:SHOWN]}', a category that "
+                f"{other} lacks; name the classes to keep as datasets.{name}.classes"
+            )
+
+
+def _read(path: Path, reporter: Reporter) -> _File:
     try:
         file = TypeAdapter(_File).validate_python(_parsed(read_bytes(path, MAX_BYTES)))
     except ImageError as problem:
@@ -104,16 +138,76 @@ def _read(path: Path) -> _File:
         raise from_validation(f"{path}: not a COCO annotation file", error) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error})") from None
+    given = [annotation.id for annotation in file.annotations if annotation.id is not None]
     for what, entries in (
         ("an image id", [image.id for image in file.images]),
         ("an image", [image.file_name for image in file.images]),
         ("a category id", [category.id for category in file.categories]),
         ("a category", [category.name for category in file.categories]),
+        ("an annotation id", given),
     ):
-        if len(set(entries)) != len(entries):
-            raise UserError(f"{path}: lists {what} twice")
+        twice = _repeated(entries)
+        if twice:
+            raise UserError(f"{path}: lists {what} twice: {str(entries[twice[0]])[:SHOWN]}")
     _check_pixels(path, file)
+    for annotation in file.annotations:
+        _check_shape(path, annotation)
+    _say_repeats(path, file, reporter)
     return file
+
+
+def _repeated(entries: Sequence[Hashable]) -> list[int]:
+    """The indices of entries that are equal to an earlier one."""
+    known: set[Hashable] = set()
+    repeated = []
+    for index, entry in enumerate(entries):
+        if entry in known:
+            repeated.append(index)
+        known.add(entry)
+    return repeated
+
+
+def _say_repeats(path: Path, file: _File, reporter: Reporter) -> None:
+    """Count annotations that are there under another id too; COCO's own files have some."""
+    repeated = _repeated([(a.image_id, a.category_id, a.bbox, a.iscrowd) for a in file.annotations])
+    if repeated:
+        reporter.say(
+            f"{path}: {len(repeated):,} of {len(file.annotations):,} annotations with the image, "
+            f"category and box of another one ({file.annotations[repeated[0]].title})"
+        )
+
+
+def _check_shape(path: Path, annotation: _Annotation) -> None:
+    """Refuse an area or a polygon that its box cannot hold."""
+    _, _, width, height = annotation.bbox
+    if min(width, height) <= 0:  # refused where its category is kept
+        return
+    polygons = annotation.segmentation if isinstance(annotation.segmentation, list) else []
+    try:
+        beyond = max((_beyond(annotation.bbox, p) for p in polygons if p), default=0.0)
+    except (TypeError, ValueError, LookupError):
+        raise UserError(
+            f"{path}: {annotation.title} has a segmentation that is no list of polygons "
+            "[x, y, x, y, ...]"
+        ) from None
+    box = f"its box of {width:g} x {height:g} pixels"
+    area = annotation.area or 0.0
+    if area > (width + 2 * ROUNDING) * (height + 2 * ROUNDING):
+        raise UserError(f"{path}: {annotation.title} has an area of {area:g}, too much for {box}")
+    if not beyond <= ROUNDING:
+        raise UserError(
+            f"{path}: {annotation.title} has a polygon that reaches {beyond:g} pixels beyond {box}"
+        )
+
+
+def _beyond(bbox: tuple[float, ...], polygon: list[float]) -> float:
+    """How far a polygon reaches beyond a box, pixels; negative inside of it."""
+    x, y, width, height = bbox
+    across = polygon[0::2]
+    down = polygon[1::2]
+    horizontal = max(x - min(across), max(across) - x - width)
+    vertical = max(y - min(down), max(down) - y - height)
+    return max(horizontal, vertical)
 
 
 def _parsed(content: bytes) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from bench.data.image_files import UPRIGHT, ImageFiles
 from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
-from bench.errors import UserError, naming, unknown
+from bench.errors import UserError, naming, one_line, unknown
 from bench.runtime.files import damaged, read_cached, write_cached
 from bench.runtime.fingerprint import code_digest, digest, tree_digest
 from bench.runtime.partial import partial_folder
@@ -112,6 +113,9 @@ def open_datasets(
             raise UserError(f"suite {suite.name}: {unknown('data set', name, suite.datasets)}")
     root = _data_root(suite, root, cache, reporter)
     opened = {name: _open(name, suite.datasets[name], root, reporter) for name in sorted(names)}
+    for dataset in opened.values():
+        _check_class_names(dataset)
+        _say_repeats(dataset, reporter)
     return {name: _with_warnings(dataset) for name, dataset in opened.items()}
 
 
@@ -141,17 +145,54 @@ def _open(name: str, section: schema.Dataset, root: Path, reporter: Reporter) ->
     return Dataset(name, section, classes, coco_train, coco_test)
 
 
+def _check_class_names(dataset: Dataset) -> None:
+    """Refuse two classes whose names differ in capitals, blanks or Unicode forms alone.
+
+    Raises:
+        UserError: names both.
+    """
+    known: dict[str, str] = {}
+    for name in dataset.classes:
+        key = "".join(unicodedata.normalize("NFKC", name).casefold().split())
+        other = known.setdefault(key, name)
+        if other != name:
+            raise UserError(
+                f"{dataset.train.images.root}: the classes '{other}' and '{name}' differ in "
+                f"capitals or blanks alone: a class under two names (datasets.{dataset.name})"
+            )
+
+
+def _all_splits(dataset: Dataset) -> dict[str, Split]:
+    """The splits of a data set by name; the validation images too, which no record names."""
+    splits: dict[str, Split] = dict(dataset.splits)
+    if dataset.validation is not None:
+        splits[f"{dataset.name}_validation"] = dataset.validation
+    return splits
+
+
+def _say_repeats(dataset: Dataset, reporter: Reporter) -> None:
+    """Count the images of each split that have the content of another one of it."""
+    for name, split in _all_splits(dataset).items():
+        images = split.images
+        _, first, same = np.unique(images.contents, return_index=True, return_inverse=True)
+        repeated = np.flatnonzero(first[same] != np.arange(len(same)))
+        if repeated.size:
+            one = repeated[0]
+            pair = f"{images.files[one]} has that of {images.files[first[same[one]]]}"
+            reporter.say(
+                f"{images.root}: {repeated.size:,} with the content of another image of the split "
+                f"{name} ({one_line(pair)})"
+            )
+
+
 def _with_warnings(dataset: Dataset) -> Dataset:
     """A data set with the warnings about its images.
 
     Raises:
         UserError: images of another split are trained on.
     """
-    splits: dict[str, Split] = dict(dataset.splits)
-    if dataset.validation is not None:
-        splits[f"{dataset.name}_validation"] = dataset.validation
     texts = []
-    for name, split in splits.items():
+    for name, split in _all_splits(dataset).items():
         if split is not dataset.train:
             texts += _shared(name, dataset.train.images, split.images)
         turned = int((split.images.orientations > UPRIGHT).sum())

@@ -1,9 +1,10 @@
 """Images on disk: opened, checked, fingerprinted and decoded, for every use in one way.
 
-A file is used if `to_rgb` gives the colors that a viewer shows: 8-bit RGB, gray and palette
-images; 1, 2, 4 and 16-bit ones, scaled by their full range; CMYK, as Pillow converts it; images
-with an alpha channel that hides nothing. Everything else is refused by name. An EXIF orientation is
-not applied, and counted.
+A file is used if `to_rgb` gives its stored colors: 8-bit RGB, gray and palette images; 1, 2, 4 and
+16-bit ones, scaled by their full range; CMYK, as Pillow converts it; images with an alpha channel
+that hides nothing. Everything else is refused by name. An EXIF orientation is not applied, and
+counted. Gamma (gAMA) and color profiles (ICC) are not applied: torchvision and detectron2, which
+read images by Pillow too, do not either.
 """
 
 from __future__ import annotations
@@ -247,6 +248,10 @@ def decode(path: Path, use: Callable[[Image.Image], T]) -> T:
 
 
 def _decoded(source: Path | io.BytesIO, use: Callable[[Image.Image], T]) -> T:
+    """`decode`, of a file or its content; every image is opened here.
+
+    Its samples are used as they are stored. No gamma (gAMA) and no color profile (ICC) is applied.
+    """
     try:
         with Image.open(source, formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -80,9 +80,6 @@ def open_image_folder(
         reporter.say(f"{folder}{content.left_out_text()}")
     with reporter.stage(f"checking {name}", len(files)) as bar:
         images = verify(folder, files, section.damaged, bar.advance)
-    twice = len(images.files) - len(np.unique(images.contents))
-    if twice:
-        reporter.say(f"{folder}: {twice:,} with the content of another image of the split")
     if flat:
         return LabeledImages(images, np.zeros(len(images.files), dtype=np.int64), ())
     names = [file.split("/")[0] for file in images.files]

@@ -324,6 +324,19 @@ def read_annotation(path: Path, classes: tuple[str, ...] | None) -> Annotation:
         raise UserError(f"{path}: not readable as XML ({error})") from None
     except ValueError as error:
         raise UserError(f"{path}: not a VOC annotation ({error})") from None
+    _check_objects(path, objects, classes, (width, height))
+    return Annotation(path, hashlib.sha256(content).hexdigest(), (width, height), objects)
+
+
+def _check_objects(
+    path: Path,
+    objects: tuple[ObjectAnnotation, ...],
+    classes: tuple[str, ...] | None,
+    size: tuple[float, float],
+) -> None:
+    """Refuse an object of another class, outside the image, of no area, or given twice."""
+    width, height = size
+    known: set[tuple[str, tuple[float, ...]]] = set()
     for entry in objects:
         if classes is not None and entry.name not in classes:
             raise UserError(
@@ -337,7 +350,9 @@ def read_annotation(path: Path, classes: tuple[str, ...] | None) -> Annotation:
             raise UserError(f"{path}: {box} begins at 0; VOC's pixels count from 1")
         if xmin < 0 or ymin < 0 or xmax > width or ymax > height:
             raise UserError(f"{path}: {box} is outside the image ({width:g} x {height:g})")
-    return Annotation(path, hashlib.sha256(content).hexdigest(), (width, height), objects)
+        if (entry.name, entry.box) in known:
+            raise UserError(f"{path}: {box} is given twice; remove one")
+        known.add((entry.name, entry.box))
 
 
 def _check_filename(path: Path, filename: str) -> None:

@@ -32,6 +32,8 @@ from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 
 OFFICIAL = "SegmentationClass"
+BACKGROUND = 0
+MOST_VOID = 0.5  # of a split's pixels; official masks of VOC 2012 have 0.06
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def open_voc_masks(
             _joined(
                 folder,
                 [
-                    _open_part(year, masks, ids, section.classes, bar.advance)
+                    _open_part(year, masks, ids, section.classes, bar.advance, reporter)
                     for (year, _), ids in zip(parts, all_ids, strict=True)
                 ],
             )
@@ -100,24 +102,50 @@ def _open_part(
     ids: tuple[str, ...],
     classes: tuple[str, ...],
     advance: Callable[[int], None],
+    reporter: Reporter,
 ) -> MaskSplit:
     images = verify(year, [f"JPEGImages/{name}.jpg" for name in ids], "stop", lambda _: None)
     masks = verify(year, [mask_file(year, folder, name) for name in ids], "stop", lambda _: None)
-    pixels = np.zeros(len(classes) + 1, int)
+    pixels = np.zeros(VOID + 1, int)
     problem = ""
     for index, mask in enumerate(masks.files):
-        values = _checked_mask(year / mask, images.sizes[index].tolist(), len(pixels))
-        pixels += np.bincount(values.ravel(), minlength=VOID + 1)[: len(pixels)]
+        values = _checked_mask(year / mask, images.sizes[index].tolist(), len(classes) + 1)
+        pixels += np.bincount(values.ravel(), minlength=VOID + 1)
         annotation = year / "Annotations" / f"{ids[index]}.xml"
         if annotation.exists():
             own = _contradiction(year / mask, values, annotation, classes, images, index)
             problem = problem or own
         advance(1)
-    if not pixels[1:].any():
-        raise UserError(f"{year / folder}: no mask of the split has a pixel of a class")
+    _check_shares(year / folder, pixels, reporter)
     if problem:
         raise UserError(problem)
     return MaskSplit(ids, images, masks, digest([ids, images.fingerprint, masks.fingerprint]))
+
+
+def _check_shares(folder: Path, pixels: np.ndarray, reporter: Reporter) -> None:
+    """Refuse masks without a class, or in which void takes the place of the background.
+
+    Masks without a background are reported only: the classes of a data set may cover every pixel.
+
+    Args:
+        folder: of the masks.
+        pixels: how many of a split have each index, (256,).
+        reporter: told of masks without a background.
+
+    Raises:
+        UserError: no pixel is of a class, or most are void.
+    """
+    if not pixels[BACKGROUND + 1 : VOID].any():
+        raise UserError(f"{folder}: no mask of the split has a pixel of a class")
+    void, background = pixels[[VOID, BACKGROUND]] / pixels.sum()
+    if void > MOST_VOID:
+        raise UserError(
+            f"{folder}: {void:.0%} of the split's pixels are {VOID}, which do not count, and "
+            f"{background:.0%} are {BACKGROUND}, the background: write the background as "
+            f"{BACKGROUND}, and {VOID} only where no label is known"
+        )
+    if not background:
+        reporter.say(f"{folder}: no mask of the split has a pixel of the background ({BACKGROUND})")
 
 
 def mask_file(devkit: Path, folder: str, identifier: str) -> str:

@@ -191,12 +191,16 @@ def test_a_changed_image_or_box_changes_the_fingerprint(root):
         (lambda c: c["annotations"][1].update(image_id=5), "names an image or a category that"),
         (lambda c: c["annotations"][1].update(category_id=5), "names an image or a category that"),
         (lambda c: c["images"].clear(), "train.json: lists no image"),
-        (lambda c: c["images"][1].update(id=100), "train.json: lists an image id twice"),
+        (lambda c: c["images"][1].update(id=100), "train.json: lists an image id twice: 100"),
         (
             lambda c: c["images"][1].update(file_name=c["images"][0]["file_name"]),
             "train.json: lists an image twice",
         ),
-        (lambda c: c["categories"][1].update(id=7), "train.json: lists a category id twice"),
+        (lambda c: c["categories"][1].update(id=7), "train.json: lists a category id twice: 7"),
+        (
+            lambda c: [a.update(id=6) for a in c["annotations"][1:3]],
+            "train.json: lists an annotation id twice: 6",
+        ),
         (
             lambda c: c["categories"][1].update(name=c["categories"][0]["name"]),
             "train.json: lists a category twice",
@@ -257,6 +261,72 @@ def test_statements_of_another_meaning_are_refused(root, change, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
         opened(root)
     assert "\n" not in str(error.value)
+
+
+BOX = {"id": 6, "bbox": [2, 3, 8, 10]}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"area": 121}, "train.json: annotation 6 has an area of 121, too much for its box of 8 x"),
+        (
+            {"segmentation": [[2, 3, 10, 3, 10, 13], [2, 3, 10, 3, 10, 14.5]]},
+            "train.json: annotation 6 has a polygon that reaches 1.5 pixels beyond its box of 8 x",
+        ),
+        ({"segmentation": [[0.5, 3, 10, 13, 2, 13]]}, "reaches 1.5 pixels beyond its box"),
+        ({"segmentation": [["a", "b"]]}, "annotation 6 has a segmentation that is no list of"),
+        ({"segmentation": [2, 3, 10, 13]}, "annotation 6 has a segmentation that is no list of"),
+        ({"area": -1}, "key 'annotations.1.area' ('-1'): Input should be greater than"),
+    ],
+)
+def test_areas_and_polygons_that_a_box_cannot_hold_are_refused(root, values, message):
+    edit(root, lambda content: content["annotations"][1].update(BOX | values))
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        opened(root)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"area": 120, "segmentation": [[1, 3, 11, 3, 10, 14, 2, 2]]},
+        {"segmentation": [[]]},
+        {"segmentation": {"size": [48, 48], "counts": [0, 2304]}, "iscrowd": 1},
+    ],
+)
+def test_areas_and_polygons_may_be_rounded(root, values):
+    edit(root, lambda content: content["annotations"][1].update(BOX))
+    expected = opened(root)[1].images
+    edit(root, lambda content: content["annotations"][1].update(BOX | values))
+    assert opened(root)[1].images == expected
+
+
+def test_annotations_that_are_there_twice_are_counted(root, capfd):
+    edit(root, lambda content: content["annotations"].append(content["annotations"][3] | {"id": 5}))
+    opened(root)
+    count = len(json.loads((root / "train.json").read_text())["annotations"])
+    text = (
+        f"train.json: 1 of {count} annotations with the image, category and box of another one "
+        "(annotation 5)"
+    )
+    assert text in capfd.readouterr().err
+
+
+def test_test_objects_of_a_category_that_training_lacks_are_refused(root):
+    def add(content):
+        content["categories"].append({"id": 99, "name": "yak"})
+
+    expected = opened(root)[1].ids
+    edit(root, add, "test.json")
+    classes, train, _ = opened(root)
+    assert (train.ids, "yak" in classes) == (expected, False)
+    image = json.loads((root / "test.json").read_text())["images"][0]["id"]
+    yak = {"image_id": image, "category_id": 99, "bbox": [1, 2, 3, 4]}
+    edit(root, lambda content: content["annotations"].append(yak), "test.json")
+    with pytest.raises(UserError, match=r"test\.json: has 1 objects of 'yak', a category that .*"):
+        opened(root)
+    assert opened(root, classes=classes)[0] == classes
 
 
 def test_a_key_given_twice_is_refused(root):

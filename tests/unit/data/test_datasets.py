@@ -1,5 +1,6 @@
 """The data sets of a suite: which are opened, what records call their splits, what is refused."""
 
+import json
 import shutil
 
 import numpy as np
@@ -142,6 +143,75 @@ def test_shared_images_of_a_folder_are_refused_and_very_few_are_counted(suite, r
     assert opened(suite, root, "voc")["voc"].warnings == ()
 
 
+def text_of_repeats(root, split, one, other):
+    return (
+        f"{root}: 1 with the content of another image of the split {split} "
+        f"({one} has that of {other})"
+    )
+
+
+def test_images_of_the_same_content_in_a_folder_are_counted(suite, root, capfd):
+    labeled = folders(suite, train="pretraining", test="validation")
+    opened(labeled, root, "scenes")
+    assert "with the content" not in capfd.readouterr().err
+    for folder, split in (("pretraining", "scenes_train"), ("validation", "scenes_test")):
+        path = min((root / folder / "boat").rglob("*.jpg"))
+        copy = path.with_name("copy.jpg")
+        shutil.copy(path, copy)
+        assert len(opened(labeled, root, "scenes")["scenes"].splits[split].ids) == 41
+        names = sorted((f"boat/{path.name}", "boat/copy.jpg"), reverse=True)
+        assert text_of_repeats(root / folder, split, *names) in capfd.readouterr().err
+
+
+def test_images_of_the_same_content_in_a_devkit_are_counted(suite, root, capfd):
+    voc = root / "VOCdevkit/VOC2007"
+    own, *_ = (voc / "ImageSets/Main/test.txt").read_text().split()
+    for name, kind in (("JPEGImages", "jpg"), ("Annotations", "xml"), ("SegmentationClass", "png")):
+        shutil.copy(voc / name / f"{own}.{kind}", voc / name / f"999999.{kind}")
+    annotation = voc / "Annotations/999999.xml"
+    annotation.write_text(annotation.read_text().replace(f"{own}.jpg", "999999.jpg"))
+    for path in (voc / "ImageSets").glob("*/*test.txt"):
+        (line,) = (line for line in path.read_text().splitlines() if line.startswith(own))
+        path.write_text(f"{path.read_text()}{line.replace(own, '999999')}\n")
+    opened(suite, root, "voc", "voc_masks")
+    says = capfd.readouterr().err
+    for split in ("voc_test", "voc_masks_test"):
+        names = ("JPEGImages/999999.jpg", f"JPEGImages/{own}.jpg")
+        assert text_of_repeats(voc, split, *names) in says
+
+
+@pytest.mark.parametrize("kind", ["spelling", "link", "copy"])
+def test_images_of_the_same_content_in_a_coco_file_are_counted(suite, root, capfd, kind):
+    other = {"spelling": "./000002.jpg", "link": "link.jpg", "copy": "co\npy.jpg"}[kind]
+    images = root / "VOCdevkit/VOC2007/JPEGImages"
+    if kind == "link":
+        (images / other).hardlink_to(images / "000002.jpg")
+    elif kind == "copy":
+        shutil.copy(images / "000002.jpg", images / other)
+    coco = coco_suite(suite, root, ["000001.jpg"], ["000002.jpg", other])
+    opened(coco, root, "coco")
+    text = text_of_repeats(images, "coco_test", other.replace("\n", " "), "000002.jpg")
+    assert text in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["Boat", "boat ", "b oat", "\uff42oat"])
+def test_classes_that_differ_in_capitals_or_blanks_alone_are_refused(suite, root, name):
+    folder = root / "pretraining" / name
+    folder.mkdir()
+    first, *_ = sorted((root / "pretraining/boat").glob("*.jpg"))
+    first.rename(folder / "own.jpg")
+    message = r"pretraining: the classes '.*' and '.*' differ in capitals or blanks alone: a class"
+    with pytest.raises(UserError, match=message) as error:
+        opened(suite, root, "pretraining")
+    assert "'boat'" in str(error.value)
+
+
+def test_categories_that_differ_in_blanks_alone_are_refused(suite, root):
+    coco = coco_suite(suite, root, ["000001.jpg"], ["000002.jpg"], ("cat", "cat "))
+    with pytest.raises(UserError, match=r"the classes 'cat' and 'cat ' differ in capitals or"):
+        opened(coco, root, "coco")
+
+
 def test_images_with_an_orientation_are_counted(suite, root):
     for number, path in enumerate(sorted((root / "pretraining/dog").glob("*.jpg"))[:3]):
         exif = Image.Exif()
@@ -196,18 +266,25 @@ def test_images_are_rendered_once(smoke, tmp_path):
     assert not [p for p in (tmp_path / "scenes").iterdir() if p.name.startswith("partial")]
 
 
-def test_coco_is_a_kind_of_data_set(suite, root):
-    text = (
-        '{"images": [{"id": 1, "file_name": "%06d.jpg"}], "categories": [{"id": 1, "name": "cat"}],'
-        ' "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}]}'
-    )
-    for number, name in ((1, "train"), (2, "test")):
-        (root / f"{name}.json").write_text(text % number)
+def coco_suite(suite, root, train, test, categories=("cat",)):
+    """The suite with a data set in COCO's format: one object in the first image of each split."""
+    for name, files in (("train", train), ("test", test)):
+        content = {
+            "images": [{"id": 1 + k, "file_name": file} for k, file in enumerate(files)],
+            "categories": [{"id": 1 + k, "name": label} for k, label in enumerate(categories)],
+            "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+        }
+        (root / f"{name}.json").write_text(json.dumps(content))
     images = "VOCdevkit/VOC2007/JPEGImages"
     section = schema.Coco(
         kind="coco", train="train.json", train_images=images, test="test.json", test_images=images
     )
-    dataset = opened(suite.model_copy(update={"datasets": {"coco": section}}), root, "coco")["coco"]
+    return suite.model_copy(update={"datasets": {"coco": section}})
+
+
+def test_coco_is_a_kind_of_data_set(suite, root):
+    coco = coco_suite(suite, root, ["000001.jpg"], ["000002.jpg"])
+    dataset = opened(coco, root, "coco")["coco"]
     assert dataset.classes == ("cat",)
     assert (dataset.train.ids, dataset.test.ids) == (("000001.jpg",), ("000002.jpg",))
     assert usable_classes(dataset) == ([0], [])

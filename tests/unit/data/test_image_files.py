@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms, PngImagePlugin
 
 from bench.data import near_duplicates
 from bench.data.image_files import ImageFiles, read, verify
@@ -44,6 +44,16 @@ def png(path, depth, kind, rows, extra=b"", size=None):
     chunks = chunk(b"IHDR", header) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunks)
     return path
+
+
+def test_gamma_and_color_profiles_are_not_applied(tmp_path):
+    gamma = PngImagePlugin.PngInfo()
+    gamma.add(b"gAMA", struct.pack(">I", 100_000))
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for keys in ({"pnginfo": gamma}, {"icc_profile": lab}):
+        Image.fromarray(COLORS).save(tmp_path / "x.png", **keys)
+        opened(tmp_path / "x.png")
+        np.testing.assert_array_equal(pixels(tmp_path / "x.png"), COLORS)
 
 
 def test_plain_images_have_the_pixels_that_pillow_gives(tmp_path):

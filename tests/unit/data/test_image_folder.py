@@ -224,11 +224,3 @@ def test_a_split_inside_itself_is_refused(root):
     shutil.move(root / "again", root / "images/train")
     with pytest.raises(UserError, match=r"images/train: has the name of a split and folders"):
         opened(root)
-
-
-def test_images_of_the_same_content_are_counted(root, capfd):
-    path = min((root / "images/boat").rglob("*.jpg"))
-    shutil.copy(path, path.with_name("copy.jpg"))
-    assert len(opened(root).labels) == 41
-    text = ": 1 with the content of another image of the split"
-    assert text in capfd.readouterr().err

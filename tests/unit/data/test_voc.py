@@ -106,6 +106,13 @@ def spoil_area(folder):
     path.write_text(text[:start] + "<xmax>39</xmax>" + text[text.index("</xmax>") + 7 :])
 
 
+def spoil_object(folder):
+    path = folder / "Annotations/000003.xml"
+    text = path.read_text()
+    own = text[text.index("<object>") : text.index("</object>") + len("</object>")]
+    path.write_text(text.replace("</annotation>", f"{own}</annotation>"))
+
+
 def spoil_class(folder):
     path = folder / "Annotations/000003.xml"
     text = path.read_text()
@@ -131,6 +138,7 @@ def spoil_overlap(folder):
         (spoil_xml, r"000003\.xml: not readable as XML"),
         (spoil_box, r"000003\.xml: box \(.*\) of '\w+' is outside the image"),
         (spoil_area, r"000003\.xml: box \(40, .*\) of '\w+' has no area"),
+        (spoil_object, r"000003\.xml: box \(.*\) of '\w+' is given twice; remove one"),
         (spoil_class, r"000003\.xml: object 'yak' is not among the data set's classes"),
         (spoil_overlap, r"000001 is in both splits, VOC2007/trainval and VOC2007/test: the"),
     ],

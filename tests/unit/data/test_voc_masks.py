@@ -122,6 +122,42 @@ def test_masks_without_a_class_are_refused(root, section):
         opened(root, section)
 
 
+def change_masks(root, split, change):
+    """Rewrite the values of every mask of a split."""
+    voc = root / "VOCdevkit/VOC2007"
+    for name in (voc / f"ImageSets/Segmentation/{split}.txt").read_text().split():
+        path = voc / f"SegmentationClass/{name}.png"
+        Image.fromarray(change(read_mask(path))).save(path)
+
+
+def exchanged(values):
+    table = np.arange(256, dtype=np.uint8)
+    table[[0, 255]] = 255, 0
+    return table[values]
+
+
+def without_background(values):
+    return np.where(values == 0, 255, values).astype(np.uint8)
+
+
+@pytest.mark.parametrize("split", ["trainval", "test"])
+@pytest.mark.parametrize("change", [exchanged, without_background])
+def test_void_in_the_place_of_the_background_is_refused(root, section, split, change):
+    change_masks(root, split, change)
+    message = r"SegmentationClass: \d+% of the split's pixels are 255, .* and \d+% are 0, the back"
+    with pytest.raises(UserError, match=message):
+        opened(root, section)
+
+
+def test_masks_whose_classes_cover_every_pixel_are_reported(root, section, capfd):
+    text = "SegmentationClass: no mask of the split has a pixel of the background (0)"
+    opened(root, section)
+    assert text not in capfd.readouterr().err
+    change_masks(root, "test", lambda values: np.where(values == 0, 1, values).astype(np.uint8))
+    assert len(opened(root, section)[1].ids) == 80
+    assert capfd.readouterr().err.count(text) == 1
+
+
 def test_official_masks_stand_in_for_those_a_folder_lacks(root, section):
     voc = root / "VOCdevkit/VOC2007"
     first, second = sorted((voc / "SegmentationClass").iterdir())[:2]
