@@ -153,7 +153,7 @@ def _read(path: Path, reporter: Reporter) -> _File:
     for annotation in file.annotations:
         _check_shape(path, annotation)
     _say_repeats(path, file, reporter)
-    return file
+    return _without_flat(path, file, reporter)
 
 
 def _repeated(entries: Sequence[Hashable]) -> list[int]:
@@ -177,10 +177,28 @@ def _say_repeats(path: Path, file: _File, reporter: Reporter) -> None:
         )
 
 
+def _without_flat(path: Path, file: _File, reporter: Reporter) -> _File:
+    """The file without annotations whose box has no width or no height, which are counted.
+
+    COCO's training split has such (cocoapi, issue 355). detectron2 leaves them out, too
+    (`filter_empty_instances`).
+    """
+    kept = [annotation for annotation in file.annotations if 0 not in annotation.bbox[2:]]
+    flat = [annotation for annotation in file.annotations if 0 in annotation.bbox[2:]]
+    if flat:
+        reporter.say(
+            f"{path}: left out {len(flat):,} of {len(file.annotations):,} annotations, whose box "
+            f"has no width or no height ({flat[0].title})"
+        )
+    return file.model_copy(update={"annotations": kept})
+
+
 def _check_shape(path: Path, annotation: _Annotation) -> None:
     """Refuse an area or a polygon that its box cannot hold."""
     _, _, width, height = annotation.bbox
-    if min(width, height) <= 0:  # refused where its category is kept
+    if min(width, height) < 0:
+        raise UserError(f"{path}: {annotation.title} has a box of {width:g} x {height:g} pixels")
+    if min(width, height) == 0:  # it is left out
         return
     polygons = annotation.segmentation if isinstance(annotation.segmentation, list) else []
     try:
@@ -247,7 +265,7 @@ def _open_split(
             raise UserError(f"{path}: an annotation names an image or a category that is not there")
         label = categories[annotation.category_id]
         if label in classes:
-            objects[annotation.image_id].append(_object(path, label, annotation))
+            objects[annotation.image_id].append(_object(label, annotation))
     by_image = [tuple(objects[image.id]) for image in images]
     labels = np.array([[_label(own, label) for label in classes] for own in by_image], np.int8)
     with reporter.stage(f"checking {name}", len(images)) as bar:
@@ -262,11 +280,9 @@ def _open_split(
     return BoxSplit(ids, files, labels, tuple(by_image), fingerprint)
 
 
-def _object(path: Path, label: str, annotation: _Annotation) -> ObjectAnnotation:
+def _object(label: str, annotation: _Annotation) -> ObjectAnnotation:
     """The box in VOC's convention: 1-based inclusive pixels."""
     x, y, width, height = annotation.bbox
-    if width <= 0 or height <= 0:
-        raise UserError(f"{path}: a box of '{label}' in image {annotation.image_id} has no area")
     box = (x + 1, y + 1, x + max(width, 1), y + max(height, 1))
     return ObjectAnnotation(label, box, difficult=bool(annotation.iscrowd), truncated=False)
 
