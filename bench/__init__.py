@@ -42,6 +42,9 @@ def __getattr__(name: str) -> Any:
     if name == "metrics":
         return importlib.import_module("bench.metrics")
     if name in _MODULES:
+        from bench.runtime.variables import check_folder
+
+        check_folder()
         return getattr(importlib.import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'bench' has no attribute '{name}'")
 

@@ -225,6 +225,19 @@ def add_object(kind: Kind, name: str, value: Any, own: str = "") -> None:
     _add(kind, Source(name, "object", None, value=value, own=own))
 
 
+def check_object_name(kind: Kind, name: str) -> None:
+    """Refuse a name that an object cannot have; an object takes the place of another one.
+
+    Raises:
+        UserError: a plug-in has it, or it derives a method from one, as `random_init-L` does.
+    """
+    known = _sources(kind).get(name)
+    if known is not None and known.origin != "object":
+        raise UserError(f"name={name}: is taken by {known}; give it another")
+    if kind == "methods" and _derived(name)[1]:
+        raise UserError(f"name={name}: names a variant of {_base(kind, name)}; give it another")
+
+
 def _add(kind: Kind, source: Source) -> None:
     known = _sources(kind).get(source.name)
     if known is None or known.origin == source.origin == "object":
@@ -505,7 +518,7 @@ def _spec_digest(spec: specs.Spec) -> str:
     if spec.kind not in specs.PROGRAMS:
         return spec.digest
     weights = importlib.import_module("bench.encoders.weights")
-    return str(weights.identity(weights.made_by_program(spec)))
+    return str(weights.identity(weights.made_by_program(spec), str(spec)))
 
 
 def code(kind: Kind, name: str) -> str:

@@ -70,7 +70,7 @@ class VocCls:
         dataset = context.dataset
         train: Any = dataset.train
         test: Any = dataset.test
-        classes, excluded = usable_classes(dataset, settings.folds)
+        classes, excluded = usable_classes(dataset, settings.folds, "tasks.voc_cls.folds")
         labels = train.labels[:, classes]
         truth = test.labels[:, classes]
         extraction = (settings.size, settings.dimensions, context)

@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -14,12 +14,14 @@ from bench import plugins
 from bench.commands.request import CACHE, CACHE_VARIABLE, Request
 from bench.commands.run import run
 from bench.config import loader
+from bench.config.schema import SEEDS
 from bench.encoders.encoder import Encoder
-from bench.encoders.module_encoder import ModuleEncoder
+from bench.encoders.module_encoder import encoder_around
 from bench.encoders.weights import identity
-from bench.errors import UserError
+from bench.errors import SHOWN, UserError, message, one_line
 from bench.reporting.leaderboard import Leaderboard
-from bench.runtime import variables
+from bench.results.record import LONGEST, plain_name
+from bench.runtime import switches, variables
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
@@ -39,6 +41,9 @@ def evaluate(
     overrides: Sequence[str] = (),
 ) -> Leaderboard:
     """Score a model or methods; what is up to date is not computed again.
+
+    Process-wide switches, such as torch's default type or numpy's errors, do not count: they are
+    put aside, and are as before at the end, as are the states of the random generators.
 
     Args:
         model: a network on RGB in [0, 1] (see `ModuleEncoder`), a timm model, an `Encoder`; a
@@ -68,34 +73,69 @@ def evaluate(
         ... )
         >>> leaderboard.to_dataframe()  # doctest: +SKIP
     """
-    variables.own(os.environ)
-    if isinstance(model, str) or (isinstance(model, Sequence) and not isinstance(model, type)):
-        methods = plugins.select("methods", _joined(model))
-    elif isinstance(model, type):
+    with variables.owned(os.environ), switches.owned():
+        methods = _methods(model, name)
+        selected = plugins.select("tasks", ",".join(_texts("tasks", tasks)))
+        if not isinstance(seeds, int) or not 0 <= seeds <= SEEDS:
+            raise UserError(f"seeds={seeds}: must be a whole number of 0 to {SEEDS}")
+        settings = loader.load(suite, _texts("overrides", overrides))
+        request = Request(
+            suite=settings,
+            methods=tuple(methods),
+            tasks=tuple(selected),
+            seeds=tuple(range(seeds or settings.seeds)),
+            data_root=None if data_root is None else Path(data_root),
+            out=Path(out),
+            cache=Path(cache or os.environ.get(CACHE_VARIABLE) or CACHE),
+            device=device,
+            command=("bench.evaluate",),
+        )
+        return run(request, Reporter())
+
+
+def _methods(model: Any, name: str) -> list[str]:
+    """The methods that a model, a class or names are, made known."""
+    if isinstance(model, str | Sequence):
+        return plugins.select("methods", ",".join(_texts("model", model)))
+    _check_name(name)
+    if isinstance(model, type):
+        for attribute in ("datasets", "pretrain"):
+            if not hasattr(model, attribute):
+                raise UserError(f"{model.__name__}: has no `{attribute}`, so it is no method")
         plugins.add_object("methods", name, model, _source_digest(model))
-        methods = [name]
     else:
         encoder = _encoder(model, name)
-        plugins.add_object("methods", name, _method(encoder), identity(encoder))
-        methods = [name]
-    selected = plugins.select("tasks", _joined(tasks))
-    settings = loader.load(suite, list(overrides))
-    request = Request(
-        suite=settings,
-        methods=tuple(methods),
-        tasks=tuple(selected),
-        seeds=tuple(range(seeds or settings.seeds)),
-        data_root=None if data_root is None else Path(data_root),
-        out=Path(out),
-        cache=Path(cache or os.environ.get(CACHE_VARIABLE) or CACHE),
-        device=device,
-        command=("bench.evaluate",),
-    )
-    return run(request, Reporter())
+        plugins.add_object("methods", name, _method(encoder), identity(encoder, name))
+    return [name]
 
 
-def _joined(names: str | Sequence[str]) -> str:
-    return names if isinstance(names, str) else ",".join(names)
+def _check_name(name: object) -> None:
+    """Refuse what cannot be a row's name and a folder's, before anything is computed.
+
+    Raises:
+        UserError: it cannot, or a method has it.
+    """
+    if not isinstance(name, str):
+        raise UserError(f"name={name}: must be text, not {type(name).__name__}")
+    try:
+        plain_name(name)
+    except ValueError as error:
+        raise UserError(f"name={name}: {error}") from None
+    if len(os.fsencode(name)) > LONGEST:
+        raise UserError(f"name={name[:SHOWN]}...: must be at most {LONGEST} bytes long")
+    plugins.check_object_name("methods", name)
+
+
+def _texts(argument: str, value: Any) -> list[str]:
+    """One text or several, as a list.
+
+    Raises:
+        UserError: it is something else; names the argument.
+    """
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
+        raise UserError(f"{argument}: must be text or a list of texts, not {one_line(repr(value))}")
+    return list(texts)
 
 
 def _source_digest(method: type) -> str:
@@ -110,10 +150,18 @@ def _source_digest(method: type) -> str:
         ) from None
 
 
-def _encoder(model: nn.Module, name: str) -> Encoder:
+def _encoder(model: object, name: str) -> Encoder:
     """A copy of a model as an encoder, on the CPU, in evaluation mode."""
-    own = copy.deepcopy(model).cpu().eval()
-    return own if isinstance(own, Encoder) else ModuleEncoder(own, name)
+    if not isinstance(model, nn.Module):
+        raise UserError(
+            f"the model is a {type(model).__name__}; give a network (torch.nn.Module), the class "
+            "of a method, or names of methods"
+        )
+    try:
+        own = copy.deepcopy(model).cpu().eval()
+    except Exception as error:  # whatever a module raises that cannot be copied
+        raise UserError(f"{name}: the model cannot be copied: {message(error)}") from error
+    return encoder_around(own, name)
 
 
 def _method(encoder: Encoder) -> type:

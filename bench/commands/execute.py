@@ -36,7 +36,7 @@ from bench.results.record import (
     Provenance,
     Record,
 )
-from bench.runtime import distributed
+from bench.runtime import distributed, switches
 from bench.runtime import workers as processes
 from bench.runtime.device import peak_memory_mb, seed_everything, select_device, share_cores
 from bench.runtime.environment import describe
@@ -280,9 +280,10 @@ def evaluate(
     context = dataclasses.replace(context, task=cell.task)
     own = copy.deepcopy(encoder)
     weights = own.weights_sha256()
-    seed_everything(context.seed)
     started = time.monotonic()
-    result = task.evaluate(own, context)
+    with switches.owned():  # those that the file of a plug-in set too
+        seed_everything(context.seed)
+        result = task.evaluate(own, context)
     timings = result.timings | {"evaluate": time.monotonic() - started}
     identity = _identity(cell, context, request)
     metric = registry.get(identity["metric"])

@@ -259,12 +259,13 @@ def _with_classes(images: LabeledImages, classes: tuple[str, ...], name: str) ->
     return replace(images, labels=indices[images.labels], classes=classes)
 
 
-def usable_classes(dataset: Dataset, least: int = 1) -> tuple[list[int], list[str]]:
+def usable_classes(dataset: Dataset, least: int = 1, key: str = "") -> tuple[list[int], list[str]]:
     """The classes of a data set with enough positive images in both splits.
 
     Args:
         dataset: of image labels and boxes.
         least: how many positive images are enough, where the data set asks for fewer.
+        key: of the suite, which says `least`.
 
     Returns:
         Their indices, and the names of the rest.
@@ -275,13 +276,15 @@ def usable_classes(dataset: Dataset, least: int = 1) -> tuple[list[int], list[st
     train, test = dataset.train, dataset.test
     assert isinstance(train, BoxSplit) and isinstance(test, BoxSplit)
     assert isinstance(dataset.section, schema.Voc | schema.Coco)
+    if not key or dataset.section.min_positives >= least:
+        key = f"datasets.{dataset.name}.min_positives"
     least = max(least, dataset.section.min_positives)
     positives = np.minimum((train.labels == 1).sum(0), (test.labels == 1).sum(0))
     usable = np.flatnonzero(positives >= least).tolist()
     if not usable:
         raise UserError(
-            f"no class has {least} positive images in both splits; "
-            f"lower datasets.{dataset.name}.min_positives"
+            f"no class has {least} positive images in both splits; lower {key}: the most are "
+            f"{positives.max(initial=0)}"
         )
     return usable, [name for index, name in enumerate(dataset.classes) if index not in usable]
 

@@ -115,9 +115,19 @@ class Encoder(nn.Module):
         return normalized if name == "rgb" else normalized * side_mask(name, rgb)
 
     def weights_sha256(self) -> str:
-        """Digest of the backbone's name, of the inputs, and of every weight and buffer."""
+        """Digest of the backbone's name, of the inputs, and of every weight and buffer.
+
+        Raises:
+            UserError: its state has something else, such as packed weights of a quantized layer.
+        """
         state = hashlib.sha256(f"{self.backbone} {self.inputs}".encode())
         for name, tensor in sorted(self.state_dict().items()):
+            if not isinstance(tensor, Tensor):
+                raise UserError(
+                    f"{self.backbone}: '{name}' of its state is a {type(tensor).__name__}, not a "
+                    "tensor: its weights cannot be recognized; give the model as it was before it "
+                    "was quantized"
+                )
             array = tensor.detach().cpu().contiguous()
             state.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
             state.update(array.view(-1).view(torch.uint8).numpy().tobytes())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from bench.encoders.backbone import channels_first
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import Pretraining
-from bench.encoders.promises import check_promises
+from bench.encoders.promises import check_promises, maps_of
 from bench.errors import UserError
 
 PROBE = 128  # side of the images from which channels and strides are read, pixels
@@ -48,7 +49,7 @@ class ModuleEncoder(Encoder):
         module.eval()
         device = next(iter(module.parameters()), torch.zeros(())).device
         with torch.inference_mode():
-            maps = self(torch.rand(2, 3, PROBE, PROBE, device=device))
+            maps = maps_of(self, torch.rand(2, 3, PROBE, PROBE, device=device), self.backbone)
         self.channels = tuple(m.shape[1] for m in maps)
         self.branch_channels = self.channels
         self.strides = tuple(max(1, round(PROBE / m.shape[-1])) for m in maps)
@@ -64,9 +65,25 @@ class ModuleEncoder(Encoder):
             )
         else:
             outputs = self.module(normalized)
-        maps = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-        stages = [_as_map(m) for m in maps]
+        several = isinstance(outputs, Iterable) and not isinstance(outputs, Tensor | Mapping)
+        stages = [_as_map(m) for m in (outputs if several else [outputs])]
         return stages if self.is_timm else channels_first(stages, self.module)
+
+
+def encoder_around(module: nn.Module, name: str) -> Encoder:
+    """The module itself, if it is an `Encoder` that keeps its promises; else one around it.
+
+    Args:
+        module: on the CPU, in evaluation mode.
+        name: what to call it in a message.
+
+    Raises:
+        UserError: it breaks a promise of `Encoder`.
+    """
+    if not isinstance(module, Encoder):
+        return ModuleEncoder(module, name)
+    check_promises(module, name)
+    return module
 
 
 def _as_map(output: Any) -> Tensor:

@@ -22,7 +22,8 @@ from bench.encoders.checkpoint.huggingface import weights_of
 from bench.encoders.checkpoint.load import Loaded, load
 from bench.encoders.checkpoint.traps import has_cifar_stem
 from bench.encoders.encoder import Encoder, encoder_of
-from bench.encoders.module_encoder import ModuleEncoder
+from bench.encoders.module_encoder import ModuleEncoder, encoder_around
+from bench.encoders.promises import maps_of
 from bench.encoders.transformer import ANY_SIZE, TransformerStages, is_transformer
 from bench.errors import UserError, one_line
 from bench.runtime.files import atomic_write
@@ -165,16 +166,23 @@ def made_by_program(spec: Spec) -> Encoder:
         raise UserError(f"{spec}: {type(error).__name__}: {one_line(str(error))}") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{spec}: returns a {type(module).__name__}, not a torch.nn.Module")
-    module = module.cpu().eval()
-    return module if isinstance(module, Encoder) else ModuleEncoder(module, spec.label)
+    return encoder_around(module.cpu().eval(), spec.label)
 
 
-def identity(encoder: Encoder) -> str:
-    """What identifies an encoder: the digest of its weights and of its outputs on fixed images."""
+def identity(encoder: Encoder, name: str) -> str:
+    """What identifies an encoder: the digest of its weights and of its outputs on fixed images.
+
+    Args:
+        encoder: on the CPU, in evaluation mode.
+        name: what to call it in a message.
+
+    Raises:
+        UserError: it fails on them, or returns no maps of floats.
+    """
     generator = torch.Generator().manual_seed(0)
     with torch.inference_mode():
-        maps = encoder(torch.rand(FIXED_BATCH, generator=generator))
-    outputs = [[round(float(m.mean()), 4), round(float(m.std()), 4)] for m in maps]
+        maps = maps_of(encoder, torch.rand(FIXED_BATCH, generator=generator), name)
+        outputs = [[round(float(m.mean()), 4), round(float(m.std()), 4)] for m in maps]
     return digest([encoder.weights_sha256(), outputs])
 
 

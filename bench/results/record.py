@@ -17,8 +17,12 @@ ROUNDING = 1e-6  # points by which a score may leave 0 to 100
 MOST_PROCESSES = 4096  # of one run
 
 
-def _name(value: str) -> str:
-    """A name that may be that of a file or folder, in the folder where it belongs."""
+def plain_name(value: str) -> str:
+    """A name that may be that of a file or folder, in the folder where it belongs.
+
+    Raises:
+        ValueError: it is none.
+    """
     plain = PurePath(value).name == value and value not in ("", "..")
     if not plain or "\\" in value or not value.isprintable():
         raise ValueError("must be a name, without folders and control characters")
@@ -34,7 +38,7 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-Name = Annotated[str, Field(max_length=LONGEST), AfterValidator(_name)]
+Name = Annotated[str, Field(max_length=LONGEST), AfterValidator(plain_name)]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Measure = Annotated[float, Field(ge=0)]
 Points = Annotated[float, Field(ge=-ROUNDING, le=100 + ROUNDING)]

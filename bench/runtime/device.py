@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -55,8 +57,13 @@ def fast_bfloat16(device: torch.device) -> bool:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed torch and make its convolutions repeatable; every random draw comes from torch."""
+    """Seed torch and make its convolutions repeatable; every random draw comes from torch.
+
+    Those of somebody's code that come from Python or numpy do not depend on the caller either.
+    """
     torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 

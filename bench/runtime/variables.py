@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from bench.errors import UserError
 
@@ -36,12 +38,42 @@ def own(variables: MutableMapping[str, str]) -> None:
         variables: `os.environ`, before torch and accelerate are imported.
 
     Raises:
-        UserError: the variables of a launcher contradict one another, or name no GPU.
+        UserError: the variables of a launcher contradict one another, or name no GPU; or the
+            current folder is gone.
     """
+    check_folder()
     remove_deciding(variables)
     _check_launcher(variables)
     _check_mpi(variables)
     _check_gpus(variables.get("CUDA_VISIBLE_DEVICES", ""))
+
+
+@contextmanager
+def owned(variables: MutableMapping[str, str]) -> Iterator[None]:
+    """Do as `own` does, and give the variables back at the end.
+
+    Raises:
+        UserError: as `own` does.
+    """
+    before = dict(variables)
+    try:
+        own(variables)
+        yield
+    finally:
+        for name, value in before.items():
+            variables.setdefault(name, value)
+
+
+def check_folder() -> None:
+    """Refuse to work in a folder that was deleted: torch cannot even be imported there.
+
+    Raises:
+        UserError: it was.
+    """
+    try:
+        Path.cwd()
+    except OSError:
+        raise UserError("the current folder was deleted; change to another one (cd)") from None
 
 
 def remove_deciding(variables: MutableMapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from bench import plugins
 from bench.encoders.encoder import Encoder, load_encoder
 from bench.encoders.promises import check_promises
 from bench.errors import UserError
-from bench.runtime import distributed
+from bench.runtime import distributed, switches
 from bench.runtime.device import seed_everything
 from bench.runtime.files import damaged, read_cached, same_files, write_cached
 from bench.runtime.fingerprint import file_digest
@@ -42,6 +42,11 @@ def load_or_pretrain(context: Context) -> Encoder:
     name are never missed.
     """
     method: Method = plugins.load("methods", context.method)()
+    with switches.owned():  # those that the file of a plug-in set too
+        return _load_or_pretrain(method, context)
+
+
+def _load_or_pretrain(method: Method, context: Context) -> Encoder:
     if not method.datasets:
         seed_everything(context.seed)
         return _checked(method.pretrain(context), context)

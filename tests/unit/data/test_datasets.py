@@ -305,3 +305,6 @@ def test_classes_with_few_positive_images_in_either_split_are_left_out(suite, ro
     message = r"no class has 999 positive images in both splits; lower datasets\.voc\.min_positives"
     with pytest.raises(UserError, match=message):
         usable_classes(dataset, 999)
+    asked = r"no class has 999 positive images in both splits; lower tasks\.voc_cls\.folds: the mos"
+    with pytest.raises(UserError, match=f"{asked}t are {max(fewest)}"):
+        usable_classes(dataset, 999, "tasks.voc_cls.folds")

@@ -43,6 +43,20 @@ def infinite(m):
     return m / 0
 
 
+def two_alone(m):
+    return m if len(m) > 1 else torch.cat([m, m])
+
+
+def not_alone(m):
+    if len(m) == 1:
+        raise KeyError("one\nimage")
+    return m
+
+
+def ends(m):
+    raise SystemExit("bye")
+
+
 class Counter:
     """Maps that grow from call to call, without random draws."""
 
@@ -64,12 +78,34 @@ class Counter:
         (Counter(), "gives other maps when it is called again"),
         (centered, "maps of an image depend on the rest of the batch"),
         (infinite, "stage 0 of its encoder has values that are not finite"),
+        (lambda m: m[: len(m) // 2 * 2], r"is \(0, 24, 32, 32\) for 1 image of 128 x 128"),
+        (lambda m: m[:, :0], r"is \(2, 0, 32, 32\) for 2 images of 128 x 128: it has no values"),
+        (lambda m: m.to("meta"), "is on the device meta for 2 images of 128 x 128"),
+        (lambda m: m.to(torch.complex64), r"stage 0 of its encoder is torch\.complex64"),
+        (two_alone, r"stage 0 of its encoder is \(2, 24, 32, 32\) for 1 image of 128 x 128"),
+        (not_alone, r"which must take any number of images, fails on 1 image .*: KeyError: 'one"),
+        (ends, "its encoder fails on 2 images of 128 x 128: SystemExit: bye"),
+        (lambda m: m * 0, "its encoder gives the same maps for different images"),
+        (lambda m: [], "its encoder returns no maps"),
+        (lambda m: None, "the model returns NoneType; return a map"),
+        (lambda m: {"map": m}, "the model returns dict; return a map"),
     ],
-    ids=["int64", "sparse", "NHWC", "noise", "state", "batch", "infinite"],
+    ids=[
+        *("int64", "sparse", "NHWC", "noise", "state", "batch", "infinite"),
+        *("odd batch", "no channels", "meta", "complex", "two alone", "not alone", "end"),
+        *("constant", "no maps", "none", "dict"),
+    ],
 )
 def test_a_module_that_breaks_a_promise_is_refused(change, message):
     with pytest.raises(UserError, match=message):
         ModuleEncoder(Broken(change), "broken")
+
+
+def test_hard_decisions_that_tell_colors_apart_are_not_refused():
+    def brightest(m):
+        return nn.functional.one_hot(m.mean((2, 3)).argmax(1), 24).float()
+
+    ModuleEncoder(Broken(brightest), "decisions")
 
 
 def test_a_map_as_deep_as_wide_is_refused_in_the_wrong_order():

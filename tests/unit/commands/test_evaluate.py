@@ -1,0 +1,225 @@
+"""What `bench.evaluate` refuses at once, in one line, and what it leaves as it was."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import bench as ssl_gap
+from bench import plugins
+from bench.commands import evaluate as module
+from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import Pretraining
+from bench.errors import UserError
+from bench.training.method import load_or_pretrain
+
+LITE = "tf_efficientnet_lite0"
+
+
+@pytest.fixture
+def requests(monkeypatch, own_plugins, cache):
+    """The requests that `bench.evaluate` would have run."""
+    monkeypatch.setenv("SSL_GAP_CACHE", str(cache))
+    made = []
+    monkeypatch.setattr(module, "run", lambda request, reporter: made.append(request))
+    return made
+
+
+def refused(model, message, **keys):
+    keys = {"tasks": "voc_cls", "suite": "smoke", "name": "mine"} | keys
+    with pytest.raises(UserError, match=message) as error:
+        ssl_gap.evaluate(model, **keys)
+    assert "\n" not in str(error.value)
+
+
+class Small(nn.Module):
+    def __init__(self, change=lambda m: m):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, 4, 1)
+        self.change = change
+
+    def forward(self, rgb):
+        return self.change(self.stem(rgb))
+
+
+NAMES = {
+    "../x": "must be a name, without folders and control characters",
+    "": "must be a name",
+    "a/b": "must be a name",
+    "a\nb": r"^name=a\\nb: must be a name",
+    "..": "must be a name",
+    "imagenet": "is taken by .*imagenet.py; give it another",
+    "random_init-L": "names a variant of random_init; give it another",
+    "random_init@resnet50": "names a variant of random_init; give it another",
+    "x" * 201: r"^name=x{40}\.\.\.: must be at most 200 bytes long",
+    "é" * 101: "must be at most 200 bytes long",
+    3: "^name=3: must be text, not int",
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_no_row_can_have_is_refused_before_the_model_is_touched(requests, name):
+    model = Small(lambda m: pytest.fail("the model is called"))
+    refused(model, NAMES[name], name=name)
+
+
+class Uncopyable(Small):
+    def __init__(self):
+        super().__init__()
+        self.lock = threading.Lock()
+
+
+class Packed(Small):
+    def get_extra_state(self):
+        return 1, 2
+
+
+class Unfinished(nn.Module):
+    def __init__(self):
+        pass
+
+
+MODELS = {
+    "number": (5, "^the model is a int; give a network"),
+    "function": (lambda rgb: rgb, "^the model is a function; give a network"),
+    "weights": (Small().state_dict(), "^the model is a OrderedDict; give a network"),
+    "modules": ([Small()], r"^model: must be text or a list of texts, not \[Small"),
+    "bytes": (b"rotation", "^model: must be text or a list of texts"),
+    "class": (nn.Conv2d, "^Conv2d: has no `datasets`, so it is no method"),
+    "meta": (Small().to("meta"), "^mine: the model cannot be copied: NotImplementedError: "),
+    "lock": (Uncopyable(), "^mine: the model cannot be copied: TypeError: "),
+    "unfinished": (Unfinished(), "^mine: the model cannot be copied: AttributeError: "),
+    "half": (Small().half(), "^mine: its encoder fails on 2 images of 128 x 128: RuntimeError: "),
+    "double": (Small().double(), "^mine: its encoder fails on 2 images of 128 x 128: "),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_what_is_no_usable_model_is_one_line(requests, kind):
+    refused(*MODELS[kind])
+
+
+def test_a_quantized_network_whose_state_is_no_tensor_is_one_line(requests):
+    refused(Packed(), r"^mine: 'module\._extra_state' of its state is a tuple, not a tensor")
+
+
+@pytest.mark.parametrize("seeds", [-1, 1001, 1.5, "2"])
+def test_a_number_of_seeds_that_is_none_is_one_line(requests, seeds):
+    refused("rotation", "^seeds=.*: must be a whole number of 0 to 1000", seeds=seeds)
+
+
+@pytest.mark.parametrize("argument", ["tasks", "overrides"])
+@pytest.mark.parametrize("value", [None, [3]])
+def test_what_is_no_text_is_one_line(requests, argument, value):
+    refused("rotation", f"^{argument}: must be text or a list of texts", **{argument: value})
+
+
+class Changed(Encoder):
+    """An encoder of the project whose maps are changed by a function."""
+
+    def __init__(self, change):
+        super().__init__(LITE)
+        self.change = change
+
+    def forward(self, rgb):
+        return self.change(super().forward(rgb))
+
+
+class Bare(Encoder):
+    def __init__(self):
+        nn.Module.__init__(self)
+
+
+def fails(maps):
+    raise KeyError("no\nluck")
+
+
+ENCODERS = {
+    "complex": (lambda: Changed(lambda maps: [m.to(torch.complex64) for m in maps]), "complex64"),
+    "int8": (lambda: Changed(lambda maps: [m.to(torch.int8) for m in maps]), r"torch\.int8"),
+    "none": (lambda: Changed(lambda maps: None), "its encoder returns a NoneType, not a list"),
+    "few": (lambda: Changed(lambda maps: maps[:2]), "its encoder returns 2 maps, but declares 5"),
+    "failing": (lambda: Changed(fails), "its encoder fails on 2 images of 64 x 64: KeyError: "),
+    "bare": (Bare, r"its encoder does not call `super\(\)\.__init__`"),
+}
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_an_encoder_that_breaks_a_promise_is_one_line(requests, kind):
+    make, message = ENCODERS[kind]
+    refused(make(), f"^mine: .*{message}")
+
+
+def test_a_program_s_switches_are_put_aside_and_its_variables_stay(monkeypatch, requests):
+    def run(request, reporter):
+        requests.append((torch.get_default_dtype(), os.environ.get("TIMM_FUSED_ATTN")))
+
+    monkeypatch.setattr(module, "run", run)
+    monkeypatch.setenv("TIMM_FUSED_ATTN", "0")
+    model = Small()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.inference_mode():
+            ssl_gap.evaluate(model, "voc_cls", "smoke", name="mine")
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert os.environ["TIMM_FUSED_ATTN"] == "0"
+    assert requests == [(torch.float32, None)]
+
+
+def test_what_a_plug_in_s_file_switches_decides_nothing(own_plugins, context):
+    types = []
+
+    class Method:
+        """It trains nothing."""
+
+        version = 1
+        datasets = ()
+
+        def pretrain(self, context):
+            types.append(torch.get_default_dtype())
+            encoder = Encoder(LITE)
+            encoder.pretraining = Pretraining()
+            return encoder
+
+    plugins.add_object("methods", "method", Method)
+    torch.set_default_dtype(torch.float64)
+    try:
+        load_or_pretrain(context("method"))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert types == [torch.float32]
+
+
+IN_A_DELETED_FOLDER = """
+import os, sys, tempfile
+from bench.errors import UserError
+folder = tempfile.mkdtemp()
+os.chdir(folder)
+os.rmdir(folder)
+{call}
+"""
+PYTHON = (
+    "try:\n    import bench; bench.evaluate\nexcept UserError as error:\n    sys.exit(str(error))"
+)
+COMMAND = "sys.argv = ['bench', 'list', 'methods']\nfrom bench.__main__ import main\nmain()"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder in use cannot be deleted there")
+@pytest.mark.parametrize(("call", "start"), [(PYTHON, ""), (COMMAND, "bench: ")])
+def test_a_deleted_folder_is_one_line(call, start):
+    root = Path(ssl_gap.__file__).parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_DELETED_FOLDER.format(call=call)],
+        env=os.environ | {"PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+    )
+    line = f"{start}the current folder was deleted; change to another one (cd)\n"
+    assert (done.stderr, bool(done.returncode)) == (line, True)
