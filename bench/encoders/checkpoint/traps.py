@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +15,7 @@ from bench.encoders.checkpoint.normalization import InputContract
 from bench.encoders.checkpoint.recognize import Selection, fits_any
 from bench.encoders.checkpoint.renames import StateDict
 
+ROUNDING = 1e-5  # relative, between a mean or deviation in float32 and the same in a text
 QKV_BIAS = re.compile(r"blocks\.\d+\.attn\.qkv\.bias$")
 
 
@@ -138,11 +140,19 @@ def _other_encoders(selection: Selection) -> list[str]:
 def _input_notes(arch: str, contract: InputContract) -> list[str]:
     """Say so where the arch's own input, which users may expect, is not the weights'."""
     config: Any = timm.get_pretrained_cfg(arch, allow_unregistered=True)
-    if config is None or (tuple(config.mean), tuple(config.std)) == (contract.mean, contract.std):
+    if config is None:
         return []
+    own = (*contract.mean, *contract.std)
+    usual = (*config.mean, *config.std)
+    if all(math.isclose(a, b, rel_tol=ROUNDING) for a, b in zip(own, usual, strict=True)):
+        return []
+    mean, std, usual_mean, usual_std = (
+        " ".join(f"{value:g}" for value in values)
+        for values in (contract.mean, contract.std, config.mean, config.std)
+    )
     return [
-        f"input: mean {contract.mean}, std {contract.std} ({contract.origin}); not "
-        f"{tuple(config.mean)}, {tuple(config.std)}, which timm's own weights of {arch} expect"
+        f"input: mean {mean}, std {std} ({contract.origin}); not mean {usual_mean}, std "
+        f"{usual_std}, which timm's own weights of {arch} expect"
     ]
 
 

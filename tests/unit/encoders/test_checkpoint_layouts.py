@@ -83,7 +83,7 @@ def moco_v3_vit():
     model, average = vit(num_heads=12), vit(1, num_heads=12)
     tree = foreign.moco_v3(model, average, "head")
     arguments = {name: value for name, value in SMALL.items() if name != "num_heads"}
-    notes = ("every ViT of MoCo v3 has 12 heads", "num_heads=12", "not (0.5, 0.5, 0.5)")
+    notes = ("every ViT of MoCo v3 has 12 heads", "num_heads=12", "not mean 0.5 0.5 0.5")
     return Case("MoCo v3", model, tree, VIT, arguments, prefix="base_encoder.", notes=notes)
 
 
@@ -97,7 +97,7 @@ def simsiam():
 def dino_vit():
     model = vit()
     tree = foreign.dino(model, vit(1))
-    notes = ("teacher", "others: key=student", "not (0.5, 0.5, 0.5)")
+    notes = ("teacher", "others: key=student", "not mean 0.5 0.5 0.5")
     return of_vit("DINO", model, tree, key="teacher", prefix="backbone.", notes=notes)
 
 
@@ -111,7 +111,7 @@ def dino_resnet():
 @case
 def dino_released():
     model = vit()
-    return of_vit("timm", model, weights(model), key="", notes=("not (0.5, 0.5, 0.5)",))
+    return of_vit("timm", model, weights(model), key="", notes=("not mean 0.5 0.5 0.5",))
 
 
 @case

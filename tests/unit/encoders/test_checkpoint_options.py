@@ -222,3 +222,14 @@ def test_a_classifier_in_the_file_is_told(tmp_path):
     model.reset_classifier(0)
     alone = load(save(model.state_dict(), tmp_path / "b.pth"), "resnet18")
     assert not any("labels" in note for note in alone.notes)
+
+
+def test_a_mean_that_float32_rounded_is_that_of_timm(tmp_path):
+    state = timm.create_model("resnet18", num_classes=0).state_dict()
+    rounded = torch.tensor([0.485, 0.456, 0.406]).tolist()
+    assert rounded != [0.485, 0.456, 0.406]
+    std = [0.229, 0.224, 0.225]
+    path = save(state, tmp_path / "a.pth")
+    assert not any("input" in note for note in load(path, "resnet18", mean=rounded, std=std).notes)
+    other = load(path, "resnet18", mean=[0.5, 0.456, 0.406], std=std)
+    assert any("not mean 0.485 0.456 0.406" in note for note in other.notes)
