@@ -14,7 +14,6 @@ import io
 import stat
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -26,8 +25,9 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
+from bench.data.file_names import FileNames
+from bench.data.manifest import Inspection, inspections
 from bench.errors import UserError
-from bench.runtime.fingerprint import digest
 
 JPEG = b"\xff\xd8\xff"  # first bytes (ISO 10918-1 annex B)
 END_OF_IMAGE = b"\xff\xd9"
@@ -43,7 +43,6 @@ MAX_BYTES = 2**28
 MAX_PIXELS = 2**30 // 12  # above it Pillow warns of a decompression bomb
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1  # 0 where it is not given
-THREADS = 8
 
 T = TypeVar("T")
 
@@ -70,7 +69,7 @@ class ImageFiles:
     """
 
     root: Path
-    files: tuple[str, ...]
+    files: Sequence[str]
     fingerprint: str
     skipped: tuple[str, ...] = ()
     contents: NDArray[np.uint64] = field(
@@ -84,65 +83,59 @@ class ImageFiles:
     )
 
 
-@dataclass(frozen=True)
-class _Inspection:
-    """One file: SHA-256, size as stored and EXIF orientation; or what is wrong with it."""
-
-    content: str = ""
-    size: tuple[int, int] = (0, 0)
-    orientation: int = 0
-    problem: str = ""
-
-
 def verify(
     root: Path,
     files: Sequence[str],
     damaged: Literal["stop", "skip"],
     advance: Callable[[int], None],
+    manifests: Path | None = None,
 ) -> ImageFiles:
-    """Read every file once: check that it is an image that can be used, and fingerprint it.
+    """Check that files are images that can be used, and fingerprint them.
 
     Args:
         root: the folder.
         files: paths below it.
         damaged: whether an image that cannot be used raises an error or is left out.
-        advance: called with 1 for each file read.
+        advance: called with the number of files that are done.
+        manifests: the folder of what earlier starts have read, see `data.manifest`; without it,
+            every file is read.
 
     Raises:
         UserError: an image cannot be used and `damaged` is `stop`; or none is left.
     """
-    kept: list[str] = []
-    inspections: list[_Inspection] = []
-    skipped: list[str] = []
-    with ThreadPoolExecutor(THREADS) as pool:
-        inspected = pool.map(lambda name: _inspect(root, name), files)
-        for name, inspection in zip(files, inspected, strict=True):
-            advance(1)
-            if not inspection.problem:
-                kept.append(name)
-                inspections.append(inspection)
-            elif damaged == "skip":
-                skipped.append(name)
-            else:
-                raise UserError(
-                    f"{root / name}: {inspection.problem}; replace the image (an image folder may "
-                    "leave it out with damaged = 'skip' in its data set)"
-                )
-    if not kept:
+    names = FileNames.of(files)
+
+    def inspect(name: str) -> Inspection:
+        inspection = _inspect(root, name)
+        if inspection.problem and damaged == "stop":
+            raise UserError(
+                f"{root / name}: {inspection.problem}; replace the image (an image folder may "
+                "leave it out with damaged = 'skip' in its data set)"
+            )
+        return inspection
+
+    found = inspections(root, names, inspect, advance, manifests)
+    kept = found.without_problems()
+    if not len(kept):
         raise UserError(f"{root}: has no readable image")
-    contents = [inspection.content for inspection in inspections]
+    everything = len(kept) == len(names)
     return ImageFiles(
         root,
-        tuple(kept),
-        digest([kept, contents]),
-        tuple(skipped),
-        contents=np.array([int(content[:16], 16) for content in contents], np.uint64),
-        sizes=np.array([inspection.size for inspection in inspections], np.int32),
-        orientations=np.array([inspection.orientation for inspection in inspections], np.uint8),
+        found.names if everything else found.names.take(kept),
+        found.fingerprint,
+        tuple(found.names[position] for position in found.problems),
+        contents=_first_bytes(found.contents)[kept],
+        sizes=found.sizes[kept],
+        orientations=found.orientations[kept],
     )
 
 
-def _inspect(root: Path, name: str) -> _Inspection:
+def _first_bytes(contents: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The first eight bytes of each digest, uint8 (N, 32), as a number, uint64 (N,)."""
+    return np.ascontiguousarray(contents[:, :8]).view(">u8")[:, 0].astype(np.uint64)
+
+
+def _inspect(root: Path, name: str) -> Inspection:
     """Read a file whole, and its header as an image."""
     try:
         name.encode()
@@ -153,10 +146,10 @@ def _inspect(root: Path, name: str) -> _Inspection:
             raise ImageError("is truncated")
         size, orientation = _decoded(io.BytesIO(content), _header)
     except UnicodeEncodeError:  # no record could hold it
-        return _Inspection(problem="has a name that is not UTF-8: rename it")
+        return Inspection(problem="has a name that is not UTF-8: rename it")
     except ImageError as problem:
-        return _Inspection(problem=str(problem))
-    return _Inspection(hashlib.sha256(content).hexdigest(), size, orientation)
+        return Inspection(problem=str(problem))
+    return Inspection(hashlib.sha256(content).hexdigest(), size, orientation)
 
 
 def problem_of(root: Path, name: str) -> str:

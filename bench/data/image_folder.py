@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections import defaultdict
-from dataclasses import dataclass, field
+from array import array
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from bench.config.schema import ImageFolder
+from bench.data.file_names import Builder, FileNames
 from bench.data.image_files import ImageFiles, verify
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
@@ -45,7 +48,7 @@ class LabeledImages:
     classes: tuple[str, ...]
 
     @property
-    def ids(self) -> tuple[str, ...]:
+    def ids(self) -> Sequence[str]:
         """The files' paths below the folder."""
         return self.images.files
 
@@ -56,7 +59,12 @@ class LabeledImages:
 
 
 def open_image_folder(
-    root: Path, name: str, section: ImageFolder, split: SplitName, reporter: Reporter
+    root: Path,
+    name: str,
+    section: ImageFolder,
+    split: SplitName,
+    reporter: Reporter,
+    manifests: Path | None = None,
 ) -> LabeledImages:
     """Open one split of an image folder: FOLDER/CLASS/**/*.jpg, or FOLDER/*.jpg without classes.
 
@@ -68,29 +76,44 @@ def open_image_folder(
         key = f"datasets.{name}.{split}"
         raise UserError(f"{folder}: no such folder (the suite's {key}); see --data-root")
     content = walk(folder)
-    files = sorted(content.files)
-    if not files:
+    if not content.files:
         raise UserError(f"{folder}: has no images (CLASS/*.jpg or *.jpg){content.left_out_text()}")
-    flat = sum("/" not in file for file in files)
-    if 0 < flat < len(files):
+    flat = sum("/" not in file for file in content.files)
+    if 0 < flat < len(content.files):
         raise UserError(
             f"{folder}: has {flat} images beside the class folders; move them into one, or away"
         )
     if content.left_out:
         reporter.say(f"{folder}{content.left_out_text()}")
-    with reporter.stage(f"checking {name}", len(files)) as bar:
-        images = verify(folder, files, section.damaged, bar.advance)
+    with reporter.stage(f"checking {name}", len(content.files)) as bar:
+        images = verify(folder, content.files, section.damaged, bar.advance, manifests)
     if flat:
         return LabeledImages(images, np.zeros(len(images.files), dtype=np.int64), ())
-    names = [file.split("/")[0] for file in images.files]
-    classes, labels = np.unique(names, return_inverse=True)
+    labels, classes = _labels(images.files)
     if {name.lower() for name in classes} <= SPLITS:
         raise UserError(
             f"{folder}: its folders have names of splits, not of classes ({', '.join(classes)}); "
             f"name one of them as datasets.{name}.{split}"
         )
-    _check_classes(images, labels, classes.tolist())
-    return LabeledImages(images, labels, tuple(map(str, classes)))
+    _check_classes(images, labels, classes)
+    return LabeledImages(images, labels, tuple(classes))
+
+
+def _labels(files: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The label of each file, int64 (N,), and the names of the classes, sorted.
+
+    Args:
+        files: sorted paths, so that those of a class follow one another.
+    """
+    folders: list[str] = []
+    numbers = array("q")
+    for file in files:
+        folder = file.partition("/")[0]
+        if not folders or folders[-1] != folder:
+            folders.append(folder)
+        numbers.append(len(folders) - 1)
+    classes = sorted(folders)
+    return np.searchsorted(classes, folders)[np.array(numbers, np.int64)], classes
 
 
 def _check_classes(images: ImageFiles, labels: np.ndarray, classes: list[str]) -> None:
@@ -99,12 +122,12 @@ def _check_classes(images: ImageFiles, labels: np.ndarray, classes: list[str]) -
     Raises:
         UserError: names the folders.
     """
-    for file in images.files:
-        top, *below = file.split("/")
-        if top.lower() in SPLITS and len(below) > 1:
+    for label, name in enumerate(classes):
+        positions = np.flatnonzero(labels == label) if name.lower() in SPLITS else ()
+        if any(images.files[int(position)].count("/") > 1 for position in positions):
             raise UserError(
-                f"{images.root / top}: has the name of a split and folders inside: it is no class; "
-                "move it away"
+                f"{images.root / name}: has the name of a split and folders inside: it is no "
+                "class; move it away"
             )
     known: dict[bytes, str] = {}
     order = np.lexsort((images.contents, labels))
@@ -118,66 +141,90 @@ def _check_classes(images: ImageFiles, labels: np.ndarray, classes: list[str]) -
             )
 
 
-@dataclass
-class _Content:
+@dataclass(frozen=True)
+class Content:
     """What is below a folder.
 
     Attributes:
-        files: images, their paths below it.
-        left_out: the paths of everything else, by its kind.
+        files: images, their paths below it, sorted.
+        left_out: of everything else, by its kind: how many, and the first path.
     """
 
-    files: list[str] = field(default_factory=list)
-    left_out: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    files: FileNames
+    left_out: Mapping[str, tuple[int, str]]
 
     def left_out_text(self) -> str:
         """How many of each kind were left out, and the first of each; nothing if none were."""
         if not self.left_out:
             return ""
-        kinds = [f"{len(n):,} {kind} ({min(n)!a})" for kind, n in sorted(self.left_out.items())]
-        return f": left out {', '.join(kinds)}"
+        counts = sorted(self.left_out.items())
+        return f": left out {', '.join(f'{n:,} {kind} ({first!a})' for kind, (n, first) in counts)}"
 
 
-def walk(folder: Path) -> _Content:
+def walk(folder: Path) -> Content:
     """The regular files below a folder, links followed.
 
     Raises:
         UserError: a folder cannot be read or is reached twice, or a link is broken.
     """
-    content = _Content()
-    above = [_identity(path) for path in (folder, *folder.resolve().parents)]
+    files = Builder()
+    left_out: dict[str, tuple[int, str]] = {}
+    above = frozenset(_identity(path) for path in (folder, *folder.resolve().parents))
     reached: dict[tuple[int, int], str] = {}
-    pending = [("", frozenset(above))]
+    pending = [("", above, iter(_entries(folder)))]
     while pending:
-        below, ancestors = pending.pop()
-        for entry in _entries(folder / below):
-            name = f"{below}{entry.name}"
-            try:
-                kind = _left_out_kind(entry, ancestors)
-            except OSError as error:  # of a link to itself
-                raise UserError(f"{entry.path}: cannot be read ({error.strerror})") from None
-            if kind:
-                content.left_out[kind].append(name)
-                continue
-            if not entry.is_dir():
-                content.files.append(name)
-                continue
+        below, ancestors, entries = pending[-1]
+        entry = next(entries, None)
+        if entry is None:
+            pending.pop()
+            continue
+        name = f"{below}{entry.name}"
+        if _is_plain_image(entry):
+            files.append(name)
+            continue
+        try:
+            kind = _left_out_kind(entry, ancestors)
+        except OSError as error:  # of a link to itself
+            raise UserError(f"{entry.path}: cannot be read ({error.strerror})") from None
+        if kind:
+            count, first = left_out.get(kind, (0, name))
+            left_out[kind] = (count + 1, min(first, name))
+        elif not entry.is_dir():
+            files.append(name)
+        else:
             own = _identity(entry)
             if own in reached:
                 raise UserError(
                     f"{folder / name}: is the folder {folder / reached[own]} under another name"
                 )
             reached[own] = name
-            pending.append((f"{name}/", ancestors | {own}))
-    return content
+            pending.append((f"{name}/", ancestors | {own}, iter(_entries(folder / name))))
+    return Content(files.names(), left_out)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """The entries of a folder, in the order in which the paths below it are sorted."""
     try:
         with os.scandir(folder) as entries:
-            return sorted(entries, key=lambda entry: entry.name)
+            return sorted(entries, key=_place)
     except OSError as error:
         raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
+
+
+def _place(entry: os.DirEntry[str]) -> str:
+    """What an entry is sorted by: a folder's name goes on with a slash."""
+    if entry.is_file(follow_symlinks=False):
+        return entry.name
+    with suppress(OSError):  # of a link to itself, which is refused by name
+        return f"{entry.name}/" if entry.is_dir() else entry.name
+    return entry.name
+
+
+def _is_plain_image(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a regular file, not a link, with the name of an image."""
+    suffix = os.path.splitext(entry.name)[1]  # noqa: PTH122 - a million Paths take seconds
+    plain = entry.name[0] != "." and entry.is_file(follow_symlinks=False)
+    return plain and (suffix in SUFFIXES or suffix.lower() in SUFFIXES)
 
 
 def _left_out_kind(entry: os.DirEntry[str], ancestors: frozenset[tuple[int, int]]) -> str:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from bench.data.image_files import THREADS, ImageFiles, decode, to_rgb
+from bench.data.image_files import ImageFiles, decode, to_rgb
+from bench.data.manifest import THREADS
 
 BITS = 64
 DISTANCE = 10  # bits of 64; of random hashes one pair in 44 million is as near

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Literal
 
 from bench.config.schema import VOC_CLASSES, Voc, VocMasks
-from bench.data.image_files import THREADS, problem_of
+from bench.data.image_files import problem_of
 from bench.data.image_folder import walk
+from bench.data.manifest import THREADS
 from bench.data.published.catalog import PublishedDataset, Split
 from bench.data.voc import identifiers, open_voc, read_annotation
 from bench.data.voc_masks import OFFICIAL, mask_file, open_voc_masks
