@@ -75,9 +75,16 @@ class _File(BaseModel):
 
 
 def open_coco(
-    root: Path, name: str, section: Coco, reporter: Reporter
+    root: Path, name: str, section: Coco, reporter: Reporter, manifests: Path | None = None
 ) -> tuple[tuple[str, ...], BoxSplit, BoxSplit]:
     """Open and check both splits of a data set in COCO's format.
+
+    Args:
+        root: the data root.
+        name: of the data set in the suite.
+        section: what the suite declares of it.
+        reporter: for progress.
+        manifests: see `image_files.verify`.
 
     Returns:
         The classes, the training split and the test split.
@@ -106,7 +113,7 @@ def open_coco(
             "the test images must not be trained on"
         )
     splits = [
-        _open_split(root / annotations, file, root / folder, classes, name, reporter)
+        _open_split(root / annotations, file, root / folder, classes, name, reporter, manifests)
         for annotations, file, folder in (
             (section.train, train, section.train_images),
             (section.test, test, section.test_images),
@@ -250,7 +257,13 @@ def _check_pixels(path: Path, file: _File) -> None:
 
 
 def _open_split(
-    path: Path, file: _File, folder: Path, classes: tuple[str, ...], name: str, reporter: Reporter
+    path: Path,
+    file: _File,
+    folder: Path,
+    classes: tuple[str, ...],
+    name: str,
+    reporter: Reporter,
+    manifests: Path | None,
 ) -> BoxSplit:
     categories = {category.id: category.name for category in file.categories}
     absent = [label for label in classes if label not in categories.values()]
@@ -269,7 +282,8 @@ def _open_split(
     by_image = [tuple(objects[image.id]) for image in images]
     labels = np.array([[_label(own, label) for label in classes] for own in by_image], np.int8)
     with reporter.stage(f"checking {name}", len(images)) as bar:
-        files = verify(folder, [image.file_name for image in images], "stop", bar.advance)
+        names = [image.file_name for image in images]
+        files = verify(folder, names, "stop", bar.advance, manifests)
     for index, (image, own) in enumerate(zip(images, by_image, strict=True)):
         if image.width is not None and image.height is not None:
             check_size(path, (image.width, image.height), files, index)

@@ -26,6 +26,7 @@ from bench.runtime.fingerprint import code_digest, digest, tree_digest
 from bench.runtime.partial import partial_folder
 from bench.runtime.progress import Reporter
 
+MANIFESTS = "manifests"  # folder of the cache, see `data.manifest`
 TREE_DIGEST = "rendered.sha256"  # beside rendered scenes: the digest of all other files
 SHARED = 0.001  # of a split's images may be in training too: public data sets have a few such
 
@@ -102,7 +103,7 @@ def open_datasets(
         suite: says what they are and where they are below the data root.
         names: which.
         root: the data root; None for a suite that renders its own images.
-        cache: folder for rendered images.
+        cache: folder for rendered images and for manifests.
         reporter: for progress.
 
     Raises:
@@ -112,7 +113,10 @@ def open_datasets(
         if name not in suite.datasets:
             raise UserError(f"suite {suite.name}: {unknown('data set', name, suite.datasets)}")
     root = _data_root(suite, root, cache, reporter)
-    opened = {name: _open(name, suite.datasets[name], root, reporter) for name in sorted(names)}
+    opened = {
+        name: _open(name, suite.datasets[name], root, reporter, cache / MANIFESTS)
+        for name in sorted(names)
+    }
     for dataset in opened.values():
         _check_class_names(dataset)
         _say_repeats(dataset, reporter)
@@ -133,15 +137,18 @@ def _data_root(suite: Suite, root: Path | None, cache: Path, reporter: Reporter)
     return root
 
 
-def _open(name: str, section: schema.Dataset, root: Path, reporter: Reporter) -> Dataset:
+def _open(
+    name: str, section: schema.Dataset, root: Path, reporter: Reporter, manifests: Path
+) -> Dataset:
     if isinstance(section, schema.ImageFolder):
-        return _open_image_folders(name, section, root, reporter)
+        return _open_image_folders(name, section, root, reporter, manifests)
     if isinstance(section, schema.Voc):
-        return Dataset(name, section, section.classes, *open_voc(root, name, section, reporter))
+        boxes = open_voc(root, name, section, reporter, manifests)
+        return Dataset(name, section, section.classes, *boxes)
     if isinstance(section, schema.VocMasks):
-        masks = open_voc_masks(root, name, section, reporter)
+        masks = open_voc_masks(root, name, section, reporter, manifests)
         return Dataset(name, section, section.classes, *masks)
-    classes, coco_train, coco_test = open_coco(root, name, section, reporter)
+    classes, coco_train, coco_test = open_coco(root, name, section, reporter, manifests)
     return Dataset(name, section, classes, coco_train, coco_test)
 
 
@@ -222,22 +229,22 @@ def _shared(name: str, train: ImageFiles, other: ImageFiles) -> list[str]:
 
 
 def _open_image_folders(
-    name: str, section: schema.ImageFolder, root: Path, reporter: Reporter
+    name: str, section: schema.ImageFolder, root: Path, reporter: Reporter, manifests: Path
 ) -> Dataset:
     """The splits of an image folder; those of validation may lack classes.
 
     Raises:
         UserError: a split is missing, empty or damaged, or has other classes.
     """
-    train = open_image_folder(root, name, section, "train", reporter)
+    train = open_image_folder(root, name, section, "train", reporter, manifests)
     test = validation = None
     if section.test:
-        test = open_image_folder(root, name, section, "test", reporter)
+        test = open_image_folder(root, name, section, "test", reporter, manifests)
         odd = sorted({*test.classes} ^ {*train.classes})
         if odd:
             raise UserError(f"datasets.{name}: the splits have other classes: {', '.join(odd)}")
     if section.validation:
-        validation = open_image_folder(root, name, section, "validation", reporter)
+        validation = open_image_folder(root, name, section, "validation", reporter, manifests)
         validation = _with_classes(validation, train.classes, name)
     return Dataset(name, section, train.classes, train, test, validation)
 

@@ -64,9 +64,16 @@ class BoxSplit:
 
 
 def open_voc(
-    root: Path, name: str, section: schema.Voc, reporter: Reporter
+    root: Path, name: str, section: schema.Voc, reporter: Reporter, manifests: Path | None = None
 ) -> tuple[BoxSplit, BoxSplit]:
     """Open and check the training and the test split of a VOCdevkit.
+
+    Args:
+        root: the data root.
+        name: of the data set in the suite.
+        section: what the suite declares of it.
+        reporter: for progress.
+        manifests: see `image_files.verify`.
 
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
@@ -85,7 +92,7 @@ def open_voc(
     with reporter.stage(f"checking {name}", count) as bar:
         opened = {
             split: [
-                _open_part(*part, own, section.classes, bar.advance)
+                _open_part(*part, own, section.classes, bar.advance, manifests)
                 for part, own in zip(years, ids[split], strict=True)
             ]
             for split, years in parts.items()
@@ -168,6 +175,7 @@ def _open_part(
     ids: tuple[str, ...],
     classes: tuple[str, ...],
     advance: Callable[[int], None],
+    manifests: Path | None,
 ) -> BoxSplit:
     annotations = [
         read_annotation(devkit / "Annotations" / f"{identifier}.xml", classes) for identifier in ids
@@ -182,7 +190,7 @@ def _open_part(
         if not (devkit / file).is_file():
             where = _list_path(devkit, name)
             raise UserError(f"{where}: names {identifier}, but {devkit / file} does not exist")
-    images = verify(devkit, files, "stop", advance)
+    images = verify(devkit, files, "stop", advance, manifests)
     for index, annotation in enumerate(annotations):
         check_size(annotation.path, annotation.size, images, index)
     boxes = [annotation.content for annotation in annotations]

@@ -54,9 +54,20 @@ class MaskSplit:
 
 
 def open_voc_masks(
-    root: Path, name: str, section: schema.VocMasks, reporter: Reporter
+    root: Path,
+    name: str,
+    section: schema.VocMasks,
+    reporter: Reporter,
+    manifests: Path | None = None,
 ) -> tuple[MaskSplit, MaskSplit]:
     """Open and check the training and the test split of a VOCdevkit's segmentation.
+
+    Args:
+        root: the data root.
+        name: of the data set in the suite.
+        section: what the suite declares of it.
+        reporter: for progress.
+        manifests: see `image_files.verify`.
 
     Raises:
         UserError: anything is missing, malformed or overlapping; the message names the file.
@@ -73,7 +84,7 @@ def open_voc_masks(
             _joined(
                 folder,
                 [
-                    _open_part(year, masks, ids, section.classes, bar.advance, reporter)
+                    _open_part(year, masks, ids, section.classes, bar.advance, reporter, manifests)
                     for (year, _), ids in zip(parts, all_ids, strict=True)
                 ],
             )
@@ -103,9 +114,14 @@ def _open_part(
     classes: tuple[str, ...],
     advance: Callable[[int], None],
     reporter: Reporter,
+    manifests: Path | None,
 ) -> MaskSplit:
-    images = verify(year, [f"JPEGImages/{name}.jpg" for name in ids], "stop", lambda _: None)
-    masks = verify(year, [mask_file(year, folder, name) for name in ids], "stop", lambda _: None)
+    images = verify(
+        year, [f"JPEGImages/{name}.jpg" for name in ids], "stop", lambda _: None, manifests
+    )
+    masks = verify(
+        year, [mask_file(year, folder, name) for name in ids], "stop", lambda _: None, manifests
+    )
     pixels = np.zeros(VOID + 1, int)
     problem = ""
     for index, mask in enumerate(masks.files):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,7 +35,8 @@ def folders(suite, **keys):
 
 
 def opened(suite, root, *names, cache=None):
-    return open_datasets(suite, names, root, cache, Reporter())
+    with tempfile.TemporaryDirectory() as empty:
+        return open_datasets(suite, names, root, cache or Path(empty), Reporter())
 
 
 def test_splits_have_the_names_that_records_give_them(suite, root):
