@@ -57,6 +57,7 @@ def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Dat
         UserError: they cannot be used.
     """
     claim_temporary_folder()
+    distributed.init()
     if distributed.is_main():
         sweep_cache(request.cache)
     names = set[str]()

@@ -21,6 +21,7 @@ from bench.data.image_folder import LabeledImages, open_image_folder
 from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
 from bench.errors import UserError, naming, one_line, unknown
+from bench.runtime import distributed
 from bench.runtime.files import damaged, read_cached, write_cached
 from bench.runtime.fingerprint import code_digest, digest, tree_digest
 from bench.runtime.partial import partial_folder
@@ -97,7 +98,7 @@ def fingerprints(datasets: Datasets) -> dict[str, str]:
 def open_datasets(
     suite: Suite, names: Collection[str], root: Path | None, cache: Path, reporter: Reporter
 ) -> dict[str, Dataset]:
-    """Open and check some data sets of a suite.
+    """Open and check some data sets of a suite; of several processes, the main one does.
 
     Args:
         suite: says what they are and where they are below the data root.
@@ -109,6 +110,12 @@ def open_datasets(
     Raises:
         UserError: something is missing, empty or damaged.
     """
+    return distributed.from_main(lambda: _open_all(suite, names, root, cache, reporter))
+
+
+def _open_all(
+    suite: Suite, names: Collection[str], root: Path | None, cache: Path, reporter: Reporter
+) -> dict[str, Dataset]:
     for name in names:
         if name not in suite.datasets:
             raise UserError(f"suite {suite.name}: {unknown('data set', name, suite.datasets)}")

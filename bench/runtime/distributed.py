@@ -7,11 +7,11 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import filelock
 
@@ -20,6 +20,8 @@ from bench.runtime import signals
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+T = TypeVar("T")
 
 PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
 MEETING = timedelta(minutes=10)  # the same before they have met, on clusters that start slowly
@@ -104,8 +106,8 @@ def all_processes(condition: bool) -> bool:
     return all(conditions)
 
 
-def broadcast(value: float) -> float:
-    """The main process's value, in every process."""
+def broadcast(value: T) -> T:
+    """The main process's value, in every process; it must be picklable."""
     if world_size() == 1:
         return value
     from torch import distributed
@@ -113,6 +115,29 @@ def broadcast(value: float) -> float:
     values = [value]
     distributed.broadcast_object_list(values)
     return values[0]
+
+
+def from_main(make: Callable[[], T]) -> T:
+    """What the main process makes, in every process.
+
+    Args:
+        make: called in the main process alone; its result must be picklable.
+
+    Raises:
+        UserError: the main process raised it; every process does.
+    """
+    if world_size() == 1:
+        return make()
+    outcome: T | UserError | None = None
+    if is_main():
+        try:
+            outcome = make()
+        except UserError as error:
+            outcome = error
+    outcome = broadcast(outcome)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return cast("T", outcome)
 
 
 def average(value: Tensor) -> Tensor:

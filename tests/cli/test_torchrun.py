@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 from support import SHORT
 
 from bench.results.changes import DESCENTS, LOSSES
@@ -46,6 +47,35 @@ compare()
 """
 
 
+OPENING = """
+import os, sys
+from pathlib import Path
+import pytest
+from bench.config import loader
+from bench.data import image_files
+from bench.data.datasets import open_datasets
+from bench.errors import UserError
+from bench.runtime import distributed
+from bench.runtime.progress import Reporter
+
+distributed.init()
+root, cache = map(Path, sys.argv[1:])
+suite = loader.load("tiny")
+section = suite.datasets["pretraining"].model_copy(update={"train": "images"})
+suite = suite.model_copy(update={"datasets": {"pretraining": section}})
+read = []
+inspect = image_files._inspect
+image_files._inspect = lambda *where: read.append(where) or inspect(*where)
+opened = open_datasets(suite, ["pretraining"], root, cache, Reporter())["pretraining"].train
+assert len(read) == (3 if distributed.is_main() else 0), read
+assert [*opened.images.files] == ["a/0.png", "a/1.png", "b/0.png"]
+assert opened.labels.tolist() == [0, 0, 1]
+with pytest.raises(UserError, match="no such folder"):
+    open_datasets(suite, ["pretraining"], root / "images", cache, Reporter())
+distributed.barrier()
+"""
+
+
 def torchrun(*arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     # A thread each, as torchrun itself sets where nothing is said: other counts round otherwise.
@@ -62,6 +92,17 @@ def test_statistics_are_those_of_all_processes(tmp_path):
     script = tmp_path / "two_processes.py"
     script.write_text(STATISTICS)
     torchrun(script)
+
+
+@pytest.mark.slow
+def test_one_process_reads_the_images_of_all(tmp_path):
+    for number, name in enumerate(("a/0.png", "a/1.png", "b/0.png")):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path)
+    script = tmp_path / "two_processes.py"
+    script.write_text(OPENING)
+    torchrun(script, tmp_path, tmp_path / "cache")
 
 
 def same_training(trace, other):
