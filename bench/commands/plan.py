@@ -90,6 +90,13 @@ def _precedence(method: str) -> int:
     return 3
 
 
+def unknown_sections(request: Request) -> list[str]:
+    """The sections of the suite that are named after no method or task that is known here."""
+    suite = request.suite
+    recipes = [f"[recipes.{name}]" for name in suite.recipes if not _known("methods", name)]
+    return recipes + [f"[tasks.{name}]" for name in suite.tasks if not _known("tasks", name)]
+
+
 def title(suite: Suite) -> str:
     """A suite in a line."""
     return f"suite {suite.name} ({suite.sha256[:8]}): {suite.summary}"
