@@ -99,7 +99,7 @@ def steps(module: nn.Module, loader: DataLoader, loss: Callable[[Any, Any], Any]
         optimizer.zero_grad()
 
 
-# --- lightly: the building blocks of its examples and benchmarks -----------------------------------
+# --- lightly: the building blocks of its examples and benchmarks ----------------------------------
 
 
 def lightly_simclr(backbone: nn.Module, width: int, images: Path) -> nn.Module:
@@ -267,7 +267,9 @@ def lightly_benchmark_resnet18(images: Path, folder: Path) -> nn.Module:
     return resnet
 
 
-@peer("lightly", "checkpoints/*.ckpt", f"arch={VIT}", layout="lightly benchmarks", arguments=AT_SIZE)
+@peer(
+    "lightly", "checkpoints/*.ckpt", f"arch={VIT}", layout="lightly benchmarks", arguments=AT_SIZE
+)
 def lightly_benchmark_vit(images: Path, folder: Path) -> nn.Module:
     from lightly.models.modules import MaskedVisionTransformerTIMM
 
@@ -278,7 +280,9 @@ def lightly_benchmark_vit(images: Path, folder: Path) -> nn.Module:
     return vit
 
 
-@peer("lightly", "checkpoints/*.ckpt", f"arch={VIT}", layout="lightly's examples", arguments=AT_SIZE)
+@peer(
+    "lightly", "checkpoints/*.ckpt", f"arch={VIT}", layout="lightly's examples", arguments=AT_SIZE
+)
 def lightly_lightning_vit(images: Path, folder: Path) -> nn.Module:
     vit = timm.create_model(VIT, num_classes=0, **VIT_AT_SIZE)
     lightning_steps(lightning_simclr(vit, 192, online=False), images, folder)
@@ -303,7 +307,7 @@ def lightly_ssl_train(images: Path, folder: Path) -> nn.Module:
     return nn.Identity()
 
 
-# --- lightly-train ----------------------------------------------------------------------------------
+# --- lightly-train --------------------------------------------------------------------------------
 
 
 def lightly_train(
@@ -366,14 +370,12 @@ def lightly_train_dinov2(images: Path, folder: Path) -> nn.Module:
     return lightly_train("dinov2/vits14-notpretrained", "dinov2", images, folder, size=56)
 
 
-@peer(
-    "lightly_train", "out/checkpoints/last.ckpt", "arch=resnet18", refusal="lightly-train export"
-)
+@peer("lightly_train", "out/checkpoints/last.ckpt", "arch=resnet18", refusal="lightly-train export")
 def lightly_train_checkpoint(images: Path, folder: Path) -> nn.Module:
     return lightly_train("torchvision/resnet18", "simclr", images, folder)
 
 
-# --- stable-pretraining -----------------------------------------------------------------------------
+# --- stable-pretraining ---------------------------------------------------------------------------
 
 
 def stable_pretraining(backbone: nn.Module, width: int, images: Path, folder: Path) -> None:
@@ -434,7 +436,7 @@ def stable_pretraining_vit(images: Path, folder: Path) -> nn.Module:
     return backbone
 
 
-# --- timm and torchvision: their training scripts ---------------------------------------------------
+# --- timm and torchvision: their training scripts -------------------------------------------------
 
 TIMM = "pytorch-image-models/train.py"
 TORCHVISION = "vision/references/classification/train.py"
@@ -459,7 +461,14 @@ def split(images: Path, folder: Path) -> Path:
 
 def of_timm(images: Path, folder: Path, arch: str, *options: str) -> nn.Module:
     """huggingface/pytorch-image-models: train.py, and what timm itself loads."""
-    arguments = ["--data-dir", str(split(images, folder)), "--model", arch, "--num-classes", str(CLASSES)]
+    arguments = [
+        "--data-dir",
+        str(split(images, folder)),
+        "--model",
+        arch,
+        "--num-classes",
+        str(CLASSES),
+    ]
     arguments += ["--epochs", "1", "--batch-size", str(BATCH), "--workers", "1", "--lr", "0.01"]
     arguments += ["--device", "cpu", "--no-prefetcher", "--output", str(folder)]
     script(TIMM, [*arguments, "--experiment", "run", *options])
@@ -476,9 +485,26 @@ def timm_resnet18(images: Path, folder: Path) -> nn.Module:
     return of_timm(images, folder, "resnet18", "--model-ema", *small)
 
 
-@peer("timm", "run/last.pth.tar", f"arch={VIT}", layout="timm, trainer", sources=(TIMM,), arguments=AT_SIZE)
+@peer(
+    "timm",
+    "run/last.pth.tar",
+    f"arch={VIT}",
+    layout="timm, trainer",
+    sources=(TIMM,),
+    arguments=AT_SIZE,
+)
 def timm_vit(images: Path, folder: Path) -> nn.Module:
-    return of_timm(images, folder, VIT, "--model-kwargs", f"img_size={SIZE}", "--img-size", str(SIZE), "--opt", "adamw")
+    return of_timm(
+        images,
+        folder,
+        VIT,
+        "--model-kwargs",
+        f"img_size={SIZE}",
+        "--img-size",
+        str(SIZE),
+        "--opt",
+        "adamw",
+    )
 
 
 def of_torchvision(images: Path, folder: Path, arch: str, *options: str) -> nn.Module:
