@@ -162,6 +162,17 @@ def test_what_is_no_file_of_weights_is_one_line(bench, tmp_path, specs, name, co
     assert message in done.error
 
 
+def test_doctor_reads_the_weights_before_it_renders_scenes(bench, tmp_path, specs, monkeypatch):
+    def render(*_):
+        raise AssertionError("scenes are rendered for weights that cannot be read")
+
+    monkeypatch.setattr("bench.commands.doctor.open_datasets", render)
+    (tmp_path / "text.pth").write_bytes(b"hello\n")
+    done = bench("doctor", f"file:{tmp_path}/text.pth?arch={ARCH}", "--suite", "smoke")
+    assert done.status == 2
+    assert "text.pth: is a text file" in done.error
+
+
 PROGRAM = """
 import timm, torch
 from torch import nn
