@@ -144,12 +144,8 @@ def _announce(
     if added:
         names = ", ".join(dict.fromkeys(added))
         reporter.say(f"with {names}: the untrained encoder of the same input")
-    for section in plan.unknown_sections(request):
-        reporter.say(f"{section} of the suite is not used: no plug-in of that name is known here")
-    for backbone in plan.without_reference(request):
-        reporter.say(
-            f"no gap to the ImageNet labels of {backbone}: add imagenet@{backbone} to --methods"
-        )
+    for notice in plan.notices(request):
+        reporter.say(notice)
     reporter.say(plan.counts(cells, todo))
     if todo and load() > BUSY * cores():
         reporter.say(

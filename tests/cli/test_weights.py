@@ -325,3 +325,10 @@ class TestDoctor:
     def test_a_method_that_is_trained_here_is_no_case_for_it(self, bench):
         done = bench("doctor", "rotation", "--suite", "smoke")
         assert (done.status, "is trained by the harness" in done.error) == (2, True)
+
+
+def test_weights_are_read_before_any_image_is_rendered(bench_run, tmp_path, specs):
+    done = bench_run(f"mine=file:{tmp_path}/none.pth?arch={ARCH}", cache=tmp_path / "cache")
+    assert done.status == 2
+    assert "none.pth" in done.error
+    assert not (tmp_path / "cache/scenes").exists()
