@@ -26,8 +26,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
 from bench.data import jpeg
-from bench.data.file_names import FileNames
-from bench.data.manifest import Inspection, inspections
+from bench.data.manifest import FileNames, Inspection, inspections
 from bench.errors import UserError
 
 JPEG = b"\xff\xd8\xff"  # first bytes (ISO 10918-1 annex B)
