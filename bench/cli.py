@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +19,7 @@ from bench.config import loader
 from bench.config.schema import SEEDS
 from bench.errors import Interrupted, UserError, explanation
 from bench.runtime import distributed, signals, streams, variables
+from bench.runtime.partial import temporary_folder
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import cores
 
@@ -321,8 +321,8 @@ def check(
     """
     from bench.commands import check as command
 
-    with tempfile.TemporaryDirectory() as temporary:
-        locations = Locations(out or Path(temporary), cache, data_root, device, workers or cores())
+    with temporary_folder() as temporary:
+        locations = Locations(out or temporary, cache, data_root, device, workers or cores())
         verdicts, pairs = command.check(reference, locations, Reporter())
     stdout = _stdout()
     for part in command.render(verdicts, pairs):
@@ -350,8 +350,7 @@ def reproduce(
     from bench.commands import reproduce as command
 
     stdout = _stdout()
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with temporary_folder() as folder:
         locations = Locations(out or folder / "out", cache or folder / "cache", data_root, device)
         ok = command.reproduce(path, locations, Reporter(), stdout)
     raise typer.Exit(0 if ok else 1)

@@ -381,7 +381,7 @@ def load(kind: Kind, name: str) -> Any:
         )
     except UserError:
         raise
-    except Exception as error:  # whatever its module raises
+    except (Exception, SystemExit) as error:  # whatever its module raises
         text = f"{type(error).__name__}: {error}"
         raise UserError(f"{where}: cannot be imported ({text})") from error
     plugin = _public_class(module, where.path, ATTRIBUTES[kind])
@@ -404,7 +404,7 @@ def _import_file(kind: str, path: Path, content: str) -> ModuleType:
     sys.modules[name] = module  # a loader's worker looks classes up there
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # whatever its module raises
+    except (Exception, SystemExit) as error:  # whatever its module raises
         text = f"{type(error).__name__}: {error}"
         raise UserError(f"{path}: cannot be imported ({text})") from error
     return module

@@ -25,6 +25,8 @@ FORMS = {
     "hub": "hub:OWNER/REPO:ENTRY",
     "py": "py:PATH:FUNCTION",
 }
+# Files that libraries save beside weights, with the mean and deviation of the input.
+SETTINGS_BESIDE = ("preprocessor_config.json", "config.json")
 PROGRAMS = ("py", "hub")  # kinds whose encoder a Python program makes
 OPTIONS = {
     "file": ("arch", "key", "prefix", "mean", "std", MISSING),
@@ -33,7 +35,7 @@ OPTIONS = {
 }
 REFERENCE = "imagenet"  # imagenet@NAME labels a file with the ImageNet weights of a backbone
 SPEC = re.compile(
-    rf"(?:((?:{REFERENCE}@)?[\w.-]+)=)?({'|'.join(FORMS)}):(.+)",
+    rf"(?:((?:{REFERENCE}@)?[a-zA-Z0-9][\w.-]*)=)?({'|'.join(FORMS)}):(.+)",
     re.DOTALL,
 )
 NUMBER = re.compile(r"\s*[0-9.]+\s*(&.*)?")
@@ -85,7 +87,7 @@ class Spec:
 
     @property
     def digest(self) -> str:
-        """What identifies the weights: the spec, and the content of a local file.
+        """What identifies the weights: the spec, and a local file with the settings beside it.
 
         Raises:
             UserError: the file cannot be read.
@@ -100,6 +102,8 @@ class Spec:
             return
         try:
             yield file_digest(path)
+            settings = [path.with_name(name) for name in SETTINGS_BESIDE]
+            yield from (f"{file.name} {file_digest(file)}" for file in settings if file.is_file())
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
 

@@ -16,7 +16,6 @@ import itertools
 import os
 import subprocess
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +41,7 @@ from bench.errors import UserError, unknown
 from bench.reporting.format import signed_interval
 from bench.results import storage
 from bench.results.record import Record
+from bench.runtime.partial import temporary_folder
 from bench.runtime.progress import Reporter
 from bench.statistics.intervals import Estimate
 from bench.statistics.training_runs import Runs
@@ -99,8 +99,8 @@ def check(
     verdicts: list[Verdict] = []
     rows: dict[tuple[str, str, str], list[Stored]] = defaultdict(list)
     for group in groups.values():
-        with tempfile.TemporaryDirectory() as folder:  # no group uses what another one left
-            fresh = replace(locations, cache=_fresh_cache(locations.cache, Path(folder)))
+        with temporary_folder() as folder:  # no group uses what another one left
+            fresh = replace(locations, cache=_fresh_cache(locations.cache, folder))
             for old, new in _rerun(group, fresh, reporter):
                 verdicts.append(judge(old, new, runs[old[0]], alarms[old[0]]))
                 if new[1].status == "ok":

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from bench.plugins import Kind
 from bench.results import storage
 from bench.results.record import Record
 from bench.runtime.device import seed_everything
+from bench.runtime.partial import temporary_folder
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 from bench.training.method import load_or_pretrain
@@ -136,7 +136,7 @@ def fits_every_task(bench: Bench, kind: Kind) -> None:
 
 def same_seed_same_weights(bench: Bench, kind: Kind) -> None:
     """Two runs with one seed give the same weights; another seed gives others, if any is drawn."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         root = Path(folder)
         first = load_or_pretrain(bench.context(kind, cache=root / "a"))
         second = load_or_pretrain(bench.context(kind, cache=root / "b"))
@@ -248,7 +248,7 @@ def becomes_a_row(bench: Bench, kind: Kind) -> None:
     """A run of the suite records a score."""
     method = bench.name if kind == "methods" else plugins.UNTRAINED
     task = bench.name if kind == "tasks" else first_task(bench.suite)
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         request = Request(
             suite=bench.suite,
             methods=(method,),
@@ -325,7 +325,7 @@ def _metric(bench: Bench) -> registry.Metric:
 
 def _predict(bench: Bench) -> TaskResult:
     """The task on an untrained encoder."""
-    with tempfile.TemporaryDirectory() as folder:
+    with temporary_folder() as folder:
         context = bench.context("tasks", cache=Path(folder))
         encoder = load_or_pretrain(context)
         seed_everything(0)

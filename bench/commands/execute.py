@@ -22,9 +22,9 @@ from bench.commands.request import Cell, Request
 from bench.config import settings
 from bench.config.schema import PRETRAINING
 from bench.data.datasets import Datasets, fingerprints, open_datasets
-from bench.encoders import supervision
 from bench.encoders.encoder import Encoder
 from bench.encoders.weights import how_read
+from bench.encoders.weights import warnings as weights_warnings
 from bench.errors import UserError
 from bench.evaluation.features import discard
 from bench.evaluation.task import Task, TaskResult
@@ -311,7 +311,7 @@ def evaluate(
             *result.warnings,
             *_skipped(context),
             *_data_warnings(context, trained),
-            *filter(None, [supervision.warning(encoder.origin.get("trained_on", ""))]),
+            *weights_warnings(encoder),
         ],
         encoder=EncoderFacts(
             backbone=encoder.backbone,

@@ -28,6 +28,9 @@ def export(record: Path, file: Path, locations: Locations, reporter: Reporter) -
     scored = storage.read(record)
     if scored.encoder is None:
         raise UserError(f"{record}: failed; it has no encoder")
+    if scored.weights:
+        files = ", ".join(scored.files) or "see the record"
+        raise UserError(f"{record}: scored weights from elsewhere ({files}); export those")
     if file.exists():
         raise UserError(f"{file}: is there already; give another name")
     request = locations.request(scored)

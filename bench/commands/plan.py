@@ -98,7 +98,11 @@ def notices(request: Request) -> Iterator[str]:
     for section in sections:
         yield f"{section} of the suite is not used: no plug-in of that name is known here"
     for backbone in _without_reference(request):
-        yield f"no gap to the ImageNet labels of {backbone}: add imagenet@{backbone} to --methods"
+        reference = f"{specs.REFERENCE}@{backbone}"
+        yield (
+            f"no gap to the ImageNet labels of {backbone}: add {reference} to --methods, or "
+            f"{reference}=file:PATH where timm has no such weights"
+        )
 
 
 def title(suite: Suite) -> str:

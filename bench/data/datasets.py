@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-import filelock
 import numpy as np
 
 from bench.config import schema
@@ -22,7 +21,7 @@ from bench.data.voc import BoxSplit, open_voc
 from bench.data.voc_masks import open_voc_masks
 from bench.errors import UserError, naming, one_line, unknown
 from bench.runtime import distributed
-from bench.runtime.files import damaged, read_cached, write_cached
+from bench.runtime.files import damaged, locked, read_cached, write_cached
 from bench.runtime.fingerprint import code_digest, digest, tree_digest
 from bench.runtime.partial import partial_folder
 from bench.runtime.progress import Reporter
@@ -309,7 +308,7 @@ def render_to_cache(settings: Synthetic, cache: Path, reporter: Reporter) -> Pat
     key = digest([settings.model_dump(), synthetic_objects.VERSION, code])
     root = cache / "scenes" / key[:24]
     root.parent.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(root.with_suffix(".lock")):
+    with locked(root.with_suffix(".lock")):
         if not _is_as_rendered(root, reporter):
             shutil.rmtree(root, ignore_errors=True)
             total = settings.pretraining + settings.validation + settings.train + settings.test

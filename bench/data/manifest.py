@@ -19,12 +19,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, overload
 
-import filelock
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from bench.runtime.files import read_cached, write_cached
+from bench.runtime.files import locked, read_cached, write_cached
 from bench.runtime.fingerprint import digest
 
 VERSION = 1  # raise when an inspection of the same file may tell something else
@@ -204,7 +203,7 @@ def inspections(
         )
     folder = manifests / digest([VERSION, str(root.resolve())])[:24]
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / "lock"):
+    with locked(folder / "lock"):
         return _Manifests(folder, root, names).inspections(inspect, advance)
 
 

@@ -87,7 +87,7 @@ def tag_of(name: str) -> str:
     default: Any = timm.get_pretrained_cfg(name, allow_unregistered=True)
     others = [full.partition(".")[2] for full in list_pretrained(f"{name}.*")]
     tags = [str(default.tag), *others] if default else others
-    return next(filter(supervision.is_imagenet_alone, tags), "")
+    return next((tag for tag in tags if supervision.is_imagenet_alone(tag, name)), "")
 
 
 def weights_file(package: str) -> Path:

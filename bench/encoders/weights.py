@@ -94,7 +94,7 @@ def published(name: str) -> Encoder:
     encoder.set_normalization(config.mean, config.std)
     encoder.origin = {
         "weights": f"timm:{name.partition('.')[0]}.{config.tag}",
-        "trained_on": supervision.of_tag(str(config.tag)),
+        "trained_on": supervision.of_tag(str(config.tag), name),
         "license": config.license or "",
     }
     return encoder
@@ -212,6 +212,7 @@ def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
         "prefix": loaded.prefix,
         "matched": len(loaded.matched),
         "missing": list(loaded.missing),
+        "unexpected": list(loaded.unexpected),
         "reshaped": list(loaded.reshaped),
         "dropped": len(loaded.dropped),
         "mean": list(contract.mean),
@@ -220,6 +221,16 @@ def _encoder(spec: Spec, loaded: Loaded) -> Encoder:
         "notes": list(loaded.notes),
     }
     return encoder
+
+
+def warnings(encoder: Encoder) -> Iterator[str]:
+    """What a reader must know of a row before believing its score."""
+    origin = encoder.origin
+    if text := supervision.warning(origin.get("trained_on", "")):
+        yield text
+    if missing := len(origin.get("missing", ())):
+        total = missing + origin["matched"]
+        yield f"{missing} of {total} tensors were not in its file and are as initialized"
 
 
 def export(encoder: Encoder, path: Path) -> int:
@@ -277,7 +288,7 @@ def how_read(encoder: Encoder) -> Iterator[tuple[str, str]]:
     where = [f"{key} {origin[key]}" for key in ("key", "prefix") if origin[key]]
     yield "layout", ", ".join([origin["layout"], *where])
     yield "tensors", f"{origin['matched']} matched, {origin['dropped']} dropped"
-    for key in ("missing", "reshaped", "notes"):
+    for key in ("missing", "unexpected", "reshaped", "notes"):
         for text in origin[key]:
             yield key.removesuffix("s"), text
     mean, std = (" ".join(f"{value:g}" for value in origin[key]) for key in ("mean", "std"))

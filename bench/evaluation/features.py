@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
-import filelock
 import numpy as np
 import torch
 from torch import Tensor
@@ -24,9 +23,10 @@ from bench.encoders.encoder import Encoder
 from bench.errors import naming
 from bench.runtime.device import loader_workers, prepare_loader_worker
 from bench.runtime.environment import library_versions
-from bench.runtime.files import damaged, flush_to_disk, read_cached, write_cached
+from bench.runtime.files import damaged, flush_to_disk, locked, read_cached, write_cached
 from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.partial import partial_folder
+from bench.runtime.pool import batches as batches_of
 from bench.runtime.progress import Bar
 from bench.training.context import Context
 
@@ -99,11 +99,11 @@ def features(
     )
     folder = context.cache / "features" / f"{weights[:16]}-{key[:32]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(_lock(folder)):
         if not _is_whole(folder, context.reporter.say):
             shutil.rmtree(folder, ignore_errors=True)
             with context.reporter.stage(f"features, {name}", len(images.files)) as bar:
-                batches = loader(images, size)
+                batches = batches_of(loader(images, size))
                 extract(encoder, batches, len(images.files), dimensions, folder, bar)
         stages = len(_read_digests(folder, context.reporter.say))
         return [np.load(_stage(folder, s), mmap_mode="r") for s in range(stages)]
@@ -141,13 +141,13 @@ def discard(encoder: Encoder, cache: Path) -> None:
     weights = encoder.weights_sha256()
     for marker in (cache / "features").glob(f"{weights[:16]}-*/{DIGESTS}"):
         folder = marker.parent
-        with _locked(folder):
+        with locked(_lock(folder)):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _locked(folder: Path) -> filelock.BaseFileLock:
-    """The lock that keeps other runs from a folder of features."""
-    return filelock.FileLock(folder.with_name(f"{folder.name}.lock"))
+def _lock(folder: Path) -> Path:
+    """The file by whose lock other runs are kept from a folder of features."""
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def extract(

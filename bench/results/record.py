@@ -154,7 +154,7 @@ class Record(Table):
     files: dict[str, str] = {}
     """SHA-256 of each file that the method read, by the path it was given."""
     provenance: Provenance = Provenance()
-    environment: Annotated[dict[str, Any], AfterValidator(_flat)] = {}
+    environment: Annotated[dict[str, Any], Field(max_length=1000), AfterValidator(_flat)] = {}
     created: str
     checksum: str = ""
     """SHA-256 of all the rest, by which a changed record is recognized."""

@@ -25,7 +25,7 @@ from bench.runtime.fingerprint import file_digest
 
 PATTERN = "*/*/seed*.json"  # records below OUT/SUITE
 LARGEST_RECORD = 2**24  # bytes
-LARGEST_ARRAYS = 2**30  # bytes of the predictions of a record, unpacked
+LARGEST_ARRAYS = 2**28  # bytes of the predictions of a record, unpacked
 MOST_IMAGES = 200_000  # of a test split: the memory of 1,000 resamples grows with it
 
 

@@ -13,10 +13,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-import filelock
-
 from bench.errors import UserError
 from bench.runtime import signals
+from bench.runtime.files import locked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -172,7 +171,7 @@ def main_process_lock(path: Path) -> Iterator[None]:
     """Keep other runs, though not the other processes of this one, from what a lock file guards."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if is_main():
-        with filelock.FileLock(path):
+        with locked(path):
             barrier()  # the others go on now
             yield
             barrier()

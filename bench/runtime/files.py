@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import BinaryIO
+
+import filelock
 
 from bench.errors import UserError, naming
 from bench.runtime import regular
@@ -16,9 +19,25 @@ from bench.runtime.fingerprint import file_digest
 from bench.runtime.partial import open_partial
 
 MARK = b"\nsha256 "  # between the content of a file in the cache and its digest
+NOTICE_SECONDS = 5.0  # after which a run says that it waits for another one
 DIGITS = 64  # of the digest, hexadecimal
 LARGEST = 2**34  # bytes of a file in the cache
 PACKAGE = "package:"  # package:NAME/FILE: a name that fits every machine
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other runs from what a lock file guards; one that waits long says so on stderr."""
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=NOTICE_SECONDS)
+    except filelock.Timeout:
+        say_on_stderr(f"{path}: another run holds it; waiting until that goes on or ends")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def atomic_write(path: Path, content: bytes) -> None:

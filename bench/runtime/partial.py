@@ -17,10 +17,14 @@ from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
+from bench.errors import UserError
+
 if sys.platform != "win32":
     import fcntl
 
 OWN = "ssl-gap"  # a file in multiprocessing's temporary folder that says whose it is
+# Bytes of TMPDIR: a socket's name has 107 (unix(7)), of which multiprocessing's own parts take 31.
+LONGEST_FOLDER = 75
 PARTIAL_FILES = ".*.partial"
 PARTIAL_FOLDERS = "partial-*"
 TEMPORARY_FOLDERS = "pymp-*"  # multiprocessing's name, of any Python program
@@ -106,12 +110,29 @@ def _remove_if_unlocked(path: Path) -> None:
             os.close(descriptor)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A temporary folder that is removed at the end, or swept if the process is killed."""
+    claim_temporary_folder()
+    with tempfile.TemporaryDirectory(dir=multiprocessing.util.get_temp_dir()) as folder:
+        yield Path(folder)
+
+
 @cache
 def claim_temporary_folder() -> None:
     """Mark and lock this process's temporary folder of multiprocessing; its children use it too.
 
     The process removes it at its end. If the process is killed, `sweep_cache` of a later one does.
+
+    Raises:
+        UserError: its name would be too long for sockets.
     """
+    parent = tempfile.gettempdir()
+    if sys.platform != "win32" and len(os.fsencode(parent)) > LONGEST_FOLDER:
+        raise UserError(
+            f"TMPDIR={parent}: is too long for the sockets of worker processes (more than "
+            f"{LONGEST_FOLDER} bytes); set TMPDIR=/tmp"
+        )
     folder = Path(multiprocessing.util.get_temp_dir())
     (folder / OWN).touch()
     _open_and_lock(folder, wait=True)  # never closed: the lock lasts as long as the process

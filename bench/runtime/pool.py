@@ -6,12 +6,15 @@ import multiprocessing
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar, cast
+
+Batch = TypeVar("Batch")
+END = object()  # after the last batch
 
 
 @contextmanager
@@ -33,6 +36,20 @@ def fresh_processes(
         ProcessPoolExecutor(workers, context, _begin, (initializer, arguments)) as pool,
     ):
         yield pool
+
+
+def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
+    """The batches of a loader whose workers import no main module.
+
+    Args:
+        loader: of a data set whose class and transform are of no main module.
+    """
+    with hidden_main_module():
+        iterator = iter(loader)
+        first = next(iterator, END)
+    if first is not END:
+        yield cast("Batch", first)
+        yield from iterator
 
 
 def _begin(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:

@@ -15,6 +15,7 @@ MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")  # accel
 DECIDING = (
     *("ACCELERATE_", "FSDP_"),  # the suite says what they would
     *("TIMM_", "TORCH_FORCE_"),  # other layers, other loading
+    *("TORCH_LOGS", "TORCH_TRACE"),  # what torch cannot parse ends its import; traces are written
     *("TORCH_BLAS_PREFER_", "TORCH_LINALG_PREFER_", "TORCH_CUDNN_V8_API_", "PYTORCH_TUNABLEOP_"),
 )
 PRECISION = (

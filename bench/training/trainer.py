@@ -26,6 +26,7 @@ from bench.encoders.pretraining import Pretraining
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import loader_workers, mixed_precision, seed_everything, yield_cores
+from bench.runtime.pool import batches
 from bench.runtime.progress import Bar
 from bench.training.batchnorm import synchronize
 from bench.training.checkpoint import read_checkpoint, save_checkpoint
@@ -329,7 +330,9 @@ class Trainer:
             pin_memory=self.accelerator.device.type == "cuda",
             prefetch_factor=4 if workers else None,
         )
-        yield from self.accelerator.prepare(loader)
+        prepared = self.accelerator.prepare(loader)
+        of_main = type(self.module).__module__ == "__main__"  # its workers need that module
+        yield from prepared if of_main else batches(prepared)
 
     @property
     def _images_per_batch(self) -> int:

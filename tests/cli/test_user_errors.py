@@ -187,3 +187,15 @@ def test_a_section_of_no_known_plug_in_is_told(bench_run, tmp_path):
     for section in ("[recipes.theirs]", "[tasks.theirs]"):
         assert f"{section} of the suite is not used: no plug-in of that name" in done.out
     assert "[recipes.rotation]" not in done.out
+
+
+@pytest.mark.parametrize("last", ["raise SystemExit(0)", "import sys; sys.exit(3)"])
+def test_a_plug_in_that_ends_the_program_is_named(bench_run, tmp_path, own_plugins, last):
+    path = tmp_path / "own.py"
+    path.write_text(
+        'class Own:\n    """Own."""\n    reference = "none"\n    version = 1\n'
+        f"    datasets = ()\n{last}\n"
+    )
+    done = bench_run(f"{path},random_init")
+    assert done.status == 2, done.err
+    assert "own.py: cannot be imported (SystemExit" in done.error

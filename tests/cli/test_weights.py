@@ -143,7 +143,11 @@ def test_half_a_file_is_refused_before_anything_is_computed(bench_run, file, tmp
     done = bench_run(f"mine=file:{file}?arch={ARCH}", "--allow-missing")
     assert done.status == 0, done.err
     assert "missing layer4.1.conv1.weight" in done.err
-    assert "layer4.1.conv1.weight" in rows(tmp_path / "out")["mine"]["weights"]["missing"]
+    row = rows(tmp_path / "out")["mine"]
+    assert "layer4.1.conv1.weight" in row["weights"]["missing"]
+    assert any("tensors were not in its file and are as initialized" in w for w in row["warnings"])
+    board = (tmp_path / "out/smoke/LEADERBOARD.md").read_text()
+    assert "were not in its file" in board
 
 
 @pytest.mark.parametrize(
@@ -332,3 +336,35 @@ def test_weights_are_read_before_any_image_is_rendered(bench_run, tmp_path, spec
     assert done.status == 2
     assert "none.pth" in done.error
     assert not (tmp_path / "cache/scenes").exists()
+
+
+def test_settings_beside_a_file_are_part_of_it(bench_run, file, tmp_path, specs):
+    spec = f"mine=file:{file}?arch={ARCH}"
+    assert bench_run(spec).status == 0
+    settings = {"image_mean": [0.1, 0.9, 0.1], "image_std": [3.0, 3.0, 3.0]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    plugins._added["methods"].clear()
+    assert "1 up to date, 1 to run" in bench_run(spec).err
+
+
+def test_a_file_of_another_network_is_refused_whatever_may_be_missing(bench_run, tmp_path, specs):
+    other = {f"net.encoder.{name}": tensor for name, tensor in network().state_dict().items()}
+    torch.save(other, tmp_path / "other.pth")
+    done = bench_run(f"mine=file:{tmp_path}/other.pth?arch={ARCH}", "--allow-missing")
+    assert done.status == 2
+    assert "has 0 of the 120 tensors" in done.error
+
+
+def test_weights_from_elsewhere_are_not_exported(bench, bench_run, file, tmp_path, specs):
+    assert bench_run(f"mine=file:{file}?arch={ARCH}").status == 0
+    record = tmp_path / "out/smoke/voc_cls/mine/seed0.json"
+    done = bench("export", record, tmp_path / "x.safetensors")
+    assert done.status == 2
+    assert "scored weights from elsewhere" in done.error
+
+
+@pytest.mark.parametrize("label", ["..", ".", "-x"])
+def test_a_label_that_is_no_name_is_refused(bench_run, file, specs, label):
+    done = bench_run(f"{label}=file:{file}?arch={ARCH}", "--dry-run")
+    assert done.status == 2
+    assert "Traceback" not in done.err

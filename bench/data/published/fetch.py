@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import filelock
-
 from bench.data.published.archives import unpack
 from bench.data.published.catalog import PublishedDataset, lookup
 from bench.data.published.convert import CONVERSIONS
@@ -22,7 +20,7 @@ from bench.data.published.download import (
 )
 from bench.data.published.verification import ARCHIVES, is_complete, manifest_path
 from bench.errors import UserError
-from bench.runtime.files import atomic_write
+from bench.runtime.files import atomic_write, locked
 from bench.runtime.fingerprint import file_digest
 from bench.runtime.progress import Reporter
 
@@ -46,7 +44,7 @@ def fetch(dataset: PublishedDataset, root: Path, reporter: Reporter) -> bool:
         raise UnavailableError(f"{dataset.name}: cannot be downloaded without registration")
     folder = root / ARCHIVES
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / f".{dataset.name}.lock"):
+    with locked(folder / f".{dataset.name}.lock"):
         left = (a.size - part_size(a, folder) + a.unpacked for a in dataset.archives)
         check_space(folder, sum(left))
         paths = [download(archive, folder, reporter) for archive in dataset.archives]

@@ -32,7 +32,10 @@ from bench.encoders.checkpoint.traps import (
 from bench.encoders.transformer import is_transformer
 from bench.errors import UserError, one_line
 
-CLASSIFIERS = ("fc.weight", "head.weight", "classifier.weight", "heads.head.weight")
+CLASSIFIERS = (
+    *("fc.weight", "head.weight", "classifier.weight"),
+    *("heads.head.weight", "head.fc.weight", "head.l.weight"),
+)
 SHOWN = 5  # names in a message
 COUNTER = "num_batches_tracked"  # of batch norms; files of before PyTorch 0.4.1 have none
 
@@ -105,7 +108,7 @@ def load(
     module, needed = _create(arch, selection.layout, state, arguments)
     stem = cifar_stem(module, state, selection.layout.stem_padding)
     match = _fit(path, module, arch, state, selection)
-    if not allow_missing:
+    if not allow_missing or not match.fitting:
         _refuse_half(path, arch, selection, match)
     _check_values(path, match.fitting)
     module.load_state_dict(match.fitting, strict=False)

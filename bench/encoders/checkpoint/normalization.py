@@ -18,12 +18,13 @@ import timm
 from bench.encoders.checkpoint.layouts import ARCH_INPUT, IMAGENET, Layout, Triple, triple
 from bench.encoders.checkpoint.read import Contents
 from bench.errors import UserError
+from bench.specs import SETTINGS_BESIDE
 
-# Files that libraries save beside the weights -> the names of mean and std in them.
-BESIDE = {
-    "preprocessor_config.json": ("image_mean", "image_std"),  # transformers
-    "config.json": ("mean", "std"),  # timm, in `pretrained_cfg`
-}
+# Of each of `SETTINGS_BESIDE`: the names of mean and std in it.
+KEYS = (
+    ("image_mean", "image_std"),  # transformers
+    ("mean", "std"),  # timm, in `pretrained_cfg`
+)
 LARGEST_CONFIG = 10**6  # bytes
 
 
@@ -87,7 +88,7 @@ def _requested(mean: Any, std: Any) -> InputContract:
 
 def _beside(path: Path) -> InputContract | None:
     """What a library saved beside the weights."""
-    for name, (mean, std) in BESIDE.items():
+    for name, (mean, std) in zip(SETTINGS_BESIDE, KEYS, strict=True):
         settings = _json(path.parent / name)
         settings = settings.get("pretrained_cfg", settings) if settings else {}
         means, stds = triple(settings.get(mean)), triple(settings.get(std))

@@ -91,6 +91,8 @@ def test_sources_without_weights_are_refused(name, source, message):
         ("deit_tiny_patch16_224", "fb_in1k"),
         ("mobilenetv3_large_100", "ra_in1k"),  # the default, before others by name
         ("vit_tiny_patch16_224", ""),
+        ("regnety_1280", ""),  # hashtags, with a classifier of ImageNet-1k
+        ("cait_s24_224", ""),  # distilled
         ("vit_base_patch14_dinov2", ""),
         ("no_model", ""),
     ],

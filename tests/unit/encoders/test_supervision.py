@@ -27,6 +27,13 @@ from bench.errors import UserError
         ("mae", "images alone"),
         ("lvd142m", "images alone"),
         ("in22k_ijepa", "images alone"),
+        ("swag_lc_in1k", "labels, by fine-tuning"),
+        ("ns_jft_in1k", "hashtags or labels of other models"),
+        ("fb_dist_in1k", "labels, and labels of other models"),
+        ("msft_in1k", "labels"),
+        ("mim_m38m", "texts that belong to images"),
+        ("mim_in22k", "texts that belong to images"),
+        ("seer", "images alone"),
         ("", ""),
     ],
 )
@@ -126,7 +133,9 @@ def test_a_repository_without_weights_or_of_another_kind_is_one_line(hub):
     [
         ("in1k", True),
         ("a1_in1k", True),
-        ("fb_dist_in1k", True),
+        ("fb_dist_in1k", False),
+        ("swag_lc_in1k", False),
+        ("usi_in1k", False),
         ("ra4_e3600_r224_in1k", True),
         ("augreg_in21k_ft_in1k", False),
         ("fb_ssl_yfcc100m_ft_in1k", False),
@@ -141,3 +150,22 @@ def test_a_repository_without_weights_or_of_another_kind_is_one_line(hub):
 )
 def test_tags_of_imagenet_labels_alone(tag, alone):
     assert is_imagenet_alone(tag) == alone
+
+
+@pytest.mark.parametrize(
+    ("model", "tag", "source"),
+    [
+        ("resnet50_clip", "cc12m", "texts that belong to images"),
+        ("vit_pe_core_base_patch16_224", "fb", "texts that belong to images"),
+        ("vit_base_patch32_clip_224", "openai_ft_in1k", "labels, by fine-tuning"),
+        ("resnet50", "fb_swsl_ig1b_ft_in1k", "labels, by fine-tuning"),
+    ],
+)
+def test_a_model_s_name_says_what_its_tag_does_not(model, tag, source):
+    assert of_tag(tag, model) == source
+
+
+@pytest.mark.parametrize("model", ["deit_tiny_distilled_patch16_224", "hrnet_w18_ssld"])
+def test_a_model_that_learned_from_another_is_no_reference(model):
+    assert is_imagenet_alone("fb_in1k")
+    assert not is_imagenet_alone("fb_in1k", model)

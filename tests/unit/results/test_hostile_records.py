@@ -84,6 +84,7 @@ def spoilt(tmp_path, cache):
         (put("task_settings", "costs", value=[float("nan")]), "'task_settings'"),
         (put("environment", "memory", value=float("nan")), "'environment'"),
         (put("environment", "processes", value=10**6), "environment.processes"),
+        (put("environment", value={f"k{n}": "v" for n in range(1001)}), "environment"),
         (put("environment", "processes", value="many"), "environment.processes"),
         (put("environment", "commit", value=5), "environment.commit"),
         (put("environment", "device", value=["cpu"]), "'device' must be text"),

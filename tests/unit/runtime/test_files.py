@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -104,3 +105,65 @@ def test_a_cached_file_under_the_name_of_another_is_damaged(tmp_path, capfd):
     assert "a.json: is damaged" in capfd.readouterr().err
     (tmp_path / "a.json").rename(tmp_path / "b.json")
     assert files.read_cached(tmp_path / "b.json") == b"b.json"
+
+
+def test_a_run_that_waits_for_another_says_so(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(files, "NOTICE_SECONDS", 0.05)
+    with files.locked(tmp_path / "lock"):
+        pass
+    assert not capfd.readouterr().err
+    script = (
+        "import filelock, sys\n"
+        "with filelock.FileLock(sys.argv[1]):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    held = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path / "lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert held.stdout.readline() == b"held\n"
+    threading.Timer(0.5, held.stdin.close).start()
+    with files.locked(tmp_path / "lock"):
+        assert "lock: another run holds it; waiting" in capfd.readouterr().err
+    held.wait(10)
+
+
+def test_a_temporary_folder_is_one_that_is_swept():
+    with partial.temporary_folder() as folder:
+        (folder / "file").touch()
+        assert folder.parent.name.startswith("pymp-")
+        assert (folder.parent / partial.OWN).exists()
+    assert not folder.exists()
+
+
+def test_a_temporary_folder_with_a_long_name_is_one_line(tmp_path):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    script = "from bench.runtime import partial; partial.claim_temporary_folder()"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"TMPDIR": str(folder)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr.splitlines()[-1].endswith("set TMPDIR=/tmp")
+    assert not [*folder.iterdir()]
+
+
+STDIN = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from bench.runtime.pool import batches
+data = TensorDataset(torch.arange(6))
+loader = DataLoader(data, batch_size=2, num_workers=1, multiprocessing_context="spawn")
+assert [batch[0].tolist() for batch in batches(loader)] == [[0, 1], [2, 3], [4, 5]]
+assert list(batches([])) == []
+print("all")
+"""
+
+
+@pytest.mark.slow
+def test_workers_of_a_program_from_stdin_import_no_main_module():
+    done = subprocess.run([sys.executable, "-"], input=STDIN, capture_output=True, text=True)
+    assert (done.stdout, "Traceback" in done.stderr) == ("all\n", False), done.stderr
