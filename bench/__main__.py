@@ -5,6 +5,8 @@ import sys
 
 from bench.runtime import signals, streams
 
+OWNER = 0o700  # permissions of a file's owner
+
 
 def main() -> None:
     """Run the command line; Ctrl-C and SIGTERM end it by one line, while it is imported too."""
@@ -13,6 +15,8 @@ def main() -> None:
     from bench.runtime import variables
 
     variables.remove_deciding(os.environ)
+    os.umask(os.umask(0) & ~OWNER)  # what a run writes, it must read
+    streams.shorten_threads_errors()
     from bench import cli
 
     cli.main()

@@ -633,6 +633,44 @@ def data_verify(name: DataName, data_root: Published = DATA, verbose: Verbose = 
     raise typer.Exit(0 if ok else 1)
 
 
+caches = typer.Typer(invoke_without_command=True)
+app.add_typer(caches, name="cache")
+
+
+@caches.callback()
+def cache_list(context: typer.Context, cache: Cache = CACHE) -> None:
+    """What the cache has, by kind, size and last use; all of it can be computed again.
+
+    Example: bench cache
+    """
+    from bench.commands import cache as command
+
+    if context.invoked_subcommand is None:
+        for line in command.lines(cache):
+            typer.echo(line)
+
+
+@caches.command("prune")
+def cache_prune(
+    cache: Cache = CACHE,
+    older_than: Annotated[
+        float | None, typer.Option(min=0, metavar="DAYS", help="Not used for so many days.")
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Least recently used first, down to 20GB.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Remove nothing.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Remove what was not used for long; what was used in the last day stays.
+
+    Example: bench cache prune --older-than 30
+    """
+    from bench.commands import cache as command
+
+    command.prune(cache, older_than, to, dry_run, typer.echo)
+
+
 @app.command()
 def doctor(
     spec: Annotated[

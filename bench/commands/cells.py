@@ -47,6 +47,7 @@ def lines(request: Request) -> Iterator[str]:
     """The plan as text."""
     cells = planned(request)
     yield plan.title(request.suite)
+    yield from plan.notices(request)
     yield plan.counts([p.cell for p in cells], [p.cell for p in cells if not p.up_to_date])
     width = max(len(each.cell.id) for each in cells)
     for each in cells:

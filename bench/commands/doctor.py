@@ -88,12 +88,13 @@ def diagnose(request: Request, reporter: Reporter) -> Diagnosis:
             f"{name}: is trained by the harness; doctor looks at weights from elsewhere"
         )
     device = select_device(request.device)
+    context = Context(request.suite, name, 0, device, {}, request.cache, reporter)
+    encoder: Encoder = plugins.load("methods", name)().pretrain(context).to(device).eval()
+    check_promises(encoder, name)
     datasets = open_datasets(
         request.suite, {PRETRAINING}, request.data_root, request.cache, reporter
     )
-    context = Context(request.suite, name, 0, device, datasets, request.cache, reporter)
-    encoder: Encoder = plugins.load("methods", name)().pretrain(context).to(device).eval()
-    check_promises(encoder, name)
+    context = replace(context, datasets=datasets)
     seed_everything(0)
     untrained = Encoder(encoder.backbone).to(device).eval()
     images = some_images(context.images)

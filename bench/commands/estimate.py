@@ -139,6 +139,7 @@ def dry_run(request: Request) -> Iterator[str]:
         plan.check_tables(todo, elsewhere)
         estimates = dict(zip(todo, seconds(todo, elsewhere), strict=True))
     yield plan.title(request.suite)
+    yield from plan.notices(request)
     yield plan.counts(cells, todo)
     for cell in cells:
         if cell in estimates:

@@ -107,8 +107,8 @@ def compute(
 
     distributed.init()
     device = select_device(request.device)
+    _check_weights(cells, _Job(request, datasets or {}, device, 1), reporter)
     datasets = datasets or open_for(cells, request, reporter)
-    _check_weights(cells, _Job(request, datasets, device, 1), reporter)
     plan.check_data(cells, request, fingerprints(datasets))
     groups = plan.groups(cells)
     workers = _worker_count(groups, request, device)

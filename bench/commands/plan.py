@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import plugins, specs
@@ -74,7 +74,7 @@ def other_backbone(method: plugins.Description, suite: Suite) -> str:
     return "" if method.backbone == suite.backbone.name else method.backbone
 
 
-def without_reference(request: Request) -> list[str]:
+def _without_reference(request: Request) -> list[str]:
     """The backbones of the methods, other than the suite's, whose ImageNet weights have no row.
 
     Neither the request nor the folder of the records has it.
@@ -98,6 +98,17 @@ def _precedence(method: str) -> int:
     if described.constants.get("untrained"):
         return 1 if described.inputs == ("rgb",) else 2
     return 3
+
+
+def notices(request: Request) -> Iterator[str]:
+    """What a user may have overlooked in a request, each in one line."""
+    suite = request.suite
+    sections = [f"[recipes.{name}]" for name in suite.recipes if not _known("methods", name)]
+    sections += [f"[tasks.{name}]" for name in suite.tasks if not _known("tasks", name)]
+    for section in sections:
+        yield f"{section} of the suite is not used: no plug-in of that name is known here"
+    for backbone in _without_reference(request):
+        yield f"no gap to the ImageNet labels of {backbone}: add imagenet@{backbone} to --methods"
 
 
 def title(suite: Suite) -> str:

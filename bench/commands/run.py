@@ -128,10 +128,8 @@ def _announce(
     if added:
         names = ", ".join(dict.fromkeys(added))
         reporter.say(f"with {names}: the untrained encoder of the same input")
-    for backbone in plan.without_reference(request):
-        reporter.say(
-            f"no gap to the ImageNet labels of {backbone}: add imagenet@{backbone} to --methods"
-        )
+    for notice in plan.notices(request):
+        reporter.say(notice)
     reporter.say(plan.counts(cells, todo))
     if todo and load() > BUSY * cores():
         reporter.say(

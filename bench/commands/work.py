@@ -102,6 +102,8 @@ def work(
         with signals.deferred():
             distributed.init()
         own_todo = distributed.broadcast(own_todo)
+    for notice in plan.notices(request):
+        to.say(notice)
     to.say(plan.counts(own, own_todo))
     queue = _Queue(own_todo, request, to)
     if own_todo:

@@ -54,6 +54,8 @@ class _Annotation(BaseModel):
     iscrowd: Annotated[int, Field(ge=0, le=1), BeforeValidator(_no_text)] = 0
     area: Annotated[Finite, Field(ge=0)] | None = None
     segmentation: Any = None
+    ignore: Any = None
+    difficult: Any = None
 
     @property
     def title(self) -> str:
@@ -158,6 +160,7 @@ def _read(path: Path, reporter: Reporter) -> _File:
             raise UserError(f"{path}: lists {what} twice: {str(entries[twice[0]])[:SHOWN]}")
     _check_pixels(path, file)
     for annotation in file.annotations:
+        _check_marks(path, annotation)
         _check_shape(path, annotation)
     _say_repeats(path, file, reporter)
     return _without_flat(path, file, reporter)
@@ -198,6 +201,20 @@ def _without_flat(path: Path, file: _File, reporter: Reporter) -> _File:
             f"has no width or no height ({flat[0].title})"
         )
     return file.model_copy(update={"annotations": kept})
+
+
+def _check_marks(path: Path, annotation: _Annotation) -> None:
+    """Refuse a mark that COCO's format lacks, where it says of an object that it must not count.
+
+    pycocotools overwrites `ignore` by `iscrowd`; other readers leave such objects out.
+    """
+    for mark in ("ignore", "difficult"):
+        value = getattr(annotation, mark)
+        if value and not annotation.iscrowd:
+            raise UserError(
+                f"{path}: {annotation.title} has {mark} {value!r}, which COCO's evaluation does "
+                "not read; set iscrowd to 1 if it must not count, or remove the key"
+            )
 
 
 def _check_shape(path: Path, annotation: _Annotation) -> None:

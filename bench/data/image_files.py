@@ -25,8 +25,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-from bench.data.file_names import FileNames
-from bench.data.manifest import Inspection, inspections
+from bench.data import jpeg
+from bench.data.manifest import FileNames, Inspection, inspections
 from bench.errors import UserError
 
 JPEG = b"\xff\xd8\xff"  # first bytes (ISO 10918-1 annex B)
@@ -336,8 +336,18 @@ def read(path: Path) -> Tensor:
     Raises:
         UserError: the file cannot be used as an image.
     """
-    pixels = decode(path, lambda image: np.array(to_rgb(image)))
+    pixels = _fast(path)
+    if pixels is None:
+        pixels = decode(path, lambda image: np.array(to_rgb(image)))
     return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+def _fast(path: Path) -> NDArray[np.uint8] | None:
+    """The pixels of a plain JPEG; None of every other file, which `decode` opens or refuses."""
+    try:
+        return jpeg.decode(read_bytes(path, MAX_BYTES), MAX_PIXELS)
+    except ImageError:
+        return None
 
 
 def resize_exact(image: Tensor, size: int) -> Tensor:

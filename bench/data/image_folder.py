@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 
 from bench.config.schema import ImageFolder
-from bench.data.file_names import Builder, FileNames
 from bench.data.image_files import ImageFiles, verify
+from bench.data.manifest import Builder, FileNames
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
 

@@ -5,6 +5,7 @@ A task that is handed an encoder that breaks one of them computes a wrong score 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -50,6 +51,26 @@ def check_promises(encoder: Any, name: str) -> None:
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+def check_trainable(encoder: Encoder, name: str) -> None:
+    """Refuse to fine-tune an encoder whose maps carry no gradient: only the head would learn.
+
+    Args:
+        encoder: on any device; it does not change.
+        name: what to call it in a message.
+
+    Raises:
+        UserError: its maps are computed under `torch.no_grad`, detached, or of no weights.
+    """
+    own = copy.deepcopy(encoder).requires_grad_(True).eval()
+    with torch.enable_grad():
+        _, maps = _try_images(own)
+    if maps is not None and not any(m.requires_grad for m in maps):
+        raise UserError(
+            f"{name}: its maps carry no gradient (torch.no_grad, detach, or no weights), so that "
+            "fine-tuning would train the head alone"
+        )
 
 
 def _try_images(encoder: Encoder) -> tuple[Tensor, Sequence[Tensor] | None]:

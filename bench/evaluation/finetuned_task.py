@@ -15,6 +15,7 @@ from bench import plugins
 from bench.config.schema import FineTuning
 from bench.data.datasets import Split
 from bench.encoders.encoder import Encoder
+from bench.encoders.promises import check_trainable
 from bench.encoders.transformer import transformer_of
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics import NothingToScoreError, registry
@@ -74,6 +75,8 @@ class FineTunedTask(ABC):
         assert test is not None
         metric = registry.get(getattr(settings, "metric", self.metric))
         encoder.cpu()
+        if not settings.frozen:
+            check_trainable(encoder, context.method)
 
         def make() -> FineTunedNetwork:
             return self.network(copy.deepcopy(encoder), context)

@@ -8,7 +8,7 @@ from typing import Any
 
 from bench import plugins
 from bench.config.schema import PRETRAINING, FineTuning, ImageFolder
-from bench.errors import UserError
+from bench.errors import UserError, one_line
 from bench.plugins import Description, Kind
 from bench.reporting import columns
 from bench.reporting.format import deviation, estimate, settled
@@ -89,7 +89,7 @@ def problems(leaderboard: Leaderboard) -> list[str]:
         return []
     what = "1 record is" if count == 1 else f"{count} records are"
     lines = [f"**{what} left out of the tables:**", ""]
-    paths = ("/".join(problem.path.parts[-3:]) for problem in leaderboard.problems)
+    paths = (one_line("/".join(problem.path.parts[-3:])) for problem in leaderboard.problems)
     reasons = (problem.reason for problem in leaderboard.problems)
     pairs = zip(paths, reasons, strict=True)
     return [*lines, *(f"- {verbatim(path)}: {verbatim(reason)}" for path, reason in pairs)]

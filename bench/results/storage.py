@@ -59,7 +59,7 @@ class Problem:
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.path}: left out: {self.reason}"
+        return one_line(f"{self.path}: left out: {self.reason}")
 
 
 def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None = None) -> Record:

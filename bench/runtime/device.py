@@ -100,8 +100,12 @@ _workers = 1  # processes that share the machine's cores
 
 
 def loader_workers() -> int:
-    """Loader processes: one for each core of this process but the first, 0 to 8."""
-    return max(0, min(8, cores() // _workers - 1))
+    """Loader processes: one for each core of this process but the first.
+
+    The processes that torchrun started on this machine share its cores, and so do workers.
+    """
+    sharing = _workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, cores() // sharing - 1)
 
 
 def prepare_loader_worker(worker: int) -> None:

@@ -78,9 +78,12 @@ def _revision(folder: Path) -> tuple[str | None, bool | None]:
     return git("rev-parse", "HEAD"), None if status is None else bool(status)
 
 
+DECIDING = (
+    *("torch", "torchvision", "timm", "kornia", "accelerate", "numpy"),
+    *("pillow", "simplejpeg"),
+)
+
+
 def library_versions() -> dict[str, str]:
     """The libraries whose release may change a number."""
-    return {
-        name: version(name)
-        for name in ("torch", "torchvision", "timm", "kornia", "accelerate", "numpy", "pillow")
-    }
+    return {name: version(name) for name in DECIDING}

@@ -52,12 +52,17 @@ def say_on_stderr(text: str) -> None:
 
 
 def write_cached(path: Path, content: bytes) -> None:
-    """Write a file of the cache, its SHA-256 behind its content, atomically.
+    """Write a file of the cache, the SHA-256 of its name and content at its end, atomically.
 
     Its folder is made if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, content + MARK + hashlib.sha256(content).hexdigest().encode())
+    atomic_write(path, content + MARK + _seal(path, content))
+
+
+def _seal(path: Path, content: bytes) -> bytes:
+    """Digest of a file's name and content: a file under another one's name is damaged, too."""
+    return hashlib.sha256(os.fsencode(path.name) + b"\0" + content).hexdigest().encode()
 
 
 def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes | None:
@@ -76,7 +81,7 @@ def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes
         return None
     length = len(raw) - len(MARK) - DIGITS
     content = raw[: max(0, length)]
-    if raw[len(content) :] != MARK + hashlib.sha256(content).hexdigest().encode():
+    if raw[len(content) :] != MARK + _seal(path, content):
         say(damaged(path))
         return None
     return content

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
+
+from bench.errors import message, one_line
 
 
 def open_closed() -> None:
@@ -22,6 +25,21 @@ def open_closed() -> None:
         if getattr(sys, name) is None:
             mode = "w" if descriptor else "r"
             setattr(sys, name, os.fdopen(descriptor, mode, encoding="utf-8", closefd=False))
+
+
+def shorten_threads_errors() -> None:
+    """Print what ends a helper thread of a library in one line; the main thread reports the rest.
+
+    multiprocessing hands over file descriptors in such a thread, which fails where few are allowed.
+    """
+
+    def say(ended: threading.ExceptHookArgs) -> None:
+        text = message(ended.exc_value) if ended.exc_value else ""
+        print(
+            one_line(f"bench: a thread ended: {ended.exc_type.__name__}: {text}"), file=sys.stderr
+        )
+
+    threading.excepthook = say
 
 
 @contextmanager

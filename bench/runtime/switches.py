@@ -217,6 +217,6 @@ def _refuse_hooks() -> None:
         ) from None
     if torch.backends.flags_frozen():
         raise UserError(
-            "torch.backends.disable_global_flags() was called, and a run sets such flags; start "
+            "torch.backends.disable_global_flags() was called, and a run sets such options; start "
             "Python without it"
         )

@@ -27,6 +27,8 @@ PROCESSOR = (
     *("DNNL_CPU_ISA_HINTS", "ONEDNN_CPU_ISA_HINTS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
     *("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
 )
+# numpy and matplotlib read it as the time; what is no number ends their import.
+TIME = ("SOURCE_DATE_EPOCH",)
 NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")  # as text: the main process is the one of RANK "0"
 GPU = re.compile(r"\d+|(GPU|MIG)-[\w/-]+")
 
@@ -83,7 +85,7 @@ def remove_deciding(variables: MutableMapping[str, str]) -> None:
         variables: `os.environ`, before numpy is imported, which reads some of them.
     """
     for name in list(variables):
-        if name.startswith(DECIDING) or name in (*PRECISION, *PROCESSOR):
+        if name.startswith(DECIDING) or name in (*PRECISION, *PROCESSOR, *TIME):
             del variables[name]
 
 

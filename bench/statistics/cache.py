@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 import io
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
@@ -30,6 +30,7 @@ from bench.statistics import resampling
 RESAMPLES = 1000  # of the test images; percentile ends move by about 3% of the width
 SEED = 0
 WORTHWHILE = 50  # records to resample, from which on starting processes saves time
+STAGES = "stage_scores"  # array of predictions with the scores of every stage, (S, N, C)
 EXACT = 1e-6  # points by which a value may differ when it is computed again elsewhere
 
 Records = Mapping[Path, Record]
@@ -43,11 +44,16 @@ class Resampled:
         num_images: how many images its predictions are of.
         values: (1 + RESAMPLES,) in points, that of all images first; None without the metric.
         reason: why there are no values.
+        per_class: the score of every class that has something to score, in points.
+        per_stage: the score of every stage of the encoder, in points; empty where the predictions
+            are of one stage.
     """
 
     num_images: int
     values: Floats | None
     reason: str = ""
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    per_stage: Sequence[float] = ()
 
 
 def resampled_scores(path: Path, record: Record, cache: Path | None) -> Resampled:
@@ -78,7 +84,36 @@ def resampled_scores(path: Path, record: Record, cache: Path | None) -> Resample
             f"{path}: value {record.value}, but its predictions give {value:.4f}; "
             "delete it and run again"
         )
+    _check_parts(path, record, resampled)
     return resampled
+
+
+def _check_parts(path: Path, record: Record, resampled: Resampled) -> None:
+    """Refuse scores of classes or stages that are not those of the predictions.
+
+    Raises:
+        UserError: names the first.
+    """
+    for name in sorted(record.per_class.keys() | resampled.per_class.keys()):
+        own, given = (scores.get(name) for scores in (record.per_class, resampled.per_class))
+        if own is None or given is None or abs(own - given) > EXACT:
+            raise UserError(
+                f"{path}: {_points(own)} of the class '{name}', but its predictions give "
+                f"{_points(given)}; delete it and run again"
+            )
+    stages = record.per_stage if resampled.per_stage else None
+    if stages is not None and not (
+        len(stages) == len(resampled.per_stage)
+        and np.allclose(stages, resampled.per_stage, 0, EXACT)
+    ):
+        raise UserError(
+            f"{path}: its scores of the stages are not those of its predictions; delete it and run "
+            "again"
+        )
+
+
+def _points(value: float | None) -> str:
+    return "no score" if value is None else f"{value:.4f}"
 
 
 def all_resampled_scores(
@@ -139,17 +174,20 @@ def _compute(file: Path, metric: Metric) -> Resampled:
         UserError: the metric cannot score them.
     """
     try:
-        predictions = storage.load_arrays(file, {"ids", *metric.arrays})
+        predictions = storage.load_arrays(file, {"ids", STAGES, *metric.arrays})
         num_images = len(predictions["ids"])
         values = registry.resampled_values(metric, predictions, weights(num_images))
         if values.shape != (1 + RESAMPLES,):
             raise ValueError(f"values of shape {values.shape}, not {(1 + RESAMPLES,)}")
         if not np.isfinite(values[1:]).any():
             raise ValueError("no half of the images has a score")
+        per_class = registry.per_class(metric, predictions)
+        stages = predictions.get(STAGES, ()) if "scores" in metric.arrays else ()
+        per_stage = [registry.value(metric, {**predictions, "scores": own}) for own in stages]
     except Exception as error:  # whatever a damaged file or somebody's metric raises
         problem = f"cannot be scored by '{metric.name}' ({_one_line(error)})"
         raise UserError(f"{file}: {problem}; delete it and run again") from error
-    return Resampled(num_images, values)
+    return Resampled(num_images, values, "", per_class, per_stage)
 
 
 def _num_images(file: Path) -> int:
@@ -212,12 +250,25 @@ def _load(kept: Path) -> Resampled | None:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         num_images = int(archive["images"])
         values = archive["values"]
-    return Resampled(num_images, values) if values.shape == (1 + RESAMPLES,) else None
+        per_class = dict(
+            zip(archive["classes"].tolist(), archive["class_values"].tolist(), strict=True)
+        )
+        per_stage = archive["stage_values"].tolist()
+    if values.shape != (1 + RESAMPLES,):
+        return None
+    return Resampled(num_images, values, "", per_class, per_stage)
 
 
 def _keep(kept: Path, resampled: Resampled) -> None:
     assert resampled.values is not None
     buffer = io.BytesIO()
-    np.savez(buffer, images=np.array(resampled.num_images), values=resampled.values)
+    np.savez(
+        buffer,
+        images=np.array(resampled.num_images),
+        values=resampled.values,
+        classes=np.array(list(resampled.per_class), str),
+        class_values=np.array(list(resampled.per_class.values())),
+        stage_values=np.array(resampled.per_stage),
+    )
     with suppress(OSError):  # a full or read-only cache only costs time
         write_cached(kept, buffer.getvalue())

@@ -200,7 +200,7 @@ def test_a_missing_current_folder(tmp_path, folder):
     environment = os.environ | {"PYTHONPATH": root}
     done = subprocess.run(shell, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr.startswith("bench: --out results/local: has no records")
+    assert done.stderr.startswith("bench: the current folder was deleted; change")
 
 
 def test_stdout_prints_names_that_are_no_text(capfd):
@@ -346,3 +346,64 @@ def test_a_class_that_a_worker_cannot_import_is_named():
     transform = loading._restore(plugins.AddedPaths((), (), ()), content)
     with pytest.raises(errors.UserError, match=r"cannot import the method .* put its class into"):
         transform(None, 0)
+
+
+@pytest.mark.parametrize("value", ["", "abc", "1.5e9", "-1"])
+def test_a_time_that_is_no_number_decides_nothing(value, folder):
+    done = command("", "leaderboard", "--out", folder, SOURCE_DATE_EPOCH=value)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_run_reads_what_it_wrote_under_any_mask(tmp_path):
+    places = ["--suite", "smoke", "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    arguments = ["run", "--methods", "random_init", "--tasks", "voc_cls", "--dry-run", *places]
+    run = [sys.executable, "-m", "bench", *map(str, arguments)]
+    done = subprocess.run(run, capture_output=True, text=True, umask=0o777)
+    assert done.returncode == 0, done.stderr
+    made = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert all(path.stat().st_mode & 0o600 == 0o600 for path in made)
+    script = "from bench import __main__; import os; os.umask(0o777); __main__.main()"
+    asked = [sys.executable, "-c", f"{script}", "--version"]
+    assert subprocess.run(asked, capture_output=True).returncode == 0
+
+
+def test_the_mask_leaves_the_owner_what_a_run_writes(tmp_path):
+    script = (
+        "import os, sys; os.umask(0o777)\n"
+        "from bench import cli; cli.main = lambda: open(sys.argv[1], 'w').close()\n"
+        "from bench.__main__ import main; main()"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path / "file"], check=True)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o600
+
+
+def test_an_error_of_a_thread_is_one_line():
+    script = (
+        "import threading\n"
+        "from bench import cli\n"
+        "def fail():\n    raise BrokenPipeError(32, 'Broken pipe')\n"
+        "def work():\n    t = threading.Thread(target=fail); t.start(); t.join()\n"
+        "cli.main = work\n"
+        "from bench.__main__ import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr.startswith("bench: a thread ended: ")
+    assert "Broken pipe" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_whose_name_is_not_utf8_costs_no_plot(bench, folder):
+    assert bench("leaderboard", "--out", folder).status == 0
+    plot = folder / "made/gap_voc_cls.svg"
+    before = plot.read_bytes()
+    plot.unlink()
+    for name in ("caf\udce9", "a\nb"):
+        odd = folder / "made/voc_cls" / name
+        odd.mkdir()
+        (odd / "seed0.json").write_bytes((folder / "made/voc_cls/rotation/seed0.json").read_bytes())
+    done = command("", "leaderboard", "--out", folder)
+    assert done.returncode == 0
+    assert "not drawn" not in done.stderr
+    assert plot.read_bytes() == before
+    assert len(done.stderr.splitlines()) == 2, done.stderr

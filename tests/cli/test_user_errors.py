@@ -175,3 +175,15 @@ def test_a_full_disk_is_one_line(bench_run, monkeypatch):
 def test_an_unknown_device(bench_run):
     done = bench_run("random_init", "--device", "abacus")
     assert (done.status, "--device abacus" in done.error) == (2, True)
+
+
+def test_a_section_of_no_known_plug_in_is_told(bench_run, tmp_path):
+    suite = tmp_path / "own.toml"
+    suite.write_text(
+        'extends = "smoke"\nname = "own"\n[recipes.theirs]\nviews = 64\n[tasks.theirs]\nsize = 3\n'
+    )
+    done = bench_run("random_init", "--dry-run", suite=suite)
+    assert done.status == 0, done.err
+    for section in ("[recipes.theirs]", "[tasks.theirs]"):
+        assert f"{section} of the suite is not used: no plug-in of that name" in done.out
+    assert "[recipes.rotation]" not in done.out

@@ -162,6 +162,17 @@ def test_what_is_no_file_of_weights_is_one_line(bench, tmp_path, specs, name, co
     assert message in done.error
 
 
+def test_doctor_reads_the_weights_before_it_renders_scenes(bench, tmp_path, specs, monkeypatch):
+    def render(*_):
+        raise AssertionError("scenes are rendered for weights that cannot be read")
+
+    monkeypatch.setattr("bench.commands.doctor.open_datasets", render)
+    (tmp_path / "text.pth").write_bytes(b"hello\n")
+    done = bench("doctor", f"file:{tmp_path}/text.pth?arch={ARCH}", "--suite", "smoke")
+    assert done.status == 2
+    assert "text.pth: is a text file" in done.error
+
+
 PROGRAM = """
 import timm, torch
 from torch import nn
@@ -314,3 +325,10 @@ class TestDoctor:
     def test_a_method_that_is_trained_here_is_no_case_for_it(self, bench):
         done = bench("doctor", "rotation", "--suite", "smoke")
         assert (done.status, "is trained by the harness" in done.error) == (2, True)
+
+
+def test_weights_are_read_before_any_image_is_rendered(bench_run, tmp_path, specs):
+    done = bench_run(f"mine=file:{tmp_path}/none.pth?arch={ARCH}", cache=tmp_path / "cache")
+    assert done.status == 2
+    assert "none.pth" in done.error
+    assert not (tmp_path / "cache/scenes").exists()

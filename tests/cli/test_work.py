@@ -346,7 +346,11 @@ def test_a_wrong_request_is_one_line(bench, cache, tmp_path, wrong, message):
 @pytest.mark.parametrize(
     ("change", "asked", "message"),
     [
-        ("", ("--set", "tasks.voc_cls.dimensions=77"), "was planned with other settings than suite"),
+        (
+            "",
+            ("--set", "tasks.voc_cls.dimensions=77"),
+            "was planned with other settings than suite",
+        ),
         ("", ("--seed", "5"), "voc_cls/imagenet/seed0 is none of the cells here"),
         ("[1]", (), "is no plan; make one with bench plan --json"),
         ('{"cells": [3], "suite_settings": 1}', (), "is no plan; make one with bench plan --json"),

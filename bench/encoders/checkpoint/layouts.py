@@ -210,6 +210,18 @@ REFUSED = (
         ),
     ),
     Layout(
+        name="lightly, command line",
+        source="lightly-ai/lightly: lightly/cli/train_cli.py, lightly/models/resnet.py",
+        keys=("state_dict", ""),
+        prefixes=("backbone.",),
+        has=("0.running_mean", "1.weight", "*.0.conv1.weight"),
+        license=MIT,
+        refuse=(
+            "is of lightly-ssl-train, whose ResNet normalizes its input by a batch norm that no "
+            "model of timm has; give the module itself: py:FILE:FUNCTION"
+        ),
+    ),
+    Layout(
         name="iBOT, Swin",
         source="bytedance/ibot: models/swin_transformer.py",
         beside=("student", "teacher", "ibot_loss"),
@@ -448,7 +460,7 @@ TRAINERS = (
         name="ResNet as a sequence of children (leftthomas, lightly's examples)",
         source="leftthomas/SimCLR: model.py; lightly-ai/lightly: examples/pytorch",
         keys=KEYS,
-        prefixes=("f.", "backbone.", "encoder.", ""),
+        prefixes=("f.", "teacher_backbone.", "backbone.", "encoder.", ""),
         has=("0.weight", "1.running_mean", "*.0.conv1.weight"),
         rename=renames.sequence_resnet,
         notes=(POSITIONAL,),
@@ -467,6 +479,16 @@ TRAINERS = (
                 "in lightly's dino, backbone is the teacher and student_backbone the student",
             ),
         ),
+        license=MIT,
+    ),
+    Layout(
+        name="lightly's examples",
+        source="lightly-ai/lightly: examples/pytorch, examples/pytorch_lightning",
+        keys=("state_dict", ""),
+        prefixes=("teacher_backbone.vit.", "backbone.vit.", "teacher_backbone.", "backbone."),
+        also=("projection_head.*|prediction_head.*|student_head.*|teacher_head.*|decoder.*",),
+        drop=("mask_token", "fc.*", "head.*", "heads.*"),
+        rename=renames.torchvision_vit,
         license=MIT,
     ),
     Layout(
@@ -489,11 +511,20 @@ TRAINERS = (
     ),
     Layout(
         name="stable-pretraining",
-        source="galilai-group/stable-pretraining: stable_pretraining/backbone/utils.py",
+        source="galilai-group/stable-pretraining: stable_pretraining/backbone/utils.py, methods",
         beside=LIGHTNING,
         keys=("state_dict",),
-        prefixes=("backbone.teacher.", "encoder.vit.", "backbone."),
+        prefixes=(
+            *("backbone.teacher.", "encoder.teacher.vit.", "encoder.teacher.", "encoder.vit."),
+            *("student.vit.", "backbone.", "encoder."),
+        ),
         drop=("mask_token", "fc.*", "head.*"),
+        notes=(
+            (
+                "encoder.blocks.0.norm1.weight",
+                "patches attend to all others here; those of iGPT attended to earlier ones alone",
+            ),
+        ),
         license=MIT,
     ),
     Layout(

@@ -26,6 +26,7 @@ from bench.encoders.checkpoint.traps import (
     cifar_stem,
     fitting_arguments,
     left_out_biases,
+    missing_registers,
     notes_of,
 )
 from bench.encoders.transformer import is_transformer
@@ -219,9 +220,10 @@ def _fit(
         with _quiet():
             given = _translated(module, arch, state)
     except Exception as error:  # whatever a filter makes of names or shapes that it does not expect
+        problem = missing_registers(module, arch, state)
+        problem = problem or f"{type(error).__name__}: {one_line(str(error))}"
         raise UserError(
-            f"{path}: does not fit {arch} ({selection.layout.name}): "
-            f"{type(error).__name__}: {one_line(str(error))}"
+            f"{path}: does not fit {arch} ({selection.layout.name}): {problem}"
         ) from None
     target: dict[str, Tensor] = module.state_dict()
     shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}

@@ -49,7 +49,8 @@ PARTS = {
 # Modules that a refused pickle names -> what to do.
 UNSAFE = {
     "lightly_train": (
-        "it is a lightly-train checkpoint with pickled modules; export it: "
+        "it is a lightly-train checkpoint with pickled modules; take "
+        "exported_models/exported_last.pt of the same run, or export it: "
         "lightly-train export part=model format=package_default checkpoint=FILE out=FILE.pt"
     ),
     "torch.distributed": (

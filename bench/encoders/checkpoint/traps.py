@@ -16,6 +16,8 @@ from bench.encoders.checkpoint.recognize import Selection, fits_any
 from bench.encoders.checkpoint.renames import StateDict
 
 ROUNDING = 1e-5  # relative, between a mean or deviation in float32 and the same in a text
+REGISTERS = ("register_tokens", "storage_tokens", "reg_token")  # Meta's two names, and timm's
+PATCH = re.compile(r"_patch\d+")
 QKV_BIAS = re.compile(r"blocks\.\d+\.attn\.qkv\.bias$")
 
 
@@ -37,6 +39,20 @@ def fitting_arguments(module: nn.Module, state: StateDict) -> dict[str, Any]:
     if "fc_norm.weight" in state.keys() - own.keys() and "norm.weight" not in state:
         arguments["global_pool"] = "avg"
     return arguments
+
+
+def missing_registers(module: nn.Module, arch: str, state: StateDict) -> str:
+    """The register tokens of a file for whose model there are none, and the arch that has them.
+
+    Empty where the file has none or the model has some.
+    """
+    tokens = next((state[name] for name in REGISTERS if name in state), None)
+    if tokens is None or tokens.ndim < 2 or getattr(module, "reg_token", None) is not None:
+        return ""
+    count = tokens.shape[-2]
+    with_registers = PATCH.sub(rf"\g<0>_reg{count}", arch)
+    hint = f"; take arch={with_registers}" if timm.is_model(with_registers) else ""
+    return f"the file has {count} register tokens, the model none{hint}"
 
 
 def left_out_biases(module: nn.Module, state: StateDict) -> list[str]:

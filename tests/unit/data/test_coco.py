@@ -344,3 +344,14 @@ def test_a_box_without_width_or_height_is_left_out_and_counted(root, bbox, capsy
     assert after.objects == before.objects
     assert "train.json: left out 1 of " in (said := capsys.readouterr().err)
     assert "whose box has no width or no height (annotation 990)" in said
+
+
+@pytest.mark.parametrize(("mark", "value"), [("ignore", 1), ("difficult", True), ("ignore", "1")])
+def test_a_mark_that_the_format_lacks_is_refused_unless_it_says_nothing(root, mark, value):
+    edit(root, lambda c: c["annotations"][1].update({mark: 0}))
+    opened(root)
+    edit(root, lambda c: c["annotations"][1].update({mark: value}))
+    with pytest.raises(UserError, match=f"train.json: an annotation of .* has {mark} "):
+        opened(root)
+    edit(root, lambda c: c["annotations"][1].update(iscrowd=1))
+    opened(root)

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from bench.data.file_names import FileNames
+from bench.data.manifest import FileNames
 
 NAMES = ("b/é.jpg", "a.jpg", "", "c/\udce9.png", "日本.jpg")
 

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from bench.data import manifest
-from bench.data.file_names import FileNames
-from bench.data.manifest import Inspection, inspections
+from bench.data.manifest import FileNames, Inspection, inspections
 from bench.runtime.fingerprint import digest
 
 OLD = 1_000_000_000  # seconds since 1970: long before any start

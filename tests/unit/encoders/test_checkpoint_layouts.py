@@ -563,6 +563,14 @@ def torchvision_resnet_trainer():
 
 
 @case
+def lightly_masked_example():
+    model = vit()
+    tree = under("backbone.vit.", weights(model)) | {"backbone.mask_token": torch.ones(1, 1, 48)}
+    tree |= mlp("decoder.", "norm") | mlp("", "decoder_embed", "prediction_head")
+    return of_vit("lightly's examples", model, tree, key="", prefix="backbone.vit.")
+
+
+@case
 def torchvision_vit():
     model = vit()
     return of_vit("torchvision, ViT", model, foreign.torchvision_vit(model), key="")

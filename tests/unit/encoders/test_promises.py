@@ -9,7 +9,7 @@ from torch import nn
 
 from bench.encoders.encoder import Encoder
 from bench.encoders.module_encoder import ModuleEncoder
-from bench.encoders.promises import check_promises
+from bench.encoders.promises import check_promises, check_trainable
 from bench.errors import UserError
 
 LITE = "tf_efficientnet_lite0"
@@ -182,3 +182,22 @@ def test_checking_takes_little_time():
     started = time.process_time()
     check_promises(encoder, "ours")
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        Broken(lambda m: m.detach()),
+        nn.AvgPool2d(4),
+    ],
+)
+def test_maps_without_a_gradient_cannot_be_fine_tuned(module):
+    encoder = ModuleEncoder(module, "own")
+    with pytest.raises(UserError, match="own: its maps carry no gradient"):
+        check_trainable(encoder, "own")
+
+
+def test_maps_of_weights_that_were_frozen_can_be_fine_tuned():
+    encoder = Encoder(LITE).requires_grad_(False)
+    check_trainable(encoder, "own")
+    assert not any(p.requires_grad for p in encoder.parameters())

@@ -13,6 +13,14 @@ FEWER = SUITE.datasets["voc"].model_copy(update={"classes": ("ape", "bee")})
 OTHER_DATASET = SUITE.model_copy(update={"datasets": SUITE.datasets | {"voc": FEWER}})
 
 
+def scored(entry, metric, predictions):
+    """A record with the scores that predictions give by a metric."""
+    found = registry.get(metric)
+    per_class = registry.per_class(found, predictions)
+    value = registry.value(found, predictions)
+    return entry.model_copy(update={"value": value, "per_class": per_class})
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -33,8 +41,7 @@ def test_what_cannot_be_compared_is_refused(folder, change, message):
     entry = save(folder, **{"method": "other", "quality": 1.0} | change)
     if "metric" in change:
         path = storage.path_of(folder, "made", entry.task, entry.method, entry.seed)
-        value = registry.value(registry.get("mAP_step"), storage.read_predictions(path, entry))
-        storage.save(entry.model_copy(update={"value": value}), path)
+        storage.save(scored(entry, "mAP_step", storage.read_predictions(path, entry)), path)
     with pytest.raises(UserError, match=message):
         leaderboard.load(folder / "made")
 
@@ -62,8 +69,7 @@ def test_predictions_of_another_number_of_images_are_refused(folder):
     found = storage.read(path)
     arrays = storage.read_predictions(path, found)
     fewer = {n: array if n == "classes" else array[:-1] for n, array in arrays.items()}
-    value = registry.value(registry.get("mAP"), fewer)
-    storage.save(found.model_copy(update={"value": value}), path, fewer)
+    storage.save(scored(found, "mAP", fewer), path, fewer)
     with pytest.raises(
         UserError, match=r"predictions of 1(19|20) images, .* of 1(19|20): they cannot share"
     ):

@@ -93,3 +93,14 @@ def test_a_partial_folder_becomes_the_target_or_is_gone(tmp_path):
         raise OSError("no space")
     assert [p.name for p in tmp_path.iterdir()] == ["whole"]
     assert (tmp_path / "whole/file").exists()
+
+
+def test_a_cached_file_under_the_name_of_another_is_damaged(tmp_path, capfd):
+    for name in ("a.json", "b.json"):
+        files.write_cached(tmp_path / name, name.encode())
+    (tmp_path / "a.json").rename(tmp_path / "t")
+    (tmp_path / "b.json").rename(tmp_path / "a.json")
+    assert files.read_cached(tmp_path / "a.json") is None
+    assert "a.json: is damaged" in capfd.readouterr().err
+    (tmp_path / "a.json").rename(tmp_path / "b.json")
+    assert files.read_cached(tmp_path / "b.json") == b"b.json"

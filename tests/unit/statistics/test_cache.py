@@ -113,8 +113,10 @@ def metrics(monkeypatch):
 
 def knn(folder):
     for method, quality in {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}.items():
-        value = registry.value(Accuracy(), arrays_of(method, quality))
-        save(folder, method, quality, task="knn", metric="top1", value=value)
+        arrays = arrays_of(method, quality)
+        value = registry.value(Accuracy(), arrays)
+        per_class = registry.per_class(Accuracy(), arrays)
+        save(folder, method, quality, task="knn", metric="top1", value=value, per_class=per_class)
 
 
 def test_a_metric_of_ones_own_has_intervals_and_a_cache(tmp_path, metrics):
@@ -154,3 +156,43 @@ def test_a_metric_that_raises_makes_the_record_bad(folder, metrics):
     assert found.tables == fresh
     (bad,) = found.problems
     assert "cannot be scored by 'raises' (RuntimeError: nothing to see)" in bad.reason
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            lambda r: {"per_class": {**r.per_class, min(r.per_class): 99.0}},
+            "99.0000 of the class '",
+        ),
+        (lambda r: {"per_class": {**r.per_class, "unicorn": 9.0}}, "9.0000 of the class 'unicorn'"),
+        (lambda r: {"per_class": {}}, "no score of the class '"),
+        (lambda r: {"per_stage": [99.0] * 5}, "its scores of the stages are not those"),
+        (lambda r: {"per_stage": [1.0]}, "its scores of the stages are not those"),
+    ],
+)
+def test_scores_of_classes_and_stages_are_those_of_the_predictions(
+    stages, tmp_path, changes, reason, cached
+):
+    path = stages / "made/voc_cls/rotation/seed0.json"
+    cache = tmp_path / "cache" if cached else None
+    assert not leaderboard.load(stages / "made", cache).problems
+    forge(path, **changes(storage.read(path)))
+    assert reason in problem(stages, cache)
+
+
+@pytest.fixture
+def stages(folder):
+    """The folder, where the predictions of one row are of two stages."""
+    path = folder / "made/voc_cls/rotation/seed0.json"
+    record = storage.read(path)
+    with np.load(path.with_suffix(".npz")) as archive:
+        arrays = dict(archive)
+    arrays["stage_scores"] = np.stack([arrays["scores"], -arrays["scores"]])
+    metric = registry.get(record.metric)
+    curve = [registry.value(metric, {**arrays, "scores": s}) for s in arrays["stage_scores"]]
+    changes = {"per_stage": curve, "selected_stage": 0}
+    per_class = registry.per_class(metric, arrays)
+    storage.save(record.model_copy(update={**changes, "per_class": per_class}), path, arrays)
+    return folder
