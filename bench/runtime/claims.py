@@ -260,9 +260,7 @@ class Claims:
                 # Without O_CREAT: what was removed stays so.
                 descriptor = os.open(_path(self._folder, name, generation), os.O_WRONLY)
                 try:
-                    cell, stage = self._progress(name) or ("", Stage())
-                    now = holder.model_copy(update={"cell": cell, "stage": stage})
-                    os.write(descriptor, _content(now))
+                    os.write(descriptor, self._content(name, holder))
                 finally:
                     os.close(descriptor)
                 return True
@@ -273,11 +271,16 @@ class Claims:
         del self._held[name]
         return False
 
+    def _content(self, name: str, holder: Holder) -> bytes:
+        """A claim's file with how far its work is; without, where that is no text or too long."""
+        with suppress(Exception):  # whatever somebody's stage says, the worker lives
+            cell, stage = self._progress(name) or ("", Stage())
+            content = _content(holder.model_copy(update={"cell": cell, "stage": stage}))
+            if len(content) == SIZE:
+                return content
+        return _content(holder)
+
 
 def _content(holder: Holder) -> bytes:
     """A claim's file, of always the same size: readers see the old one or the new one."""
-    content = holder.model_dump_json().encode()
-    if len(content) > SIZE:
-        short = holder.model_copy(update={"cell": "", "stage": Stage()})
-        content = short.model_dump_json().encode()
-    return content.ljust(SIZE)
+    return holder.model_dump_json().encode().ljust(SIZE)

@@ -150,6 +150,20 @@ def test_a_heartbeat_keeps_a_claim_and_says_how_far_it_is(folder):
         assert not worker(folder).take(NAME)
 
 
+@pytest.mark.parametrize("name", ["x" * 5000, "\udcff", None], ids=["long", "no text", "error"])
+def test_whatever_a_stage_says_the_worker_lives(folder, name):
+    def progress(_):
+        return ("cell", Stage(name)) if name else 1 / 0
+
+    first = worker(folder, progress=progress)
+    first.take(NAME)
+    age(folder, OLD)
+    assert first._renew(NAME)
+    claim = read(folder)[NAME]
+    assert (claim.is_alive, claim.holder.pid, claim.holder.cell) == (True, os.getpid(), "")
+    assert (folder / f"{NAME}.0").stat().st_size == claims.SIZE
+
+
 def test_a_worker_that_wakes_up_is_told_and_brings_nothing_back(folder):
     told = []
     with worker(folder, 1, lost=told.append) as first:
