@@ -1,6 +1,7 @@
 """The command line's entry point: what a signal does is settled before much is imported."""
 
 import os
+import sys
 
 from bench.runtime import signals, streams
 
@@ -9,7 +10,7 @@ OWNER = 0o700  # permissions of a file's owner
 
 def main() -> None:
     """Run the command line; Ctrl-C and SIGTERM end it by one line, while it is imported too."""
-    signals.end_at_once()
+    signals.end_at_once(sys.argv[1:])
     streams.open_closed()
     from bench.runtime import variables
 

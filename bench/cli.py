@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+import json
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -18,7 +22,7 @@ from bench.commands.request import CACHE, CACHE_VARIABLE, Locations, Request, re
 from bench.config import loader
 from bench.config.schema import SEEDS
 from bench.errors import Interrupted, UserError, explanation
-from bench.runtime import distributed, signals, streams, variables
+from bench.runtime import claims, distributed, signals, streams, variables
 from bench.runtime.partial import temporary_folder
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import cores
@@ -108,8 +112,22 @@ def root(
     """
 
 
-@app.command()
-def run(
+@dataclass(frozen=True)
+class _Asked:
+    """What the options that `run` shares with other commands ask for.
+
+    Attributes:
+        request: made of them.
+        suite: NAME or FILE, as it was given.
+        arguments: the options that repeat the request.
+    """
+
+    request: Request
+    suite: str
+    arguments: tuple[str, ...]
+
+
+def _asked(
     methods: Annotated[
         str,
         typer.Option(
@@ -124,6 +142,9 @@ def run(
     ],
     suite: SuiteName = "mini",
     seeds: Annotated[int, typer.Option(min=0, help="How many seeds; 0: as the suite says.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="K", help="One seed alone, instead of --seeds.")
+    ] = None,
     data_root: DataRoot = None,
     out: Out = OUT,
     cache: Cache = CACHE,
@@ -136,9 +157,6 @@ def run(
     ] = False,
     allow_missing: AllowMissing = False,
     trust_remote_code: TrustRemoteCode = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be computed, and what it takes.")
-    ] = False,
     track: Annotated[
         str,
         typer.Option(
@@ -147,21 +165,16 @@ def run(
         ),
     ] = "",
     verbose: Verbose = False,
-) -> None:
-    """Plan the cells, skip those that are up to date, run the rest, render the leaderboard.
-
-    Example: bench run --methods rotation,random_init,imagenet --tasks voc_cls
-    """
-    from bench.commands import estimate
-    from bench.commands.run import run as run_request
-    from bench.reporting.terminal import TaskTable
-    from bench.statistics import calibration
-
+) -> _Asked:
+    """The request that these options make; their names, types and help are those of `run`."""
+    arguments = _repeated(locals())
     selected_methods = plugins.select("methods", methods, allow_missing, trust_remote_code)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
     if max(seeds, threads) > SEEDS:
         raise UserError(f"--seeds {seeds} --threads {threads}: at most {SEEDS} of each")
+    if seed is not None and (seeds or seed >= SEEDS):
+        raise UserError(f"--seed {seed}: must be less than {SEEDS}, and without --seeds")
     trackers: tuple[str, ...] = ()
     if track:
         from bench.training.tracking import select_trackers
@@ -171,7 +184,7 @@ def run(
         suite=settings,
         methods=tuple(selected_methods),
         tasks=tuple(selected_tasks),
-        seeds=tuple(range(seeds or settings.seeds)),
+        seeds=tuple(range(seeds or settings.seeds)) if seed is None else (seed,),
         data_root=data_root,
         out=out,
         cache=cache,
@@ -183,16 +196,67 @@ def run(
         verbose=verbose,
         command=recorded_command(sys.argv[1:]),
     )
+    return _Asked(request, suite, arguments)
+
+
+def _repeated(options: dict[str, Any]) -> tuple[str, ...]:
+    """The command line of options by name, less those that are as by default."""
+    arguments: list[str] = []
+    for name, parameter in inspect.signature(_asked).parameters.items():
+        value = options[name]
+        option = f"--{name.strip('_').replace('_', '-')}"
+        if value is True:
+            arguments.append(option)
+        elif isinstance(value, list):
+            arguments += [part for item in value for part in (option, str(item))]
+        elif value not in (None, False, parameter.default) or name == "cache":
+            arguments += [option, str(value)]
+    return tuple(arguments)
+
+
+def _asking(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `_asked`, and in their place what they ask for."""
+    shared = inspect.signature(_asked, eval_str=True).parameters
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @functools.wraps(command)
+    def call(**options: Any) -> None:
+        asked = _asked(**{name: options.pop(name) for name in shared})
+        command(asked, **options)
+
+    parameters = [*shared.values(), *own]
+    call.__dict__["__signature__"] = inspect.Signature(parameters)
+    call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return call
+
+
+Json = Annotated[bool, typer.Option("--json", help="As JSON, for programs.")]
+
+
+@app.command()
+@_asking
+def run(
+    asked: _Asked,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be computed, and what it takes.")
+    ] = False,
+) -> None:
+    """Plan the cells, skip those that are up to date, run the rest, render the leaderboard.
+
+    Example: bench run --methods rotation,random_init,imagenet --tasks voc_cls
+    """
+    from bench.commands import estimate
+    from bench.commands.run import run as run_request
+    from bench.reporting.terminal import TaskTable
+
+    request = asked.request
     if dry_run:
         for line in estimate.dry_run(request):
             typer.echo(line)
         return
-    if distributed.is_main():
-        calibration.provide(suite, settings.sha256, out / settings.name)
-    reporter = Reporter()
-    reporter.console.quiet = not distributed.is_main()
+    _provide_calibration(asked)
     try:
-        leaderboard = run_request(request, reporter)
+        leaderboard = run_request(request, _main_reporter())
     except Interrupted as stop:
         raise _InterruptedError(stop) from None
     stdout = _stdout(80)
@@ -201,6 +265,114 @@ def run(
             stdout.print()
         stdout.print(TaskTable(table))
     raise typer.Exit(1 if leaderboard.failed(request.methods, request.tasks) else 0)
+
+
+def _provide_calibration(asked: _Asked) -> None:
+    """Put the calibration of a suite that is a file beside its records."""
+    from bench.statistics import calibration
+
+    if distributed.is_main():
+        calibration.provide(asked.suite, asked.request.suite.sha256, asked.request.folder)
+
+
+def _main_reporter() -> Reporter:
+    """A reporter that speaks in the main process alone."""
+    reporter = Reporter()
+    reporter.console.quiet = not distributed.is_main()
+    return reporter
+
+
+@app.command()
+@_asking
+def plan(asked: _Asked, as_json: Json = False) -> None:
+    """The cells of a run: what is up to date, how long the rest takes; computes nothing.
+
+    Example: bench plan --methods all --tasks voc_cls --json
+    """
+    from bench.commands import cells as command
+
+    if as_json:
+        typer.echo(json.dumps(command.as_json(asked.request, asked.arguments), indent=1))
+        return
+    for line in command.lines(asked.request):
+        typer.echo(line)
+
+
+@app.command()
+@_asking
+def work(
+    asked: _Asked,
+    cells: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Only the cells of a plan that bench plan --json made."),
+    ] = None,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Only this share of the encoders: 0/4 to 3/4.")
+    ] = "",
+    stale_after: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=claims.LONGEST,
+            metavar="SECONDS",
+            help="Age of this worker's last sign of life from which on others do its work.",
+        ),
+    ] = claims.STALE,
+) -> None:
+    """Compute what no other worker computes, beside any number of them; renders nothing.
+
+    Exit status: 0 all cells are ok, 1 some failed, 75 some are not recorded yet: run it again.
+
+    Example: bench work --methods all --tasks voc_cls --shard 0/4
+    """
+    from bench.commands import plan as plans
+    from bench.commands import work as command
+
+    request = asked.request
+    own = planned = plans.cells(request)
+    if cells and shard:
+        raise UserError("--cells and --shard: give one of them")
+    if cells:
+        own = command.of_file(planned, cells, request)
+    elif shard:
+        own = command.of_shard(planned, shard)
+    _provide_calibration(asked)
+    raise typer.Exit(command.work(request, planned, own, stale_after, _main_reporter()))
+
+
+@app.command()
+@_asking
+def status(asked: _Asked, as_json: Json = False) -> None:
+    """What is done, running, failed or to do, on any machine; reads records and claims alone.
+
+    Example: bench status --methods all --tasks voc_cls
+    """
+    from bench.commands import status as command
+
+    if as_json:
+        typer.echo(json.dumps(command.as_json(asked.request), indent=1))
+        return
+    for line in command.lines(asked.request):
+        typer.echo(line)
+
+
+@app.command()
+def merge(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC...", help="Folders of records, as --out of a run.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder that gets them; it may have records.")],
+    cache: Cache = CACHE,
+    verbose: Verbose = False,
+) -> None:
+    """Copy records of several folders or people into one; refuses what cannot share a leaderboard.
+
+    Example: bench merge results/ann results/bob --out results/all
+    """
+    from bench.commands import merge as command
+
+    for line in command.merge(sources, out, cache):
+        typer.echo(line)
 
 
 class _InterruptedError(Exception):
@@ -575,12 +747,11 @@ def test(
 def main() -> None:
     """Run the command line; what a user, a disk or a signal causes is one line and a status."""
     verbose = bool({"-v", "--verbose"} & set(sys.argv))
-    numbers = [signal.SIGINT]
-    if distributed.is_main():
-        numbers.append(signal.SIGTERM)  # the others end at once
+    ends = signals.statuses(sys.argv[1:])
+    numbers = tuple(ends) if distributed.is_main() else (signal.SIGINT,)  # the others end at once
     with streams.guarded():
         try:
-            with signals.raised(tuple(numbers)):
+            with signals.raised(numbers, ends):
                 variables.own(os.environ)
                 status = _status()
                 sys.stdout.flush()

@@ -109,6 +109,12 @@ def seconds(cells: Sequence[Cell], request: Request) -> list[float | None]:
     return estimates
 
 
+def by_name(cells: Sequence[Cell], request: Request) -> dict[str, float | None]:
+    """`seconds` of each cell, by its name."""
+    names = [str(cell) for cell in cells]
+    return dict(zip(names, seconds(cells, request), strict=True))
+
+
 def _seconds(cell: Cell, views: int, costs: Costs) -> float | None:
     training = costs.pretraining(cell.method, views)
     task = costs.seconds_per_row.get(cell.task)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import dataclasses
 import io
-import itertools
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ def compute(
     reporter: Reporter,
     datasets: Datasets | None = None,
     announce: Callable[[Cell, Record], None] | None = None,
+    following: Callable[[], list[Cell]] | None = None,
 ) -> None:
     """Compute and record every cell; one that fails is recorded as failed, and the rest go on.
 
@@ -93,6 +94,8 @@ def compute(
         reporter: for progress.
         datasets: what `open_for` returned, if it was called before.
         announce: called after each record is written; by default its score is printed.
+        following: called in the main process whenever an encoder can be begun: those of `cells`
+            that are next, of one encoder; none at the end. By default all of them, in order.
 
     Raises:
         UserError: the data or the output folder cannot be used at all.
@@ -107,12 +110,15 @@ def compute(
     _check_weights(cells, _Job(request, datasets or {}, device, 1), reporter)
     datasets = datasets or open_for(cells, request, reporter)
     plan.check_data(cells, request, fingerprints(datasets))
-    groups = [list(g) for _, g in itertools.groupby(cells, key=lambda c: (c.method, c.seed))]
+    groups = plan.groups(cells)
     workers = _worker_count(groups, request, device)
     job = _Job(request, datasets, device, workers)
-    results = _in_turn(groups, job, reporter)
+    source: Iterable[list[Cell]] = groups
+    if following is not None:
+        source = iter(partial(distributed.from_main, following), [])
+    results = _in_turn(source, job, reporter)
     if workers > 1:
-        results = _side_by_side(groups, job, reporter)
+        results = _side_by_side(source, job, reporter)
     for cell, record in results:
         reporter.finish_cell(str(cell), failed=record.status == "failed")
         announce(cell, record)
@@ -193,7 +199,7 @@ class _Job:
 
 
 def _in_turn(
-    groups: Sequence[Sequence[Cell]], job: _Job, reporter: Reporter
+    groups: Iterable[Sequence[Cell]], job: _Job, reporter: Reporter
 ) -> Iterator[tuple[Cell, Record]]:
     """Compute the cells of one encoder after another in this process."""
     for group in groups:
@@ -201,17 +207,24 @@ def _in_turn(
 
 
 def _side_by_side(
-    groups: Sequence[Sequence[Cell]], job: _Job, reporter: Reporter
+    groups: Iterable[Sequence[Cell]], job: _Job, reporter: Reporter
 ) -> Iterator[tuple[Cell, Record]]:
     """Compute the cells of several encoders at a time, each in a worker process."""
+    begun: list[Sequence[Cell]] = []
     finished = set[Cell]()
-    for index, outcome in processes.compute(groups, job.start, job.workers, reporter):
+
+    def begin() -> Iterator[Sequence[Cell]]:
+        for group in groups:
+            begun.append(group)
+            yield group
+
+    for index, outcome in processes.compute(begin(), job.start, job.workers, reporter):
         if not isinstance(outcome, processes.Ended):
             finished.add(outcome[0])
             yield outcome
             continue
         error = UserError(f"{outcome}; too little memory ends a process by signal 9")
-        for cell in groups[index]:
+        for cell in begun[index]:
             if cell not in finished:
                 yield cell, _save_failure(cell, job.context(cell, reporter), job.request, error)
 

@@ -7,6 +7,25 @@ from pathlib import Path
 
 from bench.errors import UserError
 from bench.reporting import leaderboard, publish
+from bench.results import storage
+
+
+def suite_folders(out: Path, named: str) -> list[Path]:
+    """The folders of suites that have records.
+
+    Args:
+        out: the folder above them.
+        named: how messages name it.
+
+    Raises:
+        UserError: there are none.
+    """
+    folders = sorted({path.parents[2] for path in out.glob(f"*/{storage.PATTERN}")})
+    if not folders:
+        inside = any(out.glob(storage.PATTERN))
+        hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
+        raise UserError(f"{named}: has no records of suites; {hint}")
+    return folders
 
 
 def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None]) -> Iterator[str]:
@@ -24,12 +43,7 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
     Raises:
         UserError: there are no records; or, with `check`, a leaderboard is stale.
     """
-    folders = sorted({path.parents[2] for path in out.glob("*/*/*/seed*.json")})
-    if not folders:
-        inside = any(out.glob("*/*/seed*.json"))
-        hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
-        raise UserError(f"--out {out}: has no records of suites; {hint}")
-    for folder in folders:
+    for folder in suite_folders(out, f"--out {out}"):
         loaded = leaderboard.load(folder, cache)
         for problem in loaded.problems:
             warn(str(problem))

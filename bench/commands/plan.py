@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -35,6 +37,14 @@ def cells(request: Request) -> list[Cell]:
         for seed in request.seeds
         for task in request.tasks
     ]
+
+
+def groups(cells: Iterable[Cell]) -> list[list[Cell]]:
+    """The cells of each encoder, in order."""
+    by_name: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        by_name[cell.group].append(cell)
+    return list(by_name.values())
 
 
 def _check_backbones(request: Request) -> None:
@@ -123,10 +133,8 @@ def is_up_to_date(cell: Cell, request: Request) -> bool:
         UserError: another experiment's record is there.
     """
     path = cell.path(request)
-    if not path.exists():
-        return False
-    record = storage.read(path)
-    if record.status == "failed":
+    record = storage.find(path)
+    if record is None or record.status == "failed":
         return False
     _check_settings(path, record, request)
     if not (_same_versions(record) and same_files(record.files)):
@@ -185,6 +193,22 @@ def _known(kind: plugins.Kind, name: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def check_writable(request: Request) -> None:
+    """Refuse, before anything is computed, a folder that no record can be written to.
+
+    Raises:
+        UserError: names the folder.
+    """
+    folder = request.folder
+    try:
+        # Nothing is made yet: the data or the device may still be refused.
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        with tempfile.TemporaryFile(dir=existing):  # a name of its own: processes try side by side
+            pass
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from None
 
 
 def check_tables(todo: Sequence[Cell], request: Request) -> None:

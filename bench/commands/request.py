@@ -89,6 +89,16 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.method} x {self.task}, seed {self.seed}"
 
+    @property
+    def id(self) -> str:
+        """The cell in a plan: its record below OUT/SUITE, less the ending."""
+        return f"{self.task}/{self.method}/seed{self.seed}"
+
+    @property
+    def group(self) -> str:
+        """The cells that share its encoder, by a name that a file may have."""
+        return f"{self.method}-seed{self.seed}"
+
     def path(self, request: Request) -> Path:
         """The path of its record."""
         return storage.path_of(request.out, request.suite.name, self.task, self.method, self.seed)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.commands import estimate, plan
 from bench.commands.request import Cell, Request
@@ -37,14 +34,15 @@ def run(request: Request, reporter: Reporter) -> Leaderboard:
     started = time.monotonic()
     reporter.say(plan.title(request.suite))
     cells = plan.cells(request)
-    _check_writable(request.folder)
+    plan.check_writable(request)
     todo = [cell for cell in cells if not plan.is_up_to_date(cell, request)]
     _announce(request, cells, todo, reporter)
     rows = _Rows(request, reporter)
     if todo:
         plan.check_tables(todo, request)
         try:
-            with reporter.cells(_estimates(todo, request), request.workers, _by_encoder(todo)):
+            sequences = [[str(cell) for cell in group] for group in plan.groups(todo)]
+            with reporter.cells(estimate.by_name(todo, request), request.workers, sequences):
                 with signals.deferred():
                     from bench.commands.execute import compute
 
@@ -123,20 +121,6 @@ class _Rows:
         return leaderboard.load(self._request.folder, self._request.cache)
 
 
-def _estimates(todo: Sequence[Cell], request: Request) -> dict[str, float | None]:
-    """The estimated seconds of each cell, by its name."""
-    seconds = estimate.seconds(todo, request)
-    return {str(cell): value for cell, value in zip(todo, seconds, strict=True)}
-
-
-def _by_encoder(todo: Sequence[Cell]) -> list[list[str]]:
-    """The names of the cells of each encoder, which follow one another."""
-    names: dict[tuple[str, int], list[str]] = defaultdict(list)
-    for cell in todo:
-        names[cell.method, cell.seed].append(str(cell))
-    return list(names.values())
-
-
 def _announce(
     request: Request, cells: Sequence[Cell], todo: Sequence[Cell], reporter: Reporter
 ) -> None:
@@ -152,13 +136,3 @@ def _announce(
             f"this machine is busy (load {load():.1f} on {cores()} cores): "
             "expect the run to take longer"
         )
-
-
-def _check_writable(folder: Path) -> None:
-    try:
-        # Nothing is made yet: the data or the device may still be refused.
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        with tempfile.TemporaryFile(dir=existing):  # a name of its own: processes try side by side
-            pass
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from None

@@ -121,6 +121,20 @@ def read(path: Path) -> Record:
     return record
 
 
+def find(path: Path) -> Record | None:
+    """Read one record; None if there is none, or another worker has just removed an old one.
+
+    Raises:
+        UserError: it is not a record, or was changed since it was written.
+    """
+    try:
+        return read(path)
+    except UserError:
+        if path.exists():
+            raise
+        return None
+
+
 def read_predictions(path: Path, record: Record) -> dict[str, np.ndarray]:
     """The arrays beside the record at `path`, checked against its digest.
 
@@ -208,7 +222,8 @@ def read_all(folder: Path) -> dict[Path, Record]:
     Raises:
         UserError: one of them is not a record, or was changed since it was written.
     """
-    return {path: read(path) for path in sorted(folder.glob(PATTERN))}
+    records = ((path, find(path)) for path in sorted(folder.glob(PATTERN)))
+    return {path: record for path, record in records if record is not None}
 
 
 def read_valid(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
@@ -226,13 +241,13 @@ def read_valid(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
             problems.append(problem(path, folder, error))
         else:
             records[path] = record
-    for path, odd in _odd_stages(records).items():
+    for path, odd in odd_stages(records).items():
         del records[path]
         problems.append(problem(path, folder, odd))
     return records, problems
 
 
-def _odd_stages(records: Mapping[Path, Record]) -> dict[Path, UserError]:
+def odd_stages(records: Mapping[Path, Record]) -> dict[Path, UserError]:
     """The seeds that have another number of stages than most of their row, and what is wrong."""
     rows: dict[Path, dict[Path, int]] = defaultdict(dict)
     for path, record in records.items():

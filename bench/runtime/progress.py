@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -152,6 +153,23 @@ class _Display(Progress):
                 yield Text(f"  {task.fields['note']}")
 
 
+@dataclass(frozen=True)
+class Stage:
+    """How far a cell is.
+
+    Attributes:
+        name: of its stage; empty where none is shown.
+        done: units of `total`.
+        total: units of the stage.
+        left: seconds left for the stage; None where its rate is not known yet.
+    """
+
+    name: str = ""
+    done: int = 0
+    total: int = 0
+    left: float | None = None
+
+
 class Bar:
     """The progress of one stage; `advance` counts what is done, `note` shows a figure beside it."""
 
@@ -191,6 +209,10 @@ class Bar:
         rate = self._rate()
         return (self._total - self._done) / rate if rate > 0 else 0.0
 
+    def stage(self) -> Stage:
+        """How far the stage is."""
+        return Stage(self._name, self._done, self._total, self.left() or None)
+
     def close(self) -> None:
         """Finish the bar."""
         if self._display is not None:
@@ -228,6 +250,7 @@ class Reporter:
         self.display: _Display | None = None
         # The open bars of each worker, the innermost last; this process is 0.
         self._bars: dict[int, list[Bar]] = defaultdict(list)
+        self._cells: dict[int, str] = {}  # that each worker is at
         self._printed = time.monotonic()
 
     def say(self, text: str) -> None:
@@ -249,8 +272,20 @@ class Reporter:
         """Seconds left for the stages at work, the longest of them; 0 if there is none."""
         return max((bars[-1].left() for bars in self._bars.values() if bars), default=0.0)
 
+    def at_work(self) -> dict[str, Stage]:
+        """How far each cell is that is at work, by its name; any thread may ask."""
+        stages = {}
+        for worker, cell in list(self._cells.items()):
+            bars = list(self._bars.get(worker, []))
+            stages[cell] = bars[-1].stage() if bars else Stage()
+        return stages
+
     def start_cell(self, cell: str) -> None:
         """Count a cell as at work."""
+        self._start(0, cell)
+
+    def _start(self, worker: int, cell: str) -> None:
+        self._cells[worker] = cell
         if self.overall is not None:
             self.overall.start(cell)
 
@@ -311,8 +346,10 @@ class Reporter:
             what: `say`, `start_cell`, `open`, or what `Bar` does.
             values: its arguments.
         """
-        if what in ("say", "start_cell"):
-            getattr(self, what)(*values)
+        if what == "say":
+            self.say(*values)
+        elif what == "start_cell":
+            self._start(worker, *values)
         elif what == "open":
             self._open(worker, *values)
         elif what == "close":
@@ -322,6 +359,7 @@ class Reporter:
 
     def forget(self, worker: int) -> None:
         """Close the bars of a worker process that is gone."""
+        self._cells.pop(worker, None)
         for bar in self._bars.pop(worker, []):
             bar.close()
 

@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM on the command line: one line, and a status that says which, at any moment.
 
+A worker is told by these, and by two more, that its machine is needed or its time is over.
 Imports next to nothing: `end_at_once` is called before anything else is imported.
 """
 
@@ -9,25 +10,49 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 INTERRUPTED = "interrupted; run the same command again to resume"
 STATUS = {int(signal.SIGINT): 130, int(signal.SIGTERM): 143}
+REQUEUE = 75  # EX_TEMPFAIL: the status of a worker whose work is to be queued again
+NOTICES = tuple(int(getattr(signal, n)) for n in ("SIGUSR1", "SIGUSR2") if hasattr(signal, n))
 RETRY_SECONDS = 0.05  # after which a signal that a library swallowed is sent again
 
-_received: list[int] = []
+_received: list[tuple[int, int]] = []  # numbers of signals, and the status that each asks for
 
 
-def end_at_once() -> None:
+def statuses(arguments: Sequence[str]) -> Mapping[int, int]:
+    """The signals that end a command, and the exit status of each.
+
+    Args:
+        arguments: of the command line, without the program.
+    """
+    if arguments[:1] != ["work"]:
+        return STATUS
+    return STATUS | dict.fromkeys((int(signal.SIGTERM), *NOTICES), REQUEUE)
+
+
+def end_at_once(arguments: Sequence[str] = ()) -> None:
     """From now on end the process by a line and a status: there is nothing that could be lost.
 
     A signal that is ignored, as nohup does, stays ignored.
+
+    Args:
+        arguments: of the command line, without the program.
     """
-    for number in STATUS:
+    ends = statuses(arguments)
+
+    def end(number: int, frame: Any) -> None:
+        try:
+            os.write(2, f"bench: {INTERRUPTED}\n".encode())
+        finally:
+            os._exit(ends[number])
+
+    for number in ends:
         if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _end)
+            signal.signal(number, end)
 
 
 @contextmanager
@@ -36,7 +61,7 @@ def left_to_the_system() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # which alone may set what a signal does
         return
-    before = {n: signal.getsignal(n) for n in STATUS if signal.getsignal(n) != signal.SIG_IGN}
+    before = _handlers((*STATUS, *NOTICES))
     for number in before:
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -53,7 +78,7 @@ def deferred() -> Iterator[None]:
         yield  # which alone may set what a signal does
         return
     arrived: list[int] = []
-    before = {n: signal.getsignal(n) for n in STATUS if signal.getsignal(n) != signal.SIG_IGN}
+    before = _handlers((*STATUS, *NOTICES))
     for number in before:
         signal.signal(number, lambda number, frame: arrived.append(number))
     try:
@@ -66,10 +91,14 @@ def deferred() -> Iterator[None]:
 
 
 @contextmanager
-def raised(numbers: tuple[int, ...]) -> Iterator[None]:
+def raised(numbers: tuple[int, ...], ends: Mapping[int, int] = STATUS) -> Iterator[None]:
     """Raise `Interrupted` at these signals, which lets everything that was begun end in order.
 
-    Processes that are forked meanwhile ignore Ctrl-C, and end at SIGTERM: their parent decides.
+    Processes that are forked meanwhile end at SIGTERM and ignore the others: their parent decides.
+
+    Args:
+        numbers: of the signals.
+        ends: the exit status of each.
     """
     _received.clear()
     if threading.current_thread() is not threading.main_thread():
@@ -81,12 +110,12 @@ def raised(numbers: tuple[int, ...]) -> Iterator[None]:
         from bench.errors import Interrupted
 
         if os.getpid() == owner:
-            _received.append(number)
-            raise Interrupted("", STATUS[number])
+            _received.append((number, ends[number]))
+            raise Interrupted("", ends[number])
         if number == signal.SIGTERM:
             os._exit(STATUS[number])
 
-    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) != signal.SIG_IGN}
+    before = _handlers(numbers)
     hook = sys.unraisablehook
     sys.unraisablehook = _send_again(hook)
     for number in before:
@@ -101,14 +130,13 @@ def raised(numbers: tuple[int, ...]) -> Iterator[None]:
 
 def received() -> int | None:
     """The status that the first signal within `raised` asks for; None if there was none."""
-    return STATUS[_received[0]] if _received else None
+    return _received[0][1] if _received else None
 
 
-def _end(number: int, frame: Any) -> None:
-    try:
-        os.write(2, f"bench: {INTERRUPTED}\n".encode())
-    finally:
-        os._exit(STATUS[number])
+def _handlers(numbers: Sequence[int]) -> dict[int, Any]:
+    """What is done at signals; those that are ignored are none of them."""
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    return {n: handler for n, handler in handlers.items() if handler != signal.SIG_IGN}
 
 
 def _send_again(hook: Any) -> Any:
@@ -116,7 +144,7 @@ def _send_again(hook: Any) -> Any:
 
     def unraisable(problem: Any) -> None:
         if _received and issubclass(problem.exc_type, KeyboardInterrupt):
-            again = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), _received[-1]))
+            again = threading.Timer(RETRY_SECONDS, os.kill, (os.getpid(), _received[-1][0]))
             again.daemon = True
             again.start()
         else:

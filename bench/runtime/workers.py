@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -19,8 +20,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from bench.errors import UserError, explanation
+from bench.runtime import signals
 from bench.runtime.pool import end_with_parent, hidden_main_module
 from bench.runtime.progress import RemoteReporter, Reporter
+
+PATIENCE = 1.0  # seconds between the signals that one program sends to all processes of a job
 
 Work = Callable[[Any, Reporter], Iterable[Any]]  # computes the results of one job
 
@@ -63,12 +67,12 @@ def cores() -> int:
 
 
 def compute(
-    jobs: Sequence[Any], start: Callable[[], Work], workers: int, reporter: Reporter
+    jobs: Iterable[Any], start: Callable[[], Work], workers: int, reporter: Reporter
 ) -> Iterator[tuple[int, Any]]:
     """Compute jobs in several processes, in any order.
 
     Args:
-        jobs: picklable.
+        jobs: picklable; the next one is asked for when a process is free.
         start: called once in each worker, picklable; what it returns computes a job and yields
             results, picklable too.
         workers: how many processes, at most.
@@ -78,13 +82,15 @@ def compute(
         The index of a job and one of its results, as it comes; or `Ended`: the process was lost,
         and a new one goes on with the next job.
     """
-    waiting = list(range(len(jobs)))
+    waiting = enumerate(jobs)
     pool: list[_Worker] = []
     try:
-        while waiting or any(worker.job is not None for worker in pool):
-            while waiting and len(pool) < min(workers, len(jobs)):
+        while True:
+            while len(pool) < workers and (job := next(waiting, None)) is not None:
                 pool.append(_start(start))
-                _hand_out(pool[-1], waiting, jobs)
+                _hand_out(pool[-1], job)
+            if all(worker.job is None for worker in pool):
+                return
             ready = wait([worker.pipe for worker in pool])
             for worker in [worker for worker in pool if worker.pipe in ready]:
                 what, *values = _receive(worker)
@@ -98,8 +104,8 @@ def compute(
                         yield worker.job, Ended(*values)
                 elif what == "done":
                     worker.job = None
-                    if waiting:
-                        _hand_out(worker, waiting, jobs)
+                    if (job := next(waiting, None)) is not None:
+                        _hand_out(worker, job)
                 else:
                     reporter.show(id(worker), what, *values)
     finally:
@@ -121,21 +127,23 @@ def _start(start: Callable[[], Work]) -> _Worker:
 
 @contextmanager
 def _ignored_interrupts() -> Iterator[None]:
-    """Let processes that are started here ignore Ctrl-C: their parent decides what it ends."""
+    """Let processes that are started here ignore what their parent decides about, as Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield  # which alone may set what a signal does
         return
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    numbers = (signal.SIGINT, *signals.NOTICES)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
-def _hand_out(worker: _Worker, waiting: list[int], jobs: Sequence[Any]) -> None:
-    worker.job = waiting.pop(0)
+def _hand_out(worker: _Worker, job: tuple[int, Any]) -> None:
+    worker.job = job[0]
     with suppress(OSError):  # of a process that is gone; the next message says so
-        worker.pipe.send(jobs[worker.job])
+        worker.pipe.send(job[1])
 
 
 def _receive(worker: _Worker) -> Sequence[Any]:
@@ -144,7 +152,10 @@ def _receive(worker: _Worker) -> Sequence[Any]:
         message: Sequence[Any] = worker.pipe.recv()
     except (EOFError, OSError):
         worker.process.join()
-        return "ended", worker.process.exitcode or 0
+        status = worker.process.exitcode or 0
+        if status == -signal.SIGTERM:
+            time.sleep(PATIENCE)  # what ends all processes of a job ends this one now, too
+        return "ended", status
     if message[0] == "refused":
         raise UserError(*message[1:])
     if message[0] == "error":

@@ -76,7 +76,12 @@ def test_what_a_killed_process_had_recorded_stays(monkeypatch):
     first = Cell("rotation", "voc_cls", 0)
     second = Cell("rotation", "voc_seg", 0)
     outcomes = [(0, (first, "failed for a reason")), (0, Ended(-9))]
-    monkeypatch.setattr(execute.processes, "compute", lambda *_: iter(outcomes))
+
+    def lost(jobs, *_):
+        list(jobs)
+        yield from outcomes
+
+    monkeypatch.setattr(execute.processes, "compute", lost)
     monkeypatch.setattr(execute, "_save_failure", lambda cell, *_: f"{cell} was lost")
     job = SimpleNamespace(start=None, workers=2, request=None, context=lambda *_: None)
     results = list(execute._side_by_side([[first, second]], job, None))

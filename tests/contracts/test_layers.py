@@ -27,11 +27,13 @@ LIGHT = (
     *("bench", "bench.cli", "bench.errors", "bench.plugins", "bench.specs"),
     *("bench.commands.run", "bench.commands.plan", "bench.commands.request"),
     *("bench.commands.compare", "bench.commands.check", "bench.commands.audit"),
+    *("bench.commands.cells", "bench.commands.work", "bench.commands.status"),
+    "bench.commands.merge",
     *(f"bench.{package}" for package in ("config", "metrics", "results", "statistics")),
     "bench.reporting",
 )
 MOST_MODULES = 15
-MOST_VERBS = 21
+MOST_VERBS = 25
 
 
 def place(path):
