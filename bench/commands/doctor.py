@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import timm
 from PIL import Image
 from rich import box
 from rich.table import Table
@@ -96,7 +97,7 @@ def diagnose(request: Request, reporter: Reporter) -> Diagnosis:
     )
     context = replace(context, datasets=datasets)
     seed_everything(0)
-    untrained = Encoder(encoder.backbone).to(device).eval()
+    untrained = untrained_network(encoder.backbone)
     images = some_images(context.images)
     size = request.suite.pretraining.crop
     values = diagnostics.averages(encoder, images.images, size)
@@ -112,14 +113,29 @@ def diagnose(request: Request, reporter: Reporter) -> Diagnosis:
     if count:
         facts.append(("batch norms", f"{count}, {fresh} of them with the statistics of the start"))
     if images.classes:
-        base = list(diagnostics.averages(untrained, images.images, size).values())[-1]
         own = agreement(images.labels, nearest)
-        theirs = agreement(images.labels, diagnostics.neighbors(base, 1))
-        text = f"{own:.0%} of nearest neighbors have the image's class; {theirs:.0%} of those of"
-        facts.append(("neighbors", f"{text} an untrained {encoder.backbone}"))
-        suspicions += worse_than_untrained(own, theirs, len(images.labels))
+        text = f"{own:.0%} of nearest neighbors have the image's class"
+        if untrained is None:
+            beside = f"no untrained network to compare: {encoder.backbone} is no plain timm model"
+        else:
+            averages = diagnostics.averages(untrained.to(device).eval(), images.images, size)
+            base = list(averages.values())[-1]
+            theirs = agreement(images.labels, diagnostics.neighbors(base, 1))
+            beside = f"{theirs:.0%} of those of an untrained {encoder.backbone}"
+            suspicions += worse_than_untrained(own, theirs, len(images.labels))
+        facts.append(("neighbors", f"{text}; {beside}"))
     facts.append(("image", str(path)))
     return Diagnosis(tuple(facts), stages, tuple(suspicions), path)
+
+
+def untrained_network(backbone: str) -> Encoder | None:
+    """An untrained network of a timm model with stages; None of any other backbone."""
+    if not timm.is_model(backbone):
+        return None
+    try:
+        return Encoder(backbone)
+    except UserError:
+        return None
 
 
 def suspicions_of(encoder: Encoder, stages: tuple[Stage, ...]) -> Iterator[str]:

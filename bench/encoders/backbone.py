@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import timm
@@ -19,7 +18,7 @@ from bench.encoders.transformer import (
 )
 from bench.errors import UserError
 
-LIFTED = re.compile(r"^(\w+)_(\d+)")
+WRAPPERS = ("model.", "body.")  # what timm's feature networks put in front of a model's names
 
 
 def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
@@ -110,12 +109,44 @@ def timm_names(name: str, branch: nn.Module) -> dict[str, str]:
     Args:
         name: of the timm model.
         branch: the network.
+
+    Raises:
+        UserError: timm's feature network has names that the whole model has not.
     """
     if isinstance(branch, TransformerStages):
         return {own: own.removeprefix("model.") for own in branch.state_dict()}
-    whole = timm.create_model(name, pretrained=False).state_dict()
-    # timm lifts stages to one level: stages_0.x of a feature network is stages.0.x of the model.
-    return {
-        own: own if own in whole else LIFTED.sub(r"\1.\2", own, count=1)
-        for own in branch.state_dict()
-    }
+    whole = outline(name)
+    known = whole.state_dict().keys()
+    modules = {path.replace(".", "_"): path for path, _ in whole.named_modules() if path}
+    names = {own: _timm_name(own, known, modules) for own in branch.state_dict()}
+    strange = [own for own, theirs in names.items() if theirs not in known]
+    if strange:
+        raise UserError(f"timm's feature network of {name} has names of its own, as {strange[0]}")
+    return names
+
+
+def outline(name: str, **options: Any) -> Any:
+    """A whole timm model on the device meta: names and shapes, at no cost.
+
+    Args:
+        name: of the model.
+        options: for `timm.create_model`.
+    """
+    with torch.device("meta"):
+        return timm.create_model(name, pretrained=False, **options)
+
+
+def _timm_name(own: str, known: Set[str], modules: Mapping[str, str]) -> str:
+    """Name of a feature network's weight in the whole model; its own if there is none.
+
+    timm wraps the model, or lifts modules to one level: stages_0.x is stages.0.x of the model.
+
+    Args:
+        own: name in the feature network.
+        known: names of the whole model.
+        modules: a lifted module's name -> its path in the whole model.
+    """
+    lifted, _, rest = own.partition(".")
+    names = [own, *(own.removeprefix(wrapper) for wrapper in WRAPPERS)]
+    names.append(f"{modules.get(lifted, lifted)}.{rest}")
+    return next((name for name in names if name in known), own)

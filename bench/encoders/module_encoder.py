@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import timm
 import torch
 from torch import Tensor, nn
 
-from bench.encoders.backbone import channels_first
+from bench.encoders.backbone import channels_first, outline
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import Pretraining
 from bench.encoders.promises import check_promises, maps_of
+from bench.encoders.transformer import TransformerStages, is_transformer
 from bench.errors import UserError
 
 PROBE = 128  # side of the images from which channels and strides are read, pixels
@@ -27,7 +29,7 @@ class ModuleEncoder(Encoder):
 
     Args:
         module: the network; it is used in evaluation mode.
-        name: what records call its backbone; a timm model has its own name.
+        name: what records call its backbone, see `backbone_of`.
 
     Raises:
         UserError: what it returns is neither maps nor vectors, or it breaks a promise of `Encoder`.
@@ -35,11 +37,12 @@ class ModuleEncoder(Encoder):
 
     def __init__(self, module: nn.Module, name: str) -> None:
         nn.Module.__init__(self)
-        self.module = module
-        self.is_timm = hasattr(module, "forward_intermediates")
-        config: Any = getattr(module, "pretrained_cfg", None) if self.is_timm else None
+        config = _config(module)
         mean, std = (config["mean"], config["std"]) if config else UNIT
-        self.backbone = str(config["architecture"]) if config else name
+        self.backbone = backbone_of(module, name)
+        is_plain = is_transformer(self.backbone) and is_timm_model(module)
+        self.module = TransformerStages(module) if is_plain else module
+        self.is_timm = hasattr(self.module, "forward_intermediates")
         self.inputs = ("rgb",)
         self.branches = nn.ModuleList()
         self.pretraining = Pretraining()
@@ -68,6 +71,59 @@ class ModuleEncoder(Encoder):
         several = isinstance(outputs, Iterable) and not isinstance(outputs, Tensor | Mapping)
         stages = [_as_map(m) for m in (outputs if several else [outputs])]
         return stages if self.is_timm else channels_first(stages, self.module)
+
+    def with_embedding(self, rgb: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """The maps, and the global vector (B, D) of a plain transformer of timm, of one pass."""
+        if not isinstance(self.module, TransformerStages):
+            return self(rgb), None
+        return self.module.with_embedding((rgb - self.mean) / self.std)
+
+
+def backbone_of(module: nn.Module, name: str) -> str:
+    """What records call the backbone of a module: a network shares a table with its equals alone.
+
+    A timm model as timm makes it has timm's name. Any other module has its own name, with "own-" in
+    front where that is a timm model's, or where the module is a timm model that was changed.
+
+    Args:
+        module: any network.
+        name: its own.
+    """
+    config = _config(module)
+    if is_timm_model(module):
+        return str(config["architecture"])
+    changed = bool(config) and timm.is_model(str(config.get("architecture")))
+    return f"own-{name}" if changed or timm.is_model(name) else name
+
+
+def is_timm_model(module: nn.Module) -> bool:
+    """Whether a module has the weights of timm's model of its name, whatever its classifier is."""
+    config = _config(module)
+    name = str(config.get("architecture")) if config else ""
+    if not timm.is_model(name):
+        return False
+    own = _shapes(module, config)
+    whole = outline(name)
+    return own == _shapes(whole, config) or own == _shapes(outline(name, num_classes=0), config)
+
+
+def _config(module: nn.Module) -> Any:
+    """The settings of a timm model's weights; none of any other module."""
+    if not hasattr(module, "forward_intermediates"):
+        return None
+    return getattr(module, "pretrained_cfg", None)
+
+
+def _shapes(module: nn.Module, config: Any) -> dict[str, tuple[int, ...]]:
+    """Shape of every weight and buffer of a timm model, without those of its classifier."""
+    classifier = config.get("classifier") or ()
+    layers = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    heads = tuple(f"{layer}." for layer in layers)
+    return {
+        name: tuple(tensor.shape)
+        for name, tensor in module.state_dict().items()
+        if not name.startswith(heads)
+    }
 
 
 def encoder_around(module: nn.Module, name: str) -> Encoder:

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from support import SHORT
 
 from bench import plugins
+from bench.commands.doctor import untrained_network
 from bench.encoders.encoder import Encoder
 from bench.encoders.weights import export
 from bench.errors import UserError
@@ -325,6 +326,20 @@ class TestDoctor:
         done = bench("doctor", f"file:{path}?arch={VIT}", "--suite", "smoke", "--out", tmp_path)
         assert done.status == 1
         assert "SUSPICIOUS: the last features spread over" in done.out
+
+    def test_a_module_has_no_untrained_network_to_compare(self, bench, tmp_path, specs):
+        path = tmp_path / "own.py"
+        path.write_text(PROGRAM.format(seed=0))
+        done = bench("doctor", f"py:{path}:build", "--suite", "smoke", "--out", tmp_path)
+        assert done.status == 0, done.err
+        text = " ".join(done.out.split())
+        assert "backbone build, 1 stages of 16 channels" in text
+        assert "no untrained network to compare: build is no plain timm model" in text
+
+    @pytest.mark.parametrize("backbone", [f"{ARCH}-cifar", f"own-{ARCH}", "mine", ""])
+    def test_only_a_plain_timm_model_has_an_untrained_network(self, backbone):
+        assert untrained_network(backbone) is None
+        assert untrained_network(ARCH).backbone == ARCH
 
     def test_a_method_that_is_trained_here_is_no_case_for_it(self, bench):
         done = bench("doctor", "rotation", "--suite", "smoke")

@@ -1,10 +1,15 @@
+import re
+
 import pytest
 import timm
 import torch
 from torch import nn
 
-from bench.encoders.backbone import make_backbone
+from bench import specs
+from bench.encoders.backbone import make_backbone, outline, timm_names
 from bench.encoders.encoder import Encoder, encoder_of, load_encoder, side_mask
+from bench.encoders.transformer import size_options
+from bench.encoders.weights import from_file
 from bench.errors import UserError
 
 BACKBONES = ["tf_efficientnet_lite0", "efficientnet_b0", "resnet18", "resnet50"]
@@ -91,3 +96,106 @@ def test_weights_by_timms_names_make_the_same_encoder(name):
     message = rf"made up: 7 of \d+ weights are missing: {next(iter(plain.state_dict()))}, "
     with pytest.raises(UserError, match=message):
         encoder_of(name, lacking, "made up")
+
+
+def feature_network(name):
+    """timm's feature network of a model on the device meta; None if timm has none."""
+    try:
+        return outline(name, features_only=True, **size_options(name))
+    except (RuntimeError, AttributeError):
+        return None
+
+
+def check_names(module):
+    """Compare the names of the first feature network of a timm module with the whole model's."""
+    archs = timm.list_models(module=module)
+    networks = ((arch, feature_network(arch)) for arch in archs)
+    arch, network = next((pair for pair in networks if pair[1] is not None), (None, None))
+    if network is None:
+        pytest.skip("timm has no feature network of it")
+    whole = outline(arch).state_dict()
+    names = timm_names(arch, network)
+    assert [*names] == [*network.state_dict()]
+    assert len({*names.values()}) == len(names)
+    for own, tensor in network.state_dict().items():
+        assert whole[names[own]].shape == tensor.shape
+        lifted = re.sub(r"^(\w+)_(\d+)", r"\1.\2", own, count=1)
+        assert own not in whole or names[own] == own
+        assert own in whole or lifted not in whole or names[own] == lifted
+
+
+FAST = [
+    "beit",
+    "byobnet",
+    "convnext",
+    "cspnet",
+    "densenet",
+    "dla",
+    "efficientnet",
+    "ghostnet",
+    "hiera",
+    "levit",
+    "mlp_mixer",
+    "mobilenetv3",
+    "nfnet",
+    "pit",
+    "regnet",
+    "repvit",
+    "resnet",
+    "resnetv2",
+    "rexnet",
+    "swin_transformer",
+    "tresnet",
+    "twins",
+    "vgg",
+    "vision_transformer_relpos",
+    "vision_transformer_sam",
+    "vovnet",
+    "xception",
+    "xception_aligned",
+]
+
+
+@pytest.mark.parametrize("module", FAST)
+def test_every_name_of_a_feature_network_is_one_of_the_whole_model(module):
+    check_names(module)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", timm.list_modules())
+def test_every_name_of_every_feature_network_is_one_of_the_whole_model(module):
+    check_names(module)
+
+
+def test_names_that_no_model_has_are_refused_in_one_line():
+    network = make_backbone("resnet18")
+    network.more = nn.Linear(2, 2)
+    message = "timm's feature network of resnet18 has names of its own, as more.weight"
+    with pytest.raises(UserError, match=f"^{message}$"):
+        timm_names("resnet18", network)
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("densenet121", 64),
+        ("resnetv2_18", 64),
+        ("xcit_nano_12_p16_224", 64),
+        ("gmixer_12_224", 224),
+        ("cs3darknet_focus_s", 64),
+        pytest.param("beit_base_patch16_224", 224, marks=pytest.mark.slow),
+    ],
+)
+def test_a_file_of_any_family_is_read_whole(name, side, tmp_path):
+    torch.manual_seed(0)
+    plain = timm.create_model(name).eval()
+    path = tmp_path / "weights.pth"
+    torch.save(plain.state_dict(), path)
+    encoder = from_file(specs.parse(f"file:{path}?arch={name}"), path).eval()
+    assert encoder.backbone == name
+    rgb = torch.rand(1, 3, side, side)
+    with torch.inference_mode():
+        (*_, expected) = plain.forward_intermediates(
+            (rgb - encoder.mean) / encoder.std, intermediates_only=True
+        )
+        torch.testing.assert_close(encoder(rgb)[-1], expected, rtol=1e-4, atol=1e-3)
