@@ -60,6 +60,7 @@ def hold(out, *names, at=None):
     return other
 
 
+@pytest.mark.slow
 def test_shards_side_by_side_give_what_one_run_gives(bench, bench_run, cache, tmp_path):
     alone, together = tmp_path / "alone", tmp_path / "together"
     run = bench_run(TWELVE[1], *TWELVE[2:], "--workers", "1", out=alone, cache=tmp_path / "own")
@@ -78,6 +79,7 @@ def test_shards_side_by_side_give_what_one_run_gives(bench, bench_run, cache, tm
     assert leaderboard(folders[0], clock=False) == leaderboard(folders[1], clock=False)
 
 
+@pytest.mark.slow
 def test_workers_on_the_same_cells_compute_each_once(tmp_path):
     asked = options(tmp_path / "out", tmp_path / "cache", *LIGHT, "--seeds", "3")
     workers = [start(*asked) for _ in range(2)]
@@ -91,6 +93,7 @@ def test_workers_on_the_same_cells_compute_each_once(tmp_path):
         assert ("0 not recorded yet" in text) == (status == 0)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_when_its_claim_is_old(bench, cache, tmp_path):
     out = tmp_path / "out"
     asked = options(out, cache, "--methods", "rotation,random_init", "--tasks", TWELVE[3])
@@ -117,6 +120,7 @@ def test_a_killed_worker_is_replaced_when_its_claim_is_old(bench, cache, tmp_pat
     assert not list(rotation.parent.iterdir())
 
 
+@pytest.mark.slow
 def test_a_worker_leaves_what_another_one_has(bench, cache, tmp_path):
     asked = options(tmp_path, cache, *LIGHT)
     other = hold(tmp_path, "imagenet-seed0")
@@ -183,6 +187,7 @@ def test_what_fails_elsewhere_meanwhile_is_not_tried_again(bench, broken, cache,
 SIGNALS = [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=["TERM", "USR1", "USR2"])
 def test_a_signal_asks_for_the_work_to_be_queued_again(bench, broken, cache, tmp_path, number):
     body = f"import os, time; os.kill(os.getpid(), {int(number)}); time.sleep(30)"
@@ -200,6 +205,7 @@ def test_ctrl_c_is_what_it_is_elsewhere(bench, broken, cache, tmp_path):
     assert bench("work", *options(tmp_path, cache, *broken(body))).status == 130
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=["TERM", "USR1", "USR2"])
 def test_a_signal_at_the_very_start_does_so_too(number, tmp_path):
     code = "import bench.__main__ as m; print('>', flush=True); m.main()"
@@ -225,6 +231,7 @@ def test_a_worker_whose_claim_was_taken_over_ends(bench, broken, cache, tmp_path
     assert {path.name for path in folder.iterdir()} == {"broken-seed0.0", "broken-seed0.1"}
 
 
+@pytest.mark.slow
 def test_several_encoders_of_a_worker_are_computed_side_by_side(bench, cache, tmp_path):
     asked = options(tmp_path, cache, *LIGHT, "--seeds", "2")
     hold(tmp_path, "imagenet-seed1")
