@@ -97,14 +97,16 @@ def backbone_of(module: nn.Module, name: str) -> str:
 
 
 def is_timm_model(module: nn.Module) -> bool:
-    """Whether a module has the weights of timm's model of its name, whatever its classifier is."""
+    """Whether a module has the weights and strides of timm's model, whatever its classifier is."""
     config = _config(module)
     name = str(config.get("architecture")) if config else ""
     if not timm.is_model(name):
         return False
     own = _shapes(module, config)
-    whole = outline(name)
-    return own == _shapes(whole, config) or own == _shapes(outline(name, num_classes=0), config)
+    models = outline(name), outline(name, num_classes=0)
+    return any(
+        own == _shapes(model, config) and _strides(module) == _strides(model) for model in models
+    )
 
 
 def _config(module: nn.Module) -> Any:
@@ -124,6 +126,12 @@ def _shapes(module: nn.Module, config: Any) -> dict[str, tuple[int, ...]]:
         for name, tensor in module.state_dict().items()
         if not name.startswith(heads)
     }
+
+
+def _strides(module: nn.Module) -> list[Any]:
+    """Stride of every stage of a timm model; none where timm does not list them."""
+    stages = getattr(module, "feature_info", None)
+    return [stage.get("reduction") for stage in stages] if isinstance(stages, list) else []
 
 
 def encoder_around(module: nn.Module, name: str) -> Encoder:

@@ -46,10 +46,11 @@ def test_a_timm_model_of_any_classifier_has_timms_name(name, options):
         (VIT, {"depth": 2, **ANY_SIZE}),
         (VIT, {"embed_dim": 48, **ANY_SIZE}),
         (VIT, {"global_pool": "avg", "fc_norm": True, **ANY_SIZE}),
+        (RESNET, {"output_stride": 8}),
         (RESNET, {"block_args": {"attn_layer": "se"}}),
     ],
 )
-def test_a_timm_model_of_other_shapes_has_a_name_of_its_own(name, options):
+def test_a_timm_model_of_other_shapes_or_strides_has_a_name_of_its_own(name, options):
     module = timm.create_model(name, **options)
     assert ModuleEncoder(module, "mine").backbone == "own-mine"
     assert ModuleEncoder(module, name).backbone == f"own-{name}"
