@@ -29,7 +29,8 @@ def elsewhere(folder, method, quality, ids):
     entry = save(folder, method, quality)
     ((path, _),) = seeds(folder, method)
     arrays = storage.read_predictions(path, entry)
-    arrays = {"scores": arrays["scores"][::-1], "truth": arrays["truth"][::-1], "ids": ids}
+    turned = {name: arrays[name][::-1] for name in ("scores", "truth")}
+    arrays = {**arrays, **turned, "ids": ids}
     value = 100 * mean_average_precision(arrays["scores"], arrays["truth"])
     other = entry.model_copy(update={"value": value, "data": {"voc_test": "e" * 64}})
     return storage.save(other, path, arrays)
