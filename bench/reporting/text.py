@@ -414,8 +414,14 @@ def methods(leaderboard: Leaderboard) -> list[str]:
 
 def _method(name: str, row: Row, base: Mapping[str, Any]) -> str:
     about = describe("methods", name)
+    if about and about.origin == "spec":
+        about = None  # another process knows what the record says, and no more
+    read = row.records[0].weights
     parts = [f"`{name}`"]
-    if about:
+    if read and not about:
+        source = read.get("weights") or read.get("layout")
+        parts = [f"`{name}`: weights from elsewhere ({verbatim(str(source))})."]
+    elif about:
         reference = about.constants.get("reference", "")
         parts = [f"`{name}`: {about.summary}", *([f"{reference}."] if reference else [])]
     elif row.role == "untrained" and row.inputs:

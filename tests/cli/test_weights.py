@@ -383,3 +383,17 @@ def test_a_label_that_is_no_name_is_refused(bench_run, file, specs, label):
     done = bench_run(f"{label}=file:{file}?arch={ARCH}", "--dry-run")
     assert done.status == 2
     assert "Traceback" not in done.err
+
+
+def test_a_leaderboard_says_the_same_of_a_row_wherever_it_is_rendered(
+    bench, bench_run, file, tmp_path, specs
+):
+    program = tmp_path / "own.py"
+    program.write_text(PROGRAM.format(seed=0))
+    assert bench_run(f"mine=file:{file}?arch={ARCH},py:{program}:build").status == 0
+    board = tmp_path / "out/smoke/LEADERBOARD.md"
+    before = board.read_text()
+    assert "`mine`: weights from elsewhere (`ResNet of torchvision`)." in before
+    plugins._added["methods"].clear()
+    assert bench("leaderboard", "--check", "--out", tmp_path / "out").status == 0
+    assert board.read_text() == before
