@@ -466,8 +466,8 @@ def test_an_optimizer_that_updates_otherwise(check, monkeypatch, fault):
     true = trainer.make_optimizer
     kind, settings, what = FAULTY[fault]
 
-    def other(parameters, recipe):
-        own = true(parameters, recipe)
+    def other(parameters, recipe, *shares):
+        own = true(parameters, recipe, *shares)
         groups = [
             {"params": group["params"], "weight_decay": group["weight_decay"]} | settings
             for group in own.param_groups
@@ -497,8 +497,8 @@ def test_training_that_stops_after_the_traced_steps(check, monkeypatch):
 
     true = trainer.make_optimizer
 
-    def other(parameters, recipe):
-        optimizer = true(parameters, recipe)
+    def other(parameters, recipe, *shares):
+        optimizer = true(parameters, recipe, *shares)
         optimizer.__class__ = type("AdamW", (Stops,), {})
         return optimizer
 
