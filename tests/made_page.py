@@ -34,8 +34,7 @@ def made(folder):
         curve = LOSSES.get(method) and LossCurve(STEPS, LOSSES[method])
         learned = Pretraining(views_seen=seen, seconds=seen * 2.0, loss_curve=curve)
         facts = {"pretraining": learned, "encoder": network}
-        each = {"cat": 40.0 + place, "sofa": 20.0 - place, "yak": 30.0}
-        stages = {"per_stage": [10.0 + place, 20.0, 15.0], "per_class": each}
+        stages = {"per_stage": [10.0 + place, 20.0, 15.0]}
         image = {"samples": "samples.png"} if method == "rotation" else {}
         save(folder, method, quality, **stages, **image, **facts)
         save(
@@ -45,7 +44,7 @@ def made(folder):
             task="voc_det",
             task_settings=TUNING,
             predictions_image="predictions.png",
-            **TUNED | {"per_class": each},
+            **TUNED,
             **facts,
         )
         for task, name in (("voc_det", "predictions"), ("voc_cls", "samples")):

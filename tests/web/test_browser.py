@@ -144,7 +144,7 @@ def test_a_row_opens_its_details_and_images_come_when_asked_for(visit, folder):
     page.page.locator("section[data-task=voc_det] button.open").nth(1).click()
     dialog = page.page.locator("dialog[open]")
     text = dialog.inner_text()
-    assert all(word in text for word in ("rotation", "sofa", "learning rate", "JSON"))
+    assert all(word in text for word in ("rotation", "ape", "learning rate", "JSON"))
     assert page.requests == [page.url], "opening the page and a row asks for nothing"
     dialog.get_by_text("Predictions beside ground truth").click()
     image = dialog.locator("img")

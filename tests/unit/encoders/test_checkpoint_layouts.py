@@ -371,7 +371,7 @@ def simclr_atanov():
     model = resnet()
     tree = foreign.atanov(model)
     where = {"prefix": "convnet.", "normalization": UNIT}
-    return Case("SimCLR (AndrewAtanov)", model, tree, notes=("input: mean (0.0",), **where)
+    return Case("SimCLR (AndrewAtanov)", model, tree, notes=("input: mean 0 0 0",), **where)
 
 
 SEQUENCE = "ResNet as a sequence of children (leftthomas, lightly's examples)"

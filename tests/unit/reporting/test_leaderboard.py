@@ -39,8 +39,9 @@ def test_pairing_narrows_the_gap(tmp_path):
     same = storage.read_predictions(
         path / "imagenet/seed0.json", storage.read(path / "imagenet/seed0.json")
     )
-    whole = storage.read(path / "imagenet/seed0.json").value
-    storage.save(twin.model_copy(update={"value": whole}), path / "twin/seed0.json", same)
+    whole = storage.read(path / "imagenet/seed0.json")
+    scores = {"value": whole.value, "per_class": whole.per_class}
+    storage.save(twin.model_copy(update=scores), path / "twin/seed0.json", same)
     alone = rows(tmp_path)["twin"].gap
     assert alone.low == alone.high
     calibrate(tmp_path)
