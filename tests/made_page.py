@@ -35,6 +35,7 @@ def made(folder):
         learned = Pretraining(views_seen=seen, seconds=seen * 2.0, loss_curve=curve)
         facts = {"pretraining": learned, "encoder": network}
         stages = {"per_stage": [10.0 + place, 20.0, 15.0]}
+        stages["diagnostics"] = {"optimism": 0.5 - place}
         image = {"samples": "samples.png"} if method == "rotation" else {}
         save(folder, method, quality, **stages, **image, **facts)
         save(
