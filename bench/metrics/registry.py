@@ -266,6 +266,8 @@ def _names(predictions: Predictions) -> list[str]:
     """
     names = np.asarray(checks.entry(predictions, "classes"))
     checks.axes("classes", names, "(C,)")
+    if names.dtype.kind == "S":  # text in bytes
+        names = np.char.decode(names, "utf-8")
     return [str(name) for name in names]
 
 
