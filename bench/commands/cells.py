@@ -85,13 +85,8 @@ def settings(request: Request) -> dict[str, Any]:
 
 
 def _cell(each: PlannedCell, request: Request) -> dict[str, Any]:
-    cell = each.cell
     return {
-        "id": cell.id,
-        "method": cell.method,
-        "task": cell.task,
-        "seed": cell.seed,
-        "group": cell.group,
+        **each.cell.as_json(),
         "up_to_date": each.up_to_date,
         "needs": {"device": device_kind(request)},
         "hours": None if each.seconds is None else round(each.seconds / HOUR, 5),

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
@@ -98,6 +99,16 @@ class Cell:
     def group(self) -> str:
         """The cells that share its encoder, by a name that a file may have."""
         return f"{self.method}-seed{self.seed}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Its names, as plans and states of cells have them."""
+        return {
+            "id": self.id,
+            "method": self.method,
+            "task": self.task,
+            "seed": self.seed,
+            "group": self.group,
+        }
 
     def path(self, request: Request) -> Path:
         """The path of its record."""

@@ -132,13 +132,8 @@ def as_json(request: Request) -> dict[str, Any]:
 
 
 def _cell(each: CellStatus) -> dict[str, Any]:
-    cell = each.cell
     return {
-        "id": cell.id,
-        "method": cell.method,
-        "task": cell.task,
-        "seed": cell.seed,
-        "group": cell.group,
+        **each.cell.as_json(),
         "state": each.state,
         "text": each.text,
         "worker": None if each.claim is None else _claim(each.claim),

@@ -30,7 +30,7 @@ VERSION = 1  # raise when an inspection of the same file may tell something else
 THREADS = 8
 DECODED = 4096  # names at a time
 CHUNK = 8192  # files that are inspected before more are queued
-STATS = 5  # of a file: size, mtime, ctime (both ns), inode, and 0 where there is none
+STATS = 5  # of a file: size, mtime, ctime (both ns), inode, and 1; all 0 where there is no file
 MARGIN = 2 * 10**9  # ns; times of files are as coarse as that (FAT)
 KEPT = 8  # manifests of a folder: its splits, and those of before a change
 KINDS = {"U8": np.uint8, "I32": np.int32, "I64": np.int64}  # of safetensors
@@ -360,10 +360,12 @@ def _load(path: Path) -> tuple[Inspections, int] | None:
     about = _header(content)["__metadata__"]
     del content
     arrays = _mapped(path)
-    names = FileNames(arrays["block"], arrays["ends"], (_names, (path,)))
-    sizes = arrays["sizes"]
     result = Inspections(
-        names, arrays["contents"], sizes, arrays["orientations"], about["fingerprint"]
+        _names(path),
+        arrays["contents"],
+        arrays["sizes"],
+        arrays["orientations"],
+        about["fingerprint"],
     )
     return result, int(about["read_at"])
 

@@ -258,7 +258,7 @@ def test_members_go_where_the_catalog_says(tmp_path, kind):
 HOSTILE = {
     "parent": ([("data/../../escaped", b"x")], r"'\.\.' in its name"),
     "backslash": ([("data\\..\\..\\escaped", b"x")], r"'\.\.' in its name"),
-    "absolute": ([("/tmp/escaped", b"x")], "absolute name"),
+    "absolute": ([("/escaped", b"x")], "absolute name"),
     "drive": ([("C:\\escaped", b"x")], "absolute name"),
     "folder": ([special("data/../../escaped", tarfile.DIRTYPE)], r"'\.\.' in its name"),
     "symbolic": ([special("data/a", tarfile.SYMTYPE, "/tmp"), ("data/a/b", b"x")], "is a link"),
