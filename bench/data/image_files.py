@@ -41,6 +41,7 @@ SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L")  # what Pillow's versions call a 
 MODES = ("1", "L", "P", "RGB", "CMYK", *ALPHA, *SIXTEEN_BITS)
 MAX_BYTES = 2**28
 MAX_PIXELS = 2**30 // 12  # above it Pillow warns of a decompression bomb
+DAMAGED_SHARE = 0.01  # of the images of a folder, at most, may be damaged and skipped
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1  # 0 where it is not given
 
@@ -54,6 +55,10 @@ class ImageError(Exception):
     """What is wrong with an image, in words that follow its name."""
 
 
+class UndecodableError(ImageError):
+    """What is wrong with the content of a file that can be read, so that it is no image."""
+
+
 @dataclass(frozen=True)
 class ImageFiles:
     """Some images below a folder, whole as far as their bytes tell.
@@ -63,6 +68,7 @@ class ImageFiles:
         files: paths below it, in a fixed order.
         fingerprint: SHA-256 of the names and contents, in that order.
         skipped: the damaged ones that were left out.
+        damaged: whether one that cannot be decoded stops a training run or is skipped.
         contents: uint64 (N,), the first bytes of each content's SHA-256.
         sizes: int32 (N, 2), width and height of each as it is stored, pixels.
         orientations: uint8 (N,), the EXIF orientation of each; 0 where it has none.
@@ -72,6 +78,7 @@ class ImageFiles:
     files: Sequence[str]
     fingerprint: str
     skipped: tuple[str, ...] = ()
+    damaged: Literal["stop", "skip"] = "stop"
     contents: NDArray[np.uint64] = field(
         default_factory=lambda: np.empty(0, np.uint64), compare=False, repr=False
     )
@@ -108,26 +115,51 @@ def verify(
     def inspect(name: str) -> Inspection:
         inspection = _inspect(root, name)
         if inspection.problem and damaged == "stop":
-            raise UserError(
-                f"{root / name}: {inspection.problem}; replace the image (an image folder may "
-                "leave it out with damaged = 'skip' in its data set)"
-            )
+            raise refusal(root / name, inspection.problem)
         return inspection
 
     found = inspections(root, names, inspect, advance, manifests)
     kept = found.without_problems()
     if not len(kept):
         raise UserError(f"{root}: has no readable image")
+    check_damaged(root, len(found.problems), len(names))
     everything = len(kept) == len(names)
     return ImageFiles(
         root,
         found.names if everything else found.names.take(kept),
         found.fingerprint,
         tuple(found.names[position] for position in found.problems),
+        damaged,
         contents=_first_bytes(found.contents)[kept],
         sizes=found.sizes[kept],
         orientations=found.orientations[kept],
     )
+
+
+def refusal(path: Path, problem: str) -> UserError:
+    """The error for an image that cannot be used, where one might be skipped."""
+    return UserError(
+        f"{path}: {problem}; replace the image (an image folder may leave it out with damaged = "
+        "'skip' in its data set)"
+    )
+
+
+def check_damaged(root: Path, damaged: int, total: int) -> None:
+    """Refuse a folder of which more than 1% is damaged, and more than one image.
+
+    Args:
+        root: the folder.
+        damaged: images of it that cannot be used.
+        total: all of its images.
+
+    Raises:
+        UserError: names the folder.
+    """
+    if damaged > max(1, DAMAGED_SHARE * total):
+        raise UserError(
+            f"{root}: {damaged:,} of {total:,} images are damaged, more than "
+            f"{DAMAGED_SHARE:.0%}; replace them (bench data verify names those of known data sets)"
+        )
 
 
 def _first_bytes(contents: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -336,18 +368,27 @@ def read(path: Path) -> Tensor:
     Raises:
         UserError: the file cannot be used as an image.
     """
-    pixels = _fast(path)
-    if pixels is None:
-        pixels = decode(path, lambda image: np.array(to_rgb(image)))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _fast(path: Path) -> NDArray[np.uint8] | None:
-    """The pixels of a plain JPEG; None of every other file, which `decode` opens or refuses."""
     try:
-        return jpeg.decode(read_bytes(path, MAX_BYTES), MAX_PIXELS)
-    except ImageError:
-        return None
+        return read_pixels(path)
+    except ImageError as problem:
+        raise UserError(f"{path}: {problem}; replace the image") from None
+
+
+def read_pixels(path: Path) -> Tensor:
+    """`read`, for callers that go on without an image.
+
+    Raises:
+        UndecodableError: its content cannot be used.
+        ImageError: the file cannot be read.
+    """
+    content = read_bytes(path, MAX_BYTES)
+    pixels = jpeg.decode(content, MAX_PIXELS)
+    if pixels is None:
+        try:
+            pixels = _decoded(io.BytesIO(content), lambda image: np.array(to_rgb(image)))
+        except ImageError as problem:
+            raise UndecodableError(str(problem)) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def resize_exact(image: Tensor, size: int) -> Tensor:
