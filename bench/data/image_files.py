@@ -28,6 +28,7 @@ from torchvision.transforms.v2 import functional as transforms
 from bench.data import jpeg
 from bench.data.manifest import FileNames, Inspection, inspections
 from bench.errors import UserError
+from bench.runtime.fingerprint import digest
 
 JPEG = b"\xff\xd8\xff"  # first bytes (ISO 10918-1 annex B)
 END_OF_IMAGE = b"\xff\xd9"
@@ -46,6 +47,7 @@ ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1  # 0 where it is not given
 
 T = TypeVar("T")
+Decoder = Literal["pillow", "torchcodec"]
 
 # `_decoded` refuses such images by name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -69,6 +71,7 @@ class ImageFiles:
         fingerprint: SHA-256 of the names and contents, in that order.
         skipped: the damaged ones that were left out.
         damaged: whether one that cannot be decoded stops a training run or is skipped.
+        decoder: of plain JPEGs.
         contents: uint64 (N,), the first bytes of each content's SHA-256.
         sizes: int32 (N, 2), width and height of each as it is stored, pixels.
         orientations: uint8 (N,), the EXIF orientation of each; 0 where it has none.
@@ -79,6 +82,7 @@ class ImageFiles:
     fingerprint: str
     skipped: tuple[str, ...] = ()
     damaged: Literal["stop", "skip"] = "stop"
+    decoder: Decoder = "pillow"
     contents: NDArray[np.uint64] = field(
         default_factory=lambda: np.empty(0, np.uint64), compare=False, repr=False
     )
@@ -96,6 +100,7 @@ def verify(
     damaged: Literal["stop", "skip"],
     advance: Callable[[int], None],
     manifests: Path | None = None,
+    decoder: Decoder = "pillow",
 ) -> ImageFiles:
     """Check that files are images that can be used, and fingerprint them.
 
@@ -106,10 +111,13 @@ def verify(
         advance: called with the number of files that are done.
         manifests: the folder of what earlier starts have read, see `data.manifest`; without it,
             every file is read.
+        decoder: of plain JPEGs; one that is not the default is in the fingerprint.
 
     Raises:
-        UserError: an image cannot be used and `damaged` is `stop`; or none is left.
+        UserError: an image cannot be used and `damaged` is `stop`; too many cannot; or the decoder
+            is not installed.
     """
+    own = ["torchcodec", jpeg.torchcodec_version()] if decoder == "torchcodec" else []
     names = FileNames.of(files)
 
     def inspect(name: str) -> Inspection:
@@ -127,9 +135,10 @@ def verify(
     return ImageFiles(
         root,
         found.names if everything else found.names.take(kept),
-        found.fingerprint,
+        digest([found.fingerprint, *own]) if own else found.fingerprint,
         tuple(found.names[position] for position in found.problems),
         damaged,
+        decoder,
         contents=_first_bytes(found.contents)[kept],
         sizes=found.sizes[kept],
         orientations=found.orientations[kept],
@@ -362,19 +371,23 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
 
 
-def read(path: Path) -> Tensor:
+def read(path: Path, decoder: Decoder = "pillow") -> Tensor:
     """Decode an image: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels.
+
+    Args:
+        path: of the file.
+        decoder: of plain JPEGs.
 
     Raises:
         UserError: the file cannot be used as an image.
     """
     try:
-        return read_pixels(path)
+        return read_pixels(path, decoder)
     except ImageError as problem:
         raise UserError(f"{path}: {problem}; replace the image") from None
 
 
-def read_pixels(path: Path) -> Tensor:
+def read_pixels(path: Path, decoder: Decoder = "pillow") -> Tensor:
     """`read`, for callers that go on without an image.
 
     Raises:
@@ -382,6 +395,10 @@ def read_pixels(path: Path) -> Tensor:
         ImageError: the file cannot be read.
     """
     content = read_bytes(path, MAX_BYTES)
+    if decoder == "torchcodec" and jpeg.is_plain(content):
+        images = jpeg.decode_together([content], torch.device("cpu"))
+        if images is not None:
+            return images[0]
     pixels = jpeg.decode(content, MAX_PIXELS)
     if pixels is None:
         try:

@@ -148,7 +148,7 @@ class Stream(Dataset[Any]):
                 continue
             path = self._images.root / self._images.files[index]
             try:
-                return index, read_pixels(path)
+                return index, read_pixels(path, self._images.decoder)
             except UndecodableError as problem:
                 if self._images.damaged == "stop":
                     raise refusal(path, str(problem)) from None
