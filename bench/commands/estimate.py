@@ -1,5 +1,6 @@
 """Estimates of the seconds and the disk space of a run, from measured ones. Imports no torch.
 
+What the last runs took is in the records of the output folder. For what they lack,
 `bench/config/costs.toml` has what suites took on a named machine; `benchmarks/first_run.py` writes
 it.
 """
@@ -20,10 +21,12 @@ from bench import plugins
 from bench.commands import plan
 from bench.commands.request import Cell, Request
 from bench.config import settings
+from bench.results import storage
 from bench.results.record import Record
 from bench.runtime.progress import about
 
 UNKNOWN = "unknown until it runs"
+MACHINE = {"processor", "device", "threads"}  # of a record's environment
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,51 @@ def load(suite: str) -> Costs | None:
     return None if table is None else Costs(**table)
 
 
+def costs_of(request: Request) -> Costs | None:
+    """The costs of a suite by the records in the output folder, and as shipped for what they lack.
+
+    Returns:
+        None where neither has any.
+    """
+    shipped = load(request.suite.name)
+    records = _last_runs(request)
+    if not records:
+        return shipped
+    own = measure(records, 0.0, {})
+    if shipped is None:
+        return own
+    rates = shipped.seconds_per_1000_views | own.seconds_per_1000_views
+    tasks = shipped.seconds_per_row | own.seconds_per_row
+    return replace(
+        shipped,
+        machine=" and ".join(dict.fromkeys([own.machine, shipped.machine])),
+        seconds_per_1000_views=rates,
+        seconds_per_row=tasks,
+    )
+
+
+def _last_runs(request: Request) -> list[Record]:
+    """The records of the suite that were made on the kind of device of a request.
+
+    `auto` is what the latest of them was made on: which devices there are, torch alone knows.
+    """
+    records = [
+        record
+        for record in storage.read_valid(request.folder)[0].values()
+        if record.suite_sha256 == request.suite.sha256 and record.environment.keys() >= MACHINE
+    ]
+    if not records:
+        return []
+    on_cpu = request.device == "cpu"
+    if request.device == "auto":
+        on_cpu = _is_of_cpu(max(records, key=lambda record: record.created))
+    return [record for record in records if _is_of_cpu(record) == on_cpu]
+
+
+def _is_of_cpu(record: Record) -> bool:
+    return bool(record.environment["device"] == "cpu")
+
+
 def measure(records: Collection[Record], once: float, megabytes: Mapping[str, float]) -> Costs:
     """The costs of a suite from the records of a run of it.
 
@@ -95,9 +143,9 @@ def seconds(cells: Sequence[Cell], request: Request) -> list[float | None]:
         request: names the suite.
 
     Returns:
-        Seconds; None for a suite or a task that was not measured.
+        Seconds; None for what no record and no shipped measurement tells.
     """
-    costs = load(request.suite.name)
+    costs = costs_of(request)
     estimates: list[float | None] = []
     encoders = set[tuple[str, int]]()
     for cell in cells:
@@ -146,7 +194,7 @@ def dry_run(request: Request) -> Iterator[str]:
             yield f"  {cell}: to run, {_time(estimates[cell])}"
         else:
             yield f"  {cell}: up to date"
-    costs = load(request.suite.name)
+    costs = costs_of(request)
     yield _total(estimates, request.workers, costs)
     yield _disk(todo, request, costs)
     if request.data_root is None and not request.suite.synthetic and todo:

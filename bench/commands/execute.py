@@ -23,6 +23,7 @@ from bench.config import settings
 from bench.config.schema import PRETRAINING
 from bench.data.datasets import Datasets, fingerprints, open_datasets
 from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import DAMAGED
 from bench.encoders.weights import how_read
 from bench.encoders.weights import warnings as weights_warnings
 from bench.errors import UserError
@@ -322,7 +323,7 @@ def evaluate(
         hyperparameters=HyperparameterFacts(**dataclasses.asdict(result.hyperparameters)),
         warnings=[
             *result.warnings,
-            *_skipped(context),
+            *_skipped(context, encoder),
             *_data_warnings(context, trained),
             *weights_warnings(encoder),
         ],
@@ -352,9 +353,11 @@ def _check_predictions(task: str, metric: registry.Metric, result: TaskResult) -
         raise UserError(f"{task}: its predictions lack {arrays}, which {metric.name} needs")
 
 
-def _skipped(context: Context) -> list[str]:
+def _skipped(context: Context, encoder: Encoder) -> list[str]:
+    """A warning of the pretraining images that were left out at the start or skipped later."""
     pretraining = context.datasets.get(PRETRAINING)
     count = len(pretraining.train.images.skipped) if pretraining else 0
+    count += int(encoder.pretraining.logged.get(DAMAGED, 0))
     return [f"{count} damaged pretraining images skipped"] if count else []
 
 

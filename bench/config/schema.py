@@ -15,7 +15,9 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -121,7 +123,17 @@ class ImageFolder(Section):
     validation: str = ""
     """Folder of images on which a pretext task is scored, never trained on; empty for no score."""
     damaged: Literal["stop", "skip"] = "stop"
-    """Whether a truncated or foreign file stops the run or is left out and counted."""
+    """Whether an image that cannot be used stops the run or is left out and counted; at most 1%."""
+    decoder: Literal["pillow", "torchcodec"] = "pillow"
+    """What decodes plain JPEGs; `torchcodec` does it on a GPU where features are extracted."""
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The section without a decoder that is the default, as older records have it."""
+        section: dict[str, Any] = serialize(self)
+        if section.get("decoder") == "pillow":
+            del section["decoder"]
+        return section
 
 
 class Voc(Section):

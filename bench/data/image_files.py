@@ -28,6 +28,7 @@ from torchvision.transforms.v2 import functional as transforms
 from bench.data import jpeg
 from bench.data.manifest import FileNames, Inspection, inspections
 from bench.errors import UserError
+from bench.runtime.fingerprint import digest
 
 JPEG = b"\xff\xd8\xff"  # first bytes (ISO 10918-1 annex B)
 END_OF_IMAGE = b"\xff\xd9"
@@ -41,10 +42,12 @@ SIXTEEN_BITS = ("I", "I;16", "I;16B", "I;16L")  # what Pillow's versions call a 
 MODES = ("1", "L", "P", "RGB", "CMYK", *ALPHA, *SIXTEEN_BITS)
 MAX_BYTES = 2**28
 MAX_PIXELS = 2**30 // 12  # above it Pillow warns of a decompression bomb
+DAMAGED_SHARE = 0.01  # of the images of a folder, at most, may be damaged and skipped
 ORIENTATION = 0x0112  # EXIF tag
 UPRIGHT = 1  # 0 where it is not given
 
 T = TypeVar("T")
+Decoder = Literal["pillow", "torchcodec"]
 
 # `_decoded` refuses such images by name.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -52,6 +55,10 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 class ImageError(Exception):
     """What is wrong with an image, in words that follow its name."""
+
+
+class UndecodableError(ImageError):
+    """What is wrong with the content of a file that can be read, so that it is no image."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,8 @@ class ImageFiles:
         files: paths below it, in a fixed order.
         fingerprint: SHA-256 of the names and contents, in that order.
         skipped: the damaged ones that were left out.
+        damaged: whether one that cannot be decoded stops a training run or is skipped.
+        decoder: of plain JPEGs.
         contents: uint64 (N,), the first bytes of each content's SHA-256.
         sizes: int32 (N, 2), width and height of each as it is stored, pixels.
         orientations: uint8 (N,), the EXIF orientation of each; 0 where it has none.
@@ -72,6 +81,8 @@ class ImageFiles:
     files: Sequence[str]
     fingerprint: str
     skipped: tuple[str, ...] = ()
+    damaged: Literal["stop", "skip"] = "stop"
+    decoder: Decoder = "pillow"
     contents: NDArray[np.uint64] = field(
         default_factory=lambda: np.empty(0, np.uint64), compare=False, repr=False
     )
@@ -89,6 +100,7 @@ def verify(
     damaged: Literal["stop", "skip"],
     advance: Callable[[int], None],
     manifests: Path | None = None,
+    decoder: Decoder = "pillow",
 ) -> ImageFiles:
     """Check that files are images that can be used, and fingerprint them.
 
@@ -99,35 +111,64 @@ def verify(
         advance: called with the number of files that are done.
         manifests: the folder of what earlier starts have read, see `data.manifest`; without it,
             every file is read.
+        decoder: of plain JPEGs; one that is not the default is in the fingerprint.
 
     Raises:
-        UserError: an image cannot be used and `damaged` is `stop`; or none is left.
+        UserError: an image cannot be used and `damaged` is `stop`; too many cannot; or the decoder
+            is not installed.
     """
+    own = ["torchcodec", jpeg.torchcodec_version()] if decoder == "torchcodec" else []
     names = FileNames.of(files)
 
     def inspect(name: str) -> Inspection:
         inspection = _inspect(root, name)
         if inspection.problem and damaged == "stop":
-            raise UserError(
-                f"{root / name}: {inspection.problem}; replace the image (an image folder may "
-                "leave it out with damaged = 'skip' in its data set)"
-            )
+            raise refusal(root / name, inspection.problem)
         return inspection
 
     found = inspections(root, names, inspect, advance, manifests)
     kept = found.without_problems()
     if not len(kept):
         raise UserError(f"{root}: has no readable image")
+    check_damaged(root, len(found.problems), len(names))
     everything = len(kept) == len(names)
     return ImageFiles(
         root,
         found.names if everything else found.names.take(kept),
-        found.fingerprint,
+        digest([found.fingerprint, *own]) if own else found.fingerprint,
         tuple(found.names[position] for position in found.problems),
+        damaged,
+        decoder,
         contents=_first_bytes(found.contents)[kept],
         sizes=found.sizes[kept],
         orientations=found.orientations[kept],
     )
+
+
+def refusal(path: Path, problem: str) -> UserError:
+    """The error for an image that cannot be used, where one might be skipped."""
+    return UserError(
+        f"{path}: {problem}; replace the image (an image folder may leave it out with damaged = "
+        "'skip' in its data set)"
+    )
+
+
+def check_damaged(root: Path, damaged: int, total: int) -> None:
+    """Refuse a folder of which more than 1% is damaged, and more than one image.
+
+    Args:
+        root: the folder.
+        damaged: images of it that cannot be used.
+        total: all of its images.
+
+    Raises:
+        UserError: names the folder.
+    """
+    if damaged > max(1, DAMAGED_SHARE * total):
+        raise UserError(
+            f"{root}: {damaged:,} of {total:,} images are damaged, more than "
+            f"{DAMAGED_SHARE:.0%}; replace them (bench data verify names those of known data sets)"
+        )
 
 
 def _first_bytes(contents: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -330,24 +371,41 @@ def _from_sixteen_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((levels >> 8).astype(np.uint8)).convert("RGB")
 
 
-def read(path: Path) -> Tensor:
+def read(path: Path, decoder: Decoder = "pillow") -> Tensor:
     """Decode an image: uint8 (3, H, W), RGB in [0, 255]; a gray one gets three equal channels.
+
+    Args:
+        path: of the file.
+        decoder: of plain JPEGs.
 
     Raises:
         UserError: the file cannot be used as an image.
     """
-    pixels = _fast(path)
-    if pixels is None:
-        pixels = decode(path, lambda image: np.array(to_rgb(image)))
-    return torch.from_numpy(pixels).permute(2, 0, 1)
-
-
-def _fast(path: Path) -> NDArray[np.uint8] | None:
-    """The pixels of a plain JPEG; None of every other file, which `decode` opens or refuses."""
     try:
-        return jpeg.decode(read_bytes(path, MAX_BYTES), MAX_PIXELS)
-    except ImageError:
-        return None
+        return read_pixels(path, decoder)
+    except ImageError as problem:
+        raise UserError(f"{path}: {problem}; replace the image") from None
+
+
+def read_pixels(path: Path, decoder: Decoder = "pillow") -> Tensor:
+    """`read`, for callers that go on without an image.
+
+    Raises:
+        UndecodableError: its content cannot be used.
+        ImageError: the file cannot be read.
+    """
+    content = read_bytes(path, MAX_BYTES)
+    if decoder == "torchcodec" and jpeg.is_plain(content):
+        images = jpeg.decode_together([content], torch.device("cpu"))
+        if images is not None:
+            return images[0]
+    pixels = jpeg.decode(content, MAX_PIXELS)
+    if pixels is None:
+        try:
+            pixels = _decoded(io.BytesIO(content), lambda image: np.array(to_rgb(image)))
+        except ImageError as problem:
+            raise UndecodableError(str(problem)) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 def resize_exact(image: Tensor, size: int) -> Tensor:

@@ -86,7 +86,9 @@ def open_image_folder(
     if content.left_out:
         reporter.say(f"{folder}{content.left_out_text()}")
     with reporter.stage(f"checking {name}", len(content.files)) as bar:
-        images = verify(folder, content.files, section.damaged, bar.advance, manifests)
+        images = verify(
+            folder, content.files, section.damaged, bar.advance, manifests, section.decoder
+        )
     if flat:
         return LabeledImages(images, np.zeros(len(images.files), dtype=np.int64), ())
     labels, classes = _labels(images.files)

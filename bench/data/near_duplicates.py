@@ -21,6 +21,7 @@ from PIL import Image, ImageOps
 
 from bench.data.image_files import ImageFiles, decode, to_rgb
 from bench.data.manifest import THREADS
+from bench.errors import UserError
 
 BITS = 64
 DISTANCE = 10  # bits of 64; of random hashes one pair in 44 million is as near
@@ -33,7 +34,7 @@ CHUNK = 4096  # hashes compared with all others at a time: 4096 x 10,000 floats 
 def hashes(
     images: ImageFiles, advance: Callable[[int], None], mirrored: bool = False
 ) -> NDArray[np.float32]:
-    """The perceptual hash of every image, (N, 64) of 1 and -1.
+    """The perceptual hash of every image, (N, 64) of 1 and -1; zeros of a damaged, skipped one.
 
     Args:
         images: the files.
@@ -41,13 +42,19 @@ def hashes(
         mirrored: whether to hash mirror images.
 
     Raises:
-        UserError: an image cannot be decoded.
+        UserError: an image cannot be decoded, and such are not skipped.
     """
-    signs = np.empty((len(images.files), BITS), np.float32)
+    signs = np.zeros((len(images.files), BITS), np.float32)
+
+    def fill(row: int) -> None:
+        try:
+            signs[row] = np.where(_hash(images.root / images.files[row], mirrored), 1, -1)
+        except UserError:
+            if images.damaged == "stop":
+                raise
+
     with ThreadPoolExecutor(THREADS) as pool:
-        paths = [images.root / name for name in images.files]
-        for row, bits in enumerate(pool.map(lambda path: _hash(path, mirrored), paths)):
-            signs[row] = np.where(bits, 1, -1)
+        for _ in pool.map(fill, range(len(images.files))):
             advance(1)
     return signs
 

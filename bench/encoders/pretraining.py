@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+DAMAGED = "damaged_images"  # in `Pretraining.logged`: how many of the training images were skipped
+
 
 @dataclass(frozen=True)
 class LearningRates:
@@ -106,7 +108,8 @@ class Pretraining:
     Attributes:
         views_seen: images that went through the encoder, every view counted.
         seconds: wall time of the training loop, over all its runs.
-        logged: losses and logged metrics, averaged over the last tenth of the run.
+        logged: losses and logged metrics, averaged over the last tenth of the run; `damaged_images`
+            that turned out so in the run, where there were any.
         trace: what the run did; None for weights that were not trained here.
         loss_curve: the losses over the run; None for weights that were not trained here.
         pretext: the method's score at its own task; None where it has none, or the suite declares

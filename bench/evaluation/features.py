@@ -7,9 +7,10 @@ import io
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
+from bench.data import jpeg
 from bench.data.image_files import ImageFiles, read, resize_exact
 from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
@@ -31,6 +33,7 @@ from bench.runtime.progress import Bar
 from bench.training.context import Context
 
 BATCH = 32
+CPU = torch.device("cpu")
 DIGESTS = "stages.json"  # SHA-256 of every stage's file
 VERSION = 1  # raise when features may change: it is in the key of the cached ones
 
@@ -103,7 +106,7 @@ def features(
         if not _is_whole(folder, context.reporter.say):
             shutil.rmtree(folder, ignore_errors=True)
             with context.reporter.stage(f"features, {name}", len(images.files)) as bar:
-                batches = batches_of(loader(images, size))
+                batches = batches_of(loader(images, size, context.device))
                 extract(encoder, batches, len(images.files), dimensions, folder, bar)
         stages = len(_read_digests(folder, context.reporter.say))
         return [np.load(_stage(folder, s), mmap_mode="r") for s in range(stages)]
@@ -220,11 +223,54 @@ class _Squashed(Dataset[Tensor]):
         return resize_exact(read(self._images.root / self._images.files[index]), self._size)
 
 
-def loader(images: ImageFiles, size: int) -> Iterable[Tensor]:
-    """Batches of decoded images in order, uint8 (B, 3, size, size)."""
-    return DataLoader(
-        _Squashed(images, size),
+class _Undecoded(Dataset[tuple[int, bytes]]):
+    """The content of plain JPEGs, with their indices; nothing of other files."""
+
+    def __init__(self, images: ImageFiles) -> None:
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images.files)
+
+    def __getitem__(self, index: int) -> tuple[int, bytes]:
+        content = (self._images.root / self._images.files[index]).read_bytes()
+        return index, content if jpeg.is_plain(content) else b""
+
+
+def loader(images: ImageFiles, size: int, device: torch.device = CPU) -> Iterable[Tensor]:
+    """Batches of decoded images in order, uint8 (B, 3, size, size).
+
+    Args:
+        images: the files.
+        size: side of the results, pixels.
+        device: where torchcodec decodes, if it is the decoder of the images.
+    """
+    together = images.decoder == "torchcodec"
+    batches: DataLoader[Any] = DataLoader(
+        _Undecoded(images) if together else _Squashed(images, size),
         batch_size=BATCH,
         num_workers=loader_workers(),
         worker_init_fn=prepare_loader_worker,
+        collate_fn=list if together else None,
     )
+    return _decoded(batches, images, size, device) if together else batches
+
+
+def _decoded(
+    batches: Iterable[list[tuple[int, bytes]]], images: ImageFiles, size: int, device: torch.device
+) -> Iterator[Tensor]:
+    """Batches of images, decoded and resized on a device in this process.
+
+    One of which torchcodec cannot decode an image is decoded on the CPU.
+    """
+    for batch in batches:
+        plain = jpeg.decode_together([content for _, content in batch if content], device)
+        queue = iter(plain or [])
+        resized = []
+        for index, content in batch:
+            if content and plain is not None:
+                image = next(queue)
+            else:
+                image = read(images.root / images.files[index]).to(device)
+            resized.append(resize_exact(image, size))
+        yield torch.stack(resized)

@@ -238,10 +238,13 @@ def setup(leaderboard: Leaderboard) -> list[tuple[str, str]]:
     folder = settings.datasets[PRETRAINING]
     assert isinstance(folder, ImageFolder)
     images = "rendered scenes" if synthetic else "images"
+    source = f"{images} of `{folder.train}`"
+    if folder.decoder != "pillow":
+        source += f", decoded by {folder.decoder}"
     recipe = settings.pretraining.model_dump(mode="json")
     return [
         ("backbone", f"`{settings.backbone.name}`; of two branches, each has half the width"),
-        ("pretraining images", f"{f'{count:,} ' if count else ''}{images} of `{folder.train}`"),
+        ("pretraining images", f"{f'{count:,} ' if count else ''}{source}"),
         ("pretraining recipe, unless a method has its own", recipe_text(recipe)),
     ]
 

@@ -94,15 +94,20 @@ def _leave() -> None:
     distributed.destroy_process_group()
 
 
-def all_processes(condition: bool) -> bool:
-    """Whether a condition is true in every process; none goes on before all have come here."""
+def gather(value: T) -> list[T]:
+    """Every process's value, in every process; it must be picklable."""
     if world_size() == 1:
-        return condition
+        return [value]
     from torch import distributed
 
-    conditions = [False] * world_size()
-    distributed.all_gather_object(conditions, condition)
-    return all(conditions)
+    values = [value] * world_size()
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def all_processes(condition: bool) -> bool:
+    """Whether a condition is true in every process; none goes on before all have come here."""
+    return all(gather(condition))
 
 
 def broadcast(value: T) -> T:
@@ -154,11 +159,7 @@ def sum_over_processes(values: list[float]) -> list[float]:
     """The sum of each value over all processes, in every process."""
     if world_size() == 1:
         return values
-    from torch import distributed
-
-    gathered: list[list[float]] = [[]] * world_size()
-    distributed.all_gather_object(gathered, values)
-    return [sum(column) for column in zip(*gathered, strict=True)]
+    return [sum(column) for column in zip(*gather(values), strict=True)]
 
 
 def barrier() -> None:

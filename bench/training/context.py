@@ -111,6 +111,7 @@ class Context:
         """Digest of everything that decides the encoder."""
         described = plugins.describe("methods", self.method)
         trains = described.trains_on_suite
+        skips = trains and self.images.images.damaged == "skip"
         return digest(
             {
                 "method": [self.method, described.version],
@@ -121,5 +122,6 @@ class Context:
                 "seed": self.seed,
                 "versions": library_versions(),
                 "device": [self.device.type, fast_bfloat16(self.device)],
+                **({"damaged": "skip"} if skips else {}),
             }
         )

@@ -270,7 +270,7 @@ class _Fits(Generic[Network]):
         return TrainingJob(
             name=f"{context.method}, {self.task}",
             recipe=recipe,
-            images=replace(self.images, files=files),
+            images=replace(self.images, files=files, damaged="stop"),
             labels=positions,
             seed=context.seed,
             device=context.device,

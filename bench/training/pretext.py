@@ -123,6 +123,7 @@ class PretextTask(TrainableModule):
         self.encoder.pretraining = replace(pretraining, pretext=self.score_on(context.validation))
         self.encoder.samples = self._grid(job)
         job.checkpoint.unlink(missing_ok=True)
+        trainer.damaged.clear()
         return self.encoder
 
     def score_on(self, images: LabeledImages | None) -> PretextScore | None:

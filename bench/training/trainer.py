@@ -6,7 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +20,9 @@ from torch.utils.data import DataLoader
 
 from bench.config.schema import Recipe
 from bench.data.image_files import ImageFiles
-from bench.data.stream import Stream
+from bench.data.stream import DamagedImages, Stream
 from bench.encoders.encoder import Encoder
-from bench.encoders.pretraining import Pretraining
+from bench.encoders.pretraining import DAMAGED, Pretraining
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import loader_workers, mixed_precision, seed_everything, yield_cores
@@ -190,6 +190,7 @@ class Trainer:
         self.step = 0
         self.seconds = 0.0
         self.labels = job.labels
+        self.damaged = DamagedImages(job.checkpoint.with_suffix(".damaged"), job.images)
         self.history = History(self.steps)
         synchronize(module)
         objectives = module.objectives()
@@ -218,12 +219,16 @@ class Trainer:
             self._train(bar, report)
         finally:
             report.close()
-        return self.history.result(
+        result = self.history.result(
             views=self.steps * self.job.recipe.batch,
             seconds=self.seconds,
             order=self._first_images(),
             optimizers={name: description(o.optimizer) for name, o in self.optimizers.items()},
         )
+        damaged = set[int]().union(*distributed.gather(self.damaged.indices()))
+        self.damaged.check(damaged)
+        counted = {DAMAGED: float(len(damaged))} if damaged else {}
+        return replace(result, logged=result.logged | counted)
 
     def _train(self, bar: Bar, report: TrainingReport) -> None:
         """Take the remaining steps."""
@@ -237,6 +242,7 @@ class Trainer:
             bar.advance(batch_size)
             if self.step % GUARD_STEPS == 0 or self.step == self.steps:
                 self._guard(finite)
+                self.damaged.say_new(self.job.tracking.say)
                 bar.note(_note(losses))
                 seconds = self.seconds + time.monotonic() - started
                 report.add(self.step, seconds, self._rate(), self.history.take_recent())
@@ -342,7 +348,8 @@ class Trainer:
     def _stream(self) -> Stream:
         length = self.steps * self._images_per_batch
         transform = LoaderTransform(self.module)
-        return Stream(self.job.images, self.labels, self.job.seed, transform, length)
+        job = self.job
+        return Stream(job.images, self.labels, job.seed, transform, length, self.damaged)
 
     def _first_images(self) -> list[int]:
         """Indices of the images of the first batches, over all processes."""

@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
-from support import SHORT
+from support import SHORT, forge
 
 from bench import plugins
 from bench.commands import estimate, plan
@@ -219,7 +220,45 @@ def test_a_dry_run_counts_what_is_up_to_date(bench_run, measured):
     text = bench_run("random_init,imagenet", "--dry-run").out
     assert "2 cells, 1 up to date, 1 to run" in text
     assert "  random_init x voc_cls, seed 0: up to date" in text
-    assert "  imagenet x voc_cls, seed 0: to run, about 20 s" in text
+    assert "  imagenet x voc_cls, seed 0: to run, about " in text
+
+
+def test_the_last_runs_tell_what_the_next_takes(bench_run, measured, tmp_path):
+    """Those of the same settings, on the same kind of device."""
+    assert bench_run("random_init").status == 0
+    path = tmp_path / "out/smoke/voc_cls/random_init/seed0.json"
+    record = storage.read(path)
+    forge(path, timings=record.timings | {"evaluate": 3600.0})
+    asked = ("imagenet,rotation", "--dry-run")
+    text = bench_run(*asked).out
+    assert "  imagenet x voc_cls, seed 0: to run, about 60 min" in text
+    assert "  rotation x voc_cls, seed 0: to run, about 62 min" in text  # 128 s as shipped
+    assert f"1 threads and {COSTS.machine})" in text
+    assert (
+        "imagenet x voc_cls, seed 0: to run, about 60 min"
+        in bench_run(*asked, "--device", "auto").out
+    )
+    assert (
+        "imagenet x voc_cls, seed 0: to run, about 20 s"
+        in bench_run(*asked, "--device", "cuda").out
+    )
+    forge(path, environment=record.environment | {"device": "NVIDIA H100"})
+    assert "imagenet x voc_cls, seed 0: to run, about 20 s" in bench_run(*asked).out
+
+
+def test_records_alone_tell_it_where_nothing_is_shipped(bench_run, tmp_path):
+    named = [*SHORT, "name='mine'"]
+    assert bench_run("rotation", sets=named).status == 0
+    rotation = tmp_path / "out/mine/voc_cls/rotation/seed0.json"
+    record = storage.read(rotation)
+    forge(rotation, pretraining=replace(record.pretraining, seconds=7200.0))
+    for path in (rotation, rotation.parents[1] / "random_init/seed0.json"):
+        forge(path, timings=record.timings | {"evaluate": 600.0})
+    text = bench_run("rotation,supervised", "--dry-run", "--seed", "1", sets=named).out
+    assert "  random_init x voc_cls, seed 1: to run, about 10 min" in text
+    assert "  rotation x voc_cls, seed 1: to run, about 2.2 h" in text
+    assert "  supervised x voc_cls, seed 1: to run, about 2.2 h" in text  # the median of the others
+    assert "disk: unknown until it runs" in text
 
 
 def test_what_was_never_measured_is_unknown(bench_run, measured):
