@@ -33,6 +33,7 @@ from bench.metrics.average_precision import (
     mean_average_precision,
     mean_average_precisions,
 )
+from bench.runtime.distributed import in_shares, share
 from bench.training.context import Context
 
 COLLAPSED_RANK = 2.0  # fewer effective directions than this: the features are one point or a line
@@ -78,24 +79,18 @@ class VocCls:
         train_features = features(encoder, train.images, *extraction, "train")
         test_features = features(encoder, test.images, *extraction, "test")
         extracted = time.monotonic()
-        probes: list[linear_svm.Probe] = []
-        ranks: list[float] = []
+        stages = range(len(train_features))
         problems = len(classes) * len(settings.costs) * (settings.folds + 1)
-        with context.reporter.stage("probing", problems * len(train_features), "fit") as bar:
-            for stage, (a, b) in enumerate(zip(train_features, test_features, strict=True)):
-                fitted = _normalized(a, stage, context)
-                scored = _normalized(b, stage, context)
-                ranks.append(effective_rank(fitted))
-                probes.append(
-                    linear_svm.fit(
-                        fitted,
-                        labels,
-                        scored,
-                        settings.costs,
-                        settings.folds,
-                        advance=bar.advance,
-                    )
+        with context.reporter.stage("probing", problems * len(share(stages)), "fit") as bar:
+
+            def probe(stage: int) -> tuple[float, linear_svm.Probe]:
+                fitted = _normalized(train_features[stage], stage, context)
+                scored = _normalized(test_features[stage], stage, context)
+                return effective_rank(fitted), linear_svm.fit(
+                    fitted, labels, scored, settings.costs, settings.folds, advance=bar.advance
                 )
+
+            ranks, probes = zip(*in_shares(stages, probe), strict=True)
         names = [dataset.classes[c] for c in classes]
         timings = {"features": extracted - started, "probe": time.monotonic() - extracted}
         return _result(probes, ranks, truth, names, test.ids, excluded, context, timings)

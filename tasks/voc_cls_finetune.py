@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bench.data.datasets import usable_classes
 from bench.data.image_files import read
@@ -25,6 +26,7 @@ from bench.encoders.encoder import Encoder
 from bench.evaluation.finetuned_task import Arrays, FineTunedTask
 from bench.evaluation.multilabel import ClassificationSettings, MultiLabel
 from bench.metrics.average_precision import mean_average_precisions
+from bench.runtime import distributed
 from bench.runtime.device import seed_everything
 from bench.training.context import Context
 from bench.training.finetuning import finite
@@ -54,14 +56,16 @@ class VocClsFinetune(FineTunedTask):
     ) -> Arrays:
         """Mean logits over the crops of each image; the same crops for every row."""
         crops = context.settings.crops
-        rows = []
+
+        def mean_logits(index: int) -> np.ndarray:
+            seed_everything(index)
+            image = read(split.images.root / split.images.files[index])
+            views = torch.stack([network.view(image) for _ in range(crops)])
+            logits: Tensor = finite(network.score(views).float()).mean(0)
+            return logits.cpu().numpy()
+
         with context.reporter.stage(stage, len(indices)) as bar, torch.inference_mode():
-            for index in indices:
-                seed_everything(index)
-                image = read(split.images.root / split.images.files[index])
-                views = torch.stack([network.view(image) for _ in range(crops)])
-                rows.append(finite(network.score(views).float()).mean(0).cpu().numpy())
-                bar.advance(1)
+            rows = distributed.in_shares(indices, mean_logits, bar.advance)
         counted, _ = usable_classes(context.dataset)
         return {
             "ids": np.array([split.ids[index] for index in indices]),

@@ -28,6 +28,7 @@ from bench.evaluation.finetuned_task import Arrays, FineTunedTask
 from bench.evaluation.visualize import MIN_SCORE, NUM_IMAGES, grid, with_boxes
 from bench.metrics import registry
 from bench.metrics.coco import coco_scores
+from bench.runtime import distributed
 from bench.training.context import Context
 
 
@@ -55,14 +56,18 @@ class VocDet(FineTunedTask):
     ) -> Arrays:
         """Detections and objects, one line each; images are numbered from 0."""
         names = context.dataset.classes
-        lines: dict[str, list[Any]] = {name: [] for name in ("image", "label", "score", "box")}
+
+        def detect(index: int) -> dict[str, list[Any]]:
+            detections = network.detect(read(split.images.root / split.images.files[index]))
+            return {key: values.cpu().tolist() for key, values in detections.items()}
+
         with context.reporter.stage(stage, len(indices)) as bar:
-            for number, index in enumerate(indices):
-                detections = network.detect(read(split.images.root / split.images.files[index]))
-                lines["image"] += [number] * len(detections["labels"])
-                for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
-                    lines[name] += detections[key].cpu().tolist()
-                bar.advance(1)
+            detections = distributed.in_shares(indices, detect, bar.advance)
+        lines: dict[str, list[Any]] = {name: [] for name in ("image", "label", "score", "box")}
+        for number, detected in enumerate(detections):
+            lines["image"] += [number] * len(detected["labels"])
+            for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
+                lines[name] += detected[key]
         objects = [(n, entry) for n, index in enumerate(indices) for entry in split.objects[index]]
         return {
             "ids": np.array([split.ids[index] for index in indices]),

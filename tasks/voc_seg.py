@@ -24,6 +24,7 @@ from bench.evaluation.fcn import SegmentationSettings, Segmenter
 from bench.evaluation.finetuned_task import Arrays, FineTunedTask
 from bench.evaluation.visualize import NUM_IMAGES, grid, with_mask
 from bench.metrics.segmentation import confusion_matrix
+from bench.runtime import distributed
 from bench.training.context import Context
 
 
@@ -51,13 +52,14 @@ class VocSeg(FineTunedTask):
     ) -> Arrays:
         """A confusion matrix for each image."""
         names = ("background", *context.dataset.classes)
-        matrices = []
+
+        def confusion_of(index: int) -> np.ndarray:
+            labels = network.segment(read(split.images.root / split.images.files[index]))
+            truth = read_mask(split.masks.root / split.masks.files[index])
+            return confusion_matrix(truth, labels.cpu().numpy(), len(names))
+
         with context.reporter.stage(stage, len(indices)) as bar:
-            for index in indices:
-                labels = network.segment(read(split.images.root / split.images.files[index]))
-                truth = read_mask(split.masks.root / split.masks.files[index])
-                matrices.append(confusion_matrix(truth, labels.cpu().numpy(), len(names)))
-                bar.advance(1)
+            matrices = distributed.in_shares(indices, confusion_of, bar.advance)
         confusion = np.array(matrices, dtype=np.int32)
         if not confusion.any():
             raise UserError(f"the masks of {len(indices)} images have no pixel that counts")

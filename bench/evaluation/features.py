@@ -9,6 +9,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from bench.data import jpeg
 from bench.data.image_files import ImageFiles, read, resize_exact
 from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
-from bench.errors import naming
+from bench.errors import UserError, naming
+from bench.runtime import distributed
 from bench.runtime.device import loader_workers, prepare_loader_worker
 from bench.runtime.environment import library_versions
 from bench.runtime.files import damaged, flush_to_disk, locked, read_cached, write_cached
@@ -102,12 +104,15 @@ def features(
     )
     folder = context.cache / "features" / f"{weights[:16]}-{key[:32]}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(_lock(folder)):
-        if not _is_whole(folder, context.reporter.say):
-            shutil.rmtree(folder, ignore_errors=True)
+    with distributed.main_process_lock(_lock(folder)):
+        if not distributed.from_main(partial(_is_whole, folder, context.reporter.say)):
+            if distributed.is_main():
+                shutil.rmtree(folder, ignore_errors=True)
             with context.reporter.stage(f"features, {name}", len(images.files)) as bar:
                 batches = batches_of(loader(images, size, context.device))
                 extract(encoder, batches, len(images.files), dimensions, folder, bar)
+        if not distributed.all_processes((folder / DIGESTS).exists()):
+            raise UserError(f"{folder}: not every process sees it; use one --cache for all of them")
         stages = len(_read_digests(folder, context.reporter.say))
         return [np.load(_stage(folder, s), mmap_mode="r") for s in range(stages)]
 
@@ -161,23 +166,50 @@ def extract(
     folder: Path,
     bar: Bar,
 ) -> None:
-    """Write every stage's features below `folder`, which appears only when they are complete."""
+    """Write every stage's features below `folder`, which appears only when they are complete.
+
+    Of several processes the main one writes what all of them extract, a batch of each at a time.
+
+    Args:
+        encoder: in evaluation mode.
+        batches: this process's, as `loader` has them.
+        count: of all images.
+        dimensions: most values that a stage may keep.
+        folder: appears.
+        bar: advances with the images that are written.
+    """
     device = encoder.mean.device
-    with naming(folder), partial_folder(folder) as partial:
-        with ExitStack() as stack:
-            files: list[_FeatureFile] = []
-            for rgb in batches:
-                stages = pool_features(encoder, rgb.to(device, non_blocking=True), dimensions)
-                if not files:
-                    shapes = [(count, stage.shape[1]) for stage in stages]
-                    files = [_FeatureFile(_stage(partial, s), x) for s, x in enumerate(shapes)]
-                    for file in files:
-                        stack.callback(file.close)
-                for file, stage in zip(files, stages, strict=True):
-                    file.append(stage)
-                bar.advance(len(rgb))
+
+    def stages() -> Iterator[list[np.ndarray]]:
+        for rgb in batches:
+            pooled = pool_features(encoder, rgb.to(device, non_blocking=True), dimensions)
+            yield [stage.float().cpu().numpy() for stage in pooled]
+
+    total = math.ceil(count / BATCH)
+    if not distributed.is_main():
+        distributed.in_rounds(stages(), total, _ignore)
+        return
+    with naming(folder), partial_folder(folder) as unfinished, ExitStack() as stack:
+        files: list[_FeatureFile] = []
+
+        def write(batch: list[np.ndarray]) -> None:
+            if not files:
+                shapes = [(count, stage.shape[1]) for stage in batch]
+                files.extend(_FeatureFile(_stage(unfinished, s), x) for s, x in enumerate(shapes))
+                for file in files:
+                    stack.callback(file.close)
+            for file, stage in zip(files, batch, strict=True):
+                file.append(stage)
+            bar.advance(len(batch[0]))
+
+        distributed.in_rounds(stages(), total, write)
+        stack.close()
         digests = [file.digest() for file in files]
-        write_cached(partial / DIGESTS, json.dumps(digests).encode())
+        write_cached(unfinished / DIGESTS, json.dumps(digests).encode())
+
+
+def _ignore(batch: object) -> None:
+    """Take nothing: the main process does."""
 
 
 class _FeatureFile:
@@ -191,9 +223,9 @@ class _FeatureFile:
         np.lib.format.write_array_header_1_0(header, about)
         self._write(header.getvalue())
 
-    def append(self, rows: Tensor) -> None:
-        """Append rows (B, D)."""
-        self._write(rows.float().cpu().numpy().tobytes())
+    def append(self, rows: np.ndarray) -> None:
+        """Append rows, float32 (B, D)."""
+        self._write(rows.tobytes())
 
     def _write(self, content: bytes) -> None:
         self._stream.write(content)
@@ -238,7 +270,7 @@ class _Undecoded(Dataset[tuple[int, bytes]]):
 
 
 def loader(images: ImageFiles, size: int, device: torch.device = CPU) -> Iterable[Tensor]:
-    """Batches of decoded images in order, uint8 (B, 3, size, size).
+    """Batches of decoded images in order, uint8 (B, 3, size, size): this process's share of them.
 
     Args:
         images: the files.
@@ -248,12 +280,17 @@ def loader(images: ImageFiles, size: int, device: torch.device = CPU) -> Iterabl
     together = images.decoder == "torchcodec"
     batches: DataLoader[Any] = DataLoader(
         _Undecoded(images) if together else _Squashed(images, size),
-        batch_size=BATCH,
+        batch_sampler=distributed.share(_batches(len(images.files))),
         num_workers=loader_workers(),
         worker_init_fn=prepare_loader_worker,
         collate_fn=list if together else None,
     )
     return _decoded(batches, images, size, device) if together else batches
+
+
+def _batches(count: int) -> list[list[int]]:
+    """The positions of the images of each batch."""
+    return [list(range(start, min(start + BATCH, count))) for start in range(0, count, BATCH)]
 
 
 def _decoded(

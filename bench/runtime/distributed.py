@@ -5,13 +5,15 @@ from __future__ import annotations
 import atexit
 import gc
 import os
+import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from bench.errors import UserError
 from bench.runtime import signals
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
+Item = TypeVar("Item")
 
+FAILURES = (Exception, SystemExit)  # of somebody's code, which may end the program
 PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
 MEETING = timedelta(minutes=10)  # the same before they have met, on clusters that start slowly
 NOTICE_SECONDS = 5.0  # after which a process says that it waits
@@ -30,6 +34,11 @@ NOTICE_SECONDS = 5.0  # after which a process says that it waits
 def world_size() -> int:
     """Number of processes of the run, which torchrun puts into the environment."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return int(os.environ.get("RANK", "0"))
 
 
 def is_main() -> bool:
@@ -142,6 +151,120 @@ def from_main(make: Callable[[], T]) -> T:
     if isinstance(outcome, UserError):
         raise outcome
     return cast("T", outcome)
+
+
+def share(items: Sequence[Item]) -> Sequence[Item]:
+    """The items that are this process's: every N-th of them, for N processes."""
+    return items[rank() :: world_size()] if world_size() > 1 else items
+
+
+def in_shares(
+    items: Sequence[Item],
+    compute: Callable[[Item], T],
+    advance: Callable[[int], object] = lambda count: None,
+) -> list[T]:
+    """The result for each item, in order, in every process; one process computes each.
+
+    Args:
+        items: the same in every process.
+        compute: the result for one of them; it must be picklable.
+        advance: called with the number of items that were computed since the last call.
+
+    Raises:
+        Exception: what any process raised; every process does.
+    """
+    size = world_size()
+    own: list[T] = []
+    error: BaseException | None = None
+    try:
+        for number, item in enumerate(share(items)):
+            own.append(compute(item))
+            advance(min(size, len(items) - number * size))
+    except FAILURES as raised:
+        if size == 1:
+            raise
+        error = raised
+    shares = _gather_or_raise(own, error)
+    return [shares[number % size][number // size] for number in range(len(items))]
+
+
+def in_rounds(own: Iterator[T], total: int, take: Callable[[T], None]) -> None:
+    """Hand the results of all processes to the main process, in order, as they come.
+
+    Nobody keeps more than one of each process.
+
+    Args:
+        own: the results for `share` of the items; they must be picklable.
+        total: the number of items.
+        take: called with each result, in the main process alone.
+
+    Raises:
+        Exception: what any process raised; every process does.
+    """
+    size = world_size()
+    for start in range(0, total, size):
+        results: list[T] = []
+        error: BaseException | None = None
+        try:
+            if start + rank() < total:
+                results.append(next(own))
+        except FAILURES as raised:
+            if size == 1:
+                raise
+            error = raised
+        gathered = _gather_to_main(_Outcome(results, _portable(error)))
+        try:
+            for outcome in gathered:
+                outcome.check()
+            for outcome in gathered:
+                for result in outcome.value:
+                    take(result)
+        except FAILURES as raised:
+            if size == 1:
+                raise
+            error = raised
+        broadcast(_Outcome(None, _portable(error))).check()
+
+
+@dataclass(frozen=True)
+class _Outcome(Generic[T]):
+    """What a process computed, or the error that it raised."""
+
+    value: T
+    error: BaseException | None
+
+    def check(self) -> None:
+        """Raise the error, if there is one."""
+        if self.error is not None:
+            raise self.error
+
+
+def _gather_or_raise(value: T, error: BaseException | None) -> list[T]:
+    """Every process's value, unless one of them raised."""
+    outcomes = gather(_Outcome(value, _portable(error)))
+    for outcome in outcomes:
+        outcome.check()
+    return [outcome.value for outcome in outcomes]
+
+
+def _gather_to_main(value: T) -> list[T]:
+    """Every process's value in the main process; none in the others."""
+    if world_size() == 1:
+        return [value]
+    from torch import distributed
+
+    gathered: list[Any] | None = [None] * world_size() if is_main() else None
+    distributed.gather_object(value, gathered)
+    return gathered or []
+
+
+def _portable(error: BaseException | None) -> BaseException | None:
+    """An error that other processes can read; one that cannot be pickled is its text alone."""
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:  # whatever an exception's class does
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def average(value: Tensor) -> Tensor:
