@@ -108,7 +108,8 @@ def features(
         if not distributed.from_main(partial(_is_whole, folder, context.reporter.say)):
             if distributed.is_main():
                 shutil.rmtree(folder, ignore_errors=True)
-            with context.reporter.stage(f"features, {name}", len(images.files)) as bar:
+            stage = context.reporter.stage(f"features, {name}", len(images.files))
+            with distributed.together(), stage as bar:
                 batches = batches_of(loader(images, size, context.device))
                 extract(encoder, batches, len(images.files), dimensions, folder, bar)
         if not distributed.all_processes((folder / DIGESTS).exists()):

@@ -19,6 +19,7 @@ from bench.encoders.promises import check_trainable
 from bench.encoders.transformer import transformer_of
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics import NothingToScoreError, registry
+from bench.runtime.distributed import is_main
 from bench.training.context import Context
 from bench.training.finetuning import FineTunedNetwork, suited, tune
 
@@ -107,7 +108,7 @@ class FineTunedTask(ABC):
             excluded_classes=self.excluded_classes(context),
             diagnostics=self.diagnostics(predictions),
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},
-            image=self.visualize(tuned.network, predictions, context),
+            image=self.visualize(tuned.network, predictions, context) if is_main() else None,
             trace=tuned.trace,
         )
 

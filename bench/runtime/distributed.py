@@ -226,6 +226,23 @@ def in_rounds(own: Iterator[T], total: int, take: Callable[[T], None]) -> None:
         broadcast(_Outcome(None, _portable(error))).check()
 
 
+@contextmanager
+def together() -> Iterator[None]:
+    """A part of the work that every process ends before any goes on.
+
+    Raises:
+        Exception: what any process raised in it; every process does.
+    """
+    error: BaseException | None = None
+    try:
+        yield
+    except FAILURES as raised:
+        if world_size() == 1:
+            raise
+        error = raised
+    _gather_or_raise(None, error)
+
+
 @dataclass(frozen=True)
 class _Outcome(Generic[T]):
     """What a process computed, or the error that it raised."""

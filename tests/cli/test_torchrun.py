@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 from PIL import Image
@@ -76,8 +77,90 @@ distributed.barrier()
 """
 
 
-def torchrun(*arguments):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+FAILING = """
+import sys
+import pytest
+from bench.runtime import distributed
+
+def fail(item):
+    if item == 3:  # of the second process
+        raise ValueError("three")
+    return item
+
+def fail_late():
+    for item in distributed.share(range(9)):
+        yield fail(item)
+
+def refuse(item):
+    if item == 5:  # in the main process, which alone takes items
+        raise OSError("full")
+
+distributed.init()
+for _ in range(2):  # nobody waits for another afterwards
+    with pytest.raises(ValueError, match="three"):
+        distributed.in_shares(range(9), fail)
+    with pytest.raises(ValueError, match="three"):
+        distributed.in_rounds(fail_late(), 9, lambda item: None)
+    with pytest.raises(OSError, match="full"):
+        distributed.in_rounds(iter(distributed.share(range(9))), 9, refuse)
+    with pytest.raises(SystemExit), distributed.together():
+        if not distributed.is_main():
+            sys.exit(3)
+assert distributed.in_shares(range(9), str) == [*"012345678"]
+taken = []
+distributed.in_rounds(iter(distributed.share(range(9))), 9, taken.append)
+assert taken == ([*range(9)] if distributed.is_main() else [])
+"""
+
+# Scores untrained networks, and writes the images that each process scored, by what scored them.
+SCORING = """
+import json, os, sys
+from collections import defaultdict
+from pathlib import Path
+from bench.encoders.pretraining import TrainingTrace
+from bench.evaluation import features, finetuned_task
+from bench.evaluation.faster_rcnn import Detector
+from bench.evaluation.fcn import Segmenter
+from bench.evaluation.multilabel import MultiLabel
+from bench.runtime.device import seed_everything
+from bench.training.finetuning import TuningResult
+
+counts = defaultdict(int)
+
+def count(owner, name, images=lambda value: 1):
+    function = getattr(owner, name)
+    def counted(first, second, *rest):
+        counts[name] += images(second)
+        return function(first, second, *rest)
+    setattr(owner, name, counted)
+
+def untrained(task, make, score, images, *rest):
+    seed_everything(0)
+    network = make().eval()
+    return TuningResult(network, 0.1, [score(network, range(7))], None)
+
+count(features, "pool_features", len)
+for network, name in ((Detector, "detect"), (Segmenter, "segment"), (MultiLabel, "score")):
+    count(network, name)
+finetuned_task.tune = untrained
+finetuned_task.FineTunedTask.visualize = lambda *arguments: None
+for task in ("voc_det", "voc_seg"):
+    from bench import plugins
+    del plugins.load("tasks", task).visualize
+sys.argv = ["bench", *sys.argv[1:]]
+counted = Path(os.environ["COUNTED"])
+from bench.__main__ import main
+try:
+    main()
+finally:
+    rank = os.environ.get("RANK", "0")
+    (counted / f"{rank}.json").write_text(json.dumps(counts))
+"""
+
+
+def torchrun(*arguments, processes=2):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += [f"--nproc-per-node={processes}"]
     # A thread each, as torchrun itself sets where nothing is said: other counts round otherwise.
     surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -142,3 +225,42 @@ def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
             same_training(b["training"], a["training"])
             if method == "supervised":
                 same_training(b["pretraining"]["trace"], a["pretraining"]["trace"])
+
+
+@pytest.mark.slow
+def test_what_one_process_raises_every_process_raises(tmp_path):
+    script = tmp_path / "failing.py"
+    script.write_text(FAILING)
+    torchrun(script)
+
+
+@pytest.mark.slow
+def test_processes_share_extraction_and_scoring_and_no_byte_changes(cache, tmp_path, monkeypatch):
+    script = tmp_path / "scoring.py"
+    script.write_text(SCORING)
+    what = ["run", "--methods", "random_init", "--tasks", "all", "--suite", "smoke"]
+    what += ["--device", "cpu", "--workers", "1"]
+    counts = {}
+    predictions = {}
+    for processes in (1, 2, 4):
+        out = tmp_path / f"out{processes}"
+        counted = tmp_path / f"counted{processes}"
+        counted.mkdir()
+        monkeypatch.setenv("COUNTED", str(counted))
+        done = torchrun(script, *what, "--out", out, "--cache", cache, processes=processes)
+        assert "FAILED" not in done.stderr
+        counts[processes] = [
+            Counter(json.loads((counted / f"{rank}.json").read_text())) for rank in range(processes)
+        ]
+        predictions[processes] = {
+            path.relative_to(out): path.read_bytes() for path in out.glob("smoke/*/*/seed0.npz")
+        }
+    (alone,) = counts.pop(1)
+    assert {*alone} == {"pool_features", "detect", "segment", "score"}
+    for processes, shares in counts.items():
+        assert sum(shares, Counter()) == alone
+        for name, total in alone.items():
+            most = max(share[name] for share in shares)
+            assert most <= -(-total // processes) + 32  # a batch of features
+        assert len(predictions[1]) == 4
+        assert predictions[processes] == predictions[1]
