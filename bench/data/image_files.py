@@ -395,7 +395,7 @@ def read_pixels(path: Path, decoder: Decoder = "pillow") -> Tensor:
         ImageError: the file cannot be read.
     """
     content = read_bytes(path, MAX_BYTES)
-    if decoder == "torchcodec" and jpeg.is_plain(content):
+    if decoder == "torchcodec" and jpeg.is_plain(content, MAX_PIXELS):
         images = jpeg.decode_together([content], torch.device("cpu"))
         if images is not None:
             return images[0]

@@ -36,13 +36,11 @@ def decode(content: bytes, most: int) -> NDArray[np.uint8] | None:
         uint8 (H, W, 3), RGB; a gray image has three equal channels. None for everything else and on
         any error or warning of the decoder: Pillow then decides.
     """
-    if not is_plain(content):
+    colors = _colors(content, most)
+    if not colors:
         return None
     try:
-        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
-        if colors not in COLORS or height * width > most:
-            return None
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, COLORS[colors])
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(content, colors)
     except (ValueError, RuntimeError, MemoryError):
         return None
     return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, 2)
@@ -87,7 +85,23 @@ def decode_together(contents: Sequence[bytes], device: torch.device) -> list[Ten
     return images
 
 
-def is_plain(content: bytes) -> bool:
+def is_plain(content: bytes, most: int) -> bool:
+    """Whether a file is a baseline JPEG in YCbCr or gray, of `most` pixels or fewer."""
+    return bool(_colors(content, most))
+
+
+def _colors(content: bytes, most: int) -> str:
+    """The colors to ask simplejpeg for, of a plain JPEG; empty for everything else."""
+    if not _is_baseline(content):
+        return ""
+    try:
+        height, width, colors, _ = simplejpeg.decode_jpeg_header(content)
+    except (ValueError, RuntimeError, MemoryError):
+        return ""
+    return COLORS.get(colors, "") if height * width <= most else ""
+
+
+def _is_baseline(content: bytes) -> bool:
     """Whether a JPEG's first frame is baseline, and no Adobe segment comes before it."""
     for _, marker in _segments(content):
         if marker in FRAMES:

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from bench.data import jpeg
-from bench.data.image_files import ImageFiles, read, resize_exact
+from bench.data.image_files import MAX_PIXELS, ImageFiles, read, resize_exact
 from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError, naming
@@ -267,7 +267,7 @@ class _Undecoded(Dataset[tuple[int, bytes]]):
 
     def __getitem__(self, index: int) -> tuple[int, bytes]:
         content = (self._images.root / self._images.files[index]).read_bytes()
-        return index, content if jpeg.is_plain(content) else b""
+        return index, content if jpeg.is_plain(content, MAX_PIXELS) else b""
 
 
 def loader(images: ImageFiles, size: int, device: torch.device = CPU) -> Iterable[Tensor]:

@@ -105,7 +105,14 @@ def test_two_processes_skip_what_one_does(own, tmp_path):
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
     pair = ["-m", "bench", *arguments(own, two, tmp_path / "b", *steady)]
-    subprocess.run([sys.executable, *launcher, *pair], check=True, env=surroundings)
+    done = subprocess.run(
+        [sys.executable, *launcher, *pair],
+        check=True,
+        env=surroundings,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.stderr.count(f"{own[2].name}: cannot be decoded; skipped") == 1
     for key in ("order", "pixels", "views"):
         traces = [values(out)[-1]["pretraining"]["trace"][key] for out in (one, two)]
         assert traces[0] == traces[1]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.data import near_duplicates
 from bench.data.image_files import UndecodableError, read_pixels, verify
 from bench.data.stream import DamagedImages, Stream
 from bench.errors import UserError
@@ -147,3 +148,12 @@ def test_what_is_no_image_inside_is_undecodable(tmp_path, content):
     (tmp_path / "x.jpg").write_bytes(content)
     with pytest.raises(UndecodableError, match="cannot be decoded"):
         read_pixels(tmp_path / "x.jpg")
+
+
+def test_a_damaged_image_that_is_skipped_is_nobodys_near_duplicate(folder):
+    damage(folder, 17)
+    signs = near_duplicates.hashes(opened(folder, "skip"), lambda _: None)
+    assert [row for row, one in enumerate(signs) if not one.any()] == [17]
+    assert 17 not in {pair[0] for pair in near_duplicates.near(signs, signs, lambda _: None)}
+    with pytest.raises(UserError, match=r"017\.png: cannot be decoded"):
+        near_duplicates.hashes(opened(folder, "stop"), lambda _: None)

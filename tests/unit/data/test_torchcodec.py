@@ -25,7 +25,7 @@ def torchcodec():
 
 @pytest.fixture
 def folder(tmp_path):
-    """Images of every kind: plain, turned by EXIF, gray, CMYK, progressive, PNG."""
+    """Images of every kind: plain, turned by EXIF, gray, CMYK twice, progressive, PNG."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((80, 60))
     turned = Image.Exif()
@@ -34,6 +34,9 @@ def folder(tmp_path):
     image.save(tmp_path / "turned.jpg", exif=turned)
     image.convert("L").save(tmp_path / "gray.jpg")
     image.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    four = (tmp_path / "cmyk.jpg").read_bytes()
+    start = four.index(b"\xff\xee")  # Adobe's segment, without which only four channels tell
+    (tmp_path / "four.jpg").write_bytes(four[:start] + four[start + 16 :])
     image.save(tmp_path / "progressive.jpg", progressive=True)
     image.save(tmp_path / "x.png")
     return tmp_path
@@ -58,7 +61,7 @@ def test_every_kind_of_image_is_what_the_default_gives(torchcodec, folder, monke
 def test_features_are_extracted_from_what_it_decodes(torchcodec, folder):
     (by_default,) = features.loader(opened(folder, "pillow"), 24)
     (batch,) = features.loader(opened(folder, "torchcodec"), 24, CPU)
-    assert batch.dtype == torch.uint8 and batch.shape == (6, 3, 24, 24)
+    assert batch.dtype == torch.uint8 and batch.shape == (7, 3, 24, 24)
     assert (batch.int() - by_default.int()).abs().max() <= 3
 
 
