@@ -9,11 +9,11 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from bench.errors import UserError
 from bench.runtime import signals
@@ -137,20 +137,15 @@ def from_main(make: Callable[[], T]) -> T:
         make: called in the main process alone; its result must be picklable.
 
     Raises:
-        UserError: the main process raised it; every process does.
+        Exception: the main process raised it; every process does.
     """
     if world_size() == 1:
         return make()
-    outcome: T | UserError | None = None
-    if is_main():
-        try:
-            outcome = make()
-        except UserError as error:
-            outcome = error
-    outcome = broadcast(outcome)
-    if isinstance(outcome, UserError):
-        raise outcome
-    return cast("T", outcome)
+    made: list[T] = []
+    with together():
+        if is_main():
+            made.append(make())
+    return broadcast(made)[0]
 
 
 def share(items: Sequence[Item]) -> Sequence[Item]:
@@ -311,12 +306,9 @@ def barrier() -> None:
 def main_process_lock(path: Path) -> Iterator[None]:
     """Keep other runs, though not the other processes of this one, from what a lock file guards."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if is_main():
-        with locked(path):
-            barrier()  # the others go on now
-            yield
-            barrier()
-    else:
-        barrier()
+    with ExitStack() as stack:
+        with together():
+            if is_main():
+                stack.enter_context(locked(path))
         yield
         barrier()

@@ -21,6 +21,7 @@ from bench.data.transforms import random_crop
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import PretextScore
 from bench.encoders.promises import check_promises
+from bench.runtime import distributed
 from bench.runtime.device import seed_everything
 from bench.training.context import Context
 from bench.training.pretext_score import BATCH, SEED, VIEWS, Measure, Scores, summarize
@@ -139,15 +140,16 @@ class PretextTask(TrainableModule):
         device = next(self.parameters()).device
         self.eval()
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            scores = [self._score_part(stream, part, device) for part in parts]
-        values, trivial = (torch.cat(column).cpu() for column in zip(*scores, strict=True))
+            scores = distributed.in_shares(parts, lambda p: self._score_part(stream, p, device))
+        values, trivial = (torch.cat(column) for column in zip(*scores, strict=True))
         return summarize(self.measure, values, trivial)
 
     def _score_part(self, stream: Stream, part: np.ndarray, device: torch.device) -> Scores:
         """`score` of the images at some positions of a stream."""
         batch = default_collate([stream[position] for position in part.tolist()])
         seed_everything(SEED)
-        return self.score(send_to_device(batch, device))
+        values, trivial = self.score(send_to_device(batch, device))
+        return values.cpu(), trivial.cpu()
 
     def _grid(self, job: TrainingJob) -> Tensor | None:
         """`visualize` of the stream's first images as one image, uint8 (3, H, W)."""

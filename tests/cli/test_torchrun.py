@@ -225,6 +225,9 @@ def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
             same_training(b["training"], a["training"])
             if method == "supervised":
                 same_training(b["pretraining"]["trace"], a["pretraining"]["trace"])
+                ours, theirs = (record["pretraining"]["pretext"] for record in (a, b))
+                assert ours["num_images"] == theirs["num_images"]
+                assert ours["value"] == pytest.approx(theirs["value"], abs=1e-2)
 
 
 @pytest.mark.slow
