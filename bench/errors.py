@@ -7,10 +7,10 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -72,6 +72,20 @@ class Interrupted(KeyboardInterrupt):
 def one_line(text: str) -> str:
     """Text of any origin as one line of characters that a terminal shows."""
     return _printable(" ".join(text.split()))
+
+
+def printable(value: Any) -> Any:
+    """Tables, lists and values, each text of them with nothing that a terminal does not show."""
+    return each_text(value, lambda text: text if text.isprintable() else one_line(text))
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Tables, lists and values, with each text and each key changed."""
+    if isinstance(value, dict):
+        return {change(str(key)): each_text(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [each_text(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def _printable(text: str) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table as Grid
 
-from bench.errors import UserError, unknown
+from bench.errors import UserError, one_line, unknown
 from bench.metrics import registry
 from bench.reporting.format import MISSING, settled, signed_interval
 from bench.results import comparability, storage
@@ -171,7 +171,7 @@ def read_rows(folder: Path) -> Rows:
     rows: Rows = defaultdict(list)
     for path, record in records.items():
         if record.status == "ok":
-            rows[record.task, record.method].append((path, record))
+            rows[record.task, record.method].append((path, record.printable()))
     for (_, method), row in rows.items():
         comparability.check_seeds(dict(row), method)
     return dict(rows)
@@ -352,5 +352,5 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Difference]) -> Gr
     for heading in headings:
         grid.add_column(heading, overflow="fold")
     for row in rows:
-        grid.add_row(row.setting, row.left, row.right)
+        grid.add_row(*map(one_line, (row.setting, row.left, row.right)))
     return grid

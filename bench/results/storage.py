@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench.errors import UserError, from_validation, one_line
+from bench.errors import UserError, each_text, from_validation, one_line
 from bench.results.record import Predictions, Record
 from bench.runtime import regular
 from bench.runtime.files import atomic_write
@@ -75,12 +75,17 @@ def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None =
             atomic_write(arrays, _packed(predictions))
             facts = Predictions(file=arrays.name, sha256=file_digest(arrays))
             record = record.model_copy(update={"predictions": facts})
-        data = record.model_dump(mode="json", by_alias=True)
+        data = each_text(record.model_dump(mode="json", by_alias=True), _unicode)
         data["checksum"] = _checksum(data)
         atomic_write(path, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); see --out") from None
     return record.model_copy(update={"checksum": data["checksum"]})
+
+
+def _unicode(text: str) -> str:
+    """Text with the bytes of a name that is not UTF-8 as escape sequences: no JSON has them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _checksum(data: dict[str, Any]) -> str:
