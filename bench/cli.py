@@ -196,6 +196,7 @@ def _asked(
         track=trackers,
         verbose=verbose,
         command=recorded_command(sys.argv[1:]),
+        overrides=tuple(set_ or ()),
     )
     return _Asked(request, suite, arguments)
 

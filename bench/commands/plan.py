@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import plugins, specs
+from bench.commands import overrides
 from bench.commands.request import Cell, Request
 from bench.config import settings
 from bench.config.schema import Suite
@@ -107,6 +108,7 @@ def notices(request: Request) -> Iterator[str]:
     sections += [f"[tasks.{name}]" for name in suite.tasks if not _known("tasks", name)]
     for section in sections:
         yield f"{section} of the suite is not used: no plug-in of that name is known here"
+    yield from overrides.without_effect(request)
     for backbone in _without_reference(request):
         reference = f"{specs.REFERENCE}@{backbone}"
         yield (

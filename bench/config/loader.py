@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -142,6 +142,26 @@ def _override(data: dict[str, Any], override: str) -> None:
         if not isinstance(data, dict):
             raise UserError(f"--set {override}: '{table}' is not a table of the suite")
     data[last] = _override_value(text, override)
+
+
+def overridden_keys(override: str) -> list[tuple[str, ...]]:
+    """The keys that a `key=value` override sets, each by its parts; several for a table.
+
+    Args:
+        override: one that `load` took.
+    """
+    key, _, text = override.partition("=")
+    parts = tuple(key.strip().split("."))
+    return [(*parts, *below) for below in _leaves(_override_value(text, override))]
+
+
+def _leaves(value: Any) -> Iterator[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        yield ()
+        return
+    for key, item in value.items():
+        for below in _leaves(item):
+            yield (key, *below)
 
 
 def _override_value(text: str, override: str) -> Any:

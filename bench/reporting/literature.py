@@ -21,7 +21,6 @@ from bench.runtime import regular
 from bench.runtime.files import atomic_write
 
 
-
 def _line(value: str) -> str:
     if not value.isprintable():
         raise ValueError("has a control character")

@@ -19,7 +19,11 @@ DECIDING = (
     *("TORCH_BLAS_PREFER_", "TORCH_LINALG_PREFER_", "TORCH_CUDNN_V8_API_", "PYTORCH_TUNABLEOP_"),
     *("TORCHDYNAMO_", "TORCHINDUCTOR_", "AOTINDUCTOR_", "COMPILE_STROBELIGHT_", "TORCH_COMPILE_"),
     *("TORCH_DISABLE_NATIVE_", "TORCH_NATIVE_", "TORCH_DIST_INIT_BARRIER", "NUMPY_MADVISE_"),
-    *("TYPER_", "_TYPER_STANDARD_", "_TYPER_FORCE_"),  # those of shell completion are not among them
+    *(
+        "TYPER_",
+        "_TYPER_STANDARD_",
+        "_TYPER_FORCE_",
+    ),  # not those of shell completion
 )
 PRECISION = (
     *("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"),
