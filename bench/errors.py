@@ -27,6 +27,12 @@ FULL_SHARED_MEMORY = (
     "shared memory (/dev/shm) is full; give it more: docker run --shm-size=8g, or "
     "mount -o remount,size=8g /dev/shm"
 )
+IN_THE_WAY = {
+    errno.EISDIR: "a folder is where a file should be: move it away",
+    errno.ENOTDIR: "a file is where a folder should be: move it away",
+    errno.EROFS: "use a folder that can be written",
+    errno.EACCES: "change its permissions, or use another",
+}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 TOO_LARGE = os.strerror(errno.EFBIG)
 LIMITED = f"{TOO_LARGE}: files may not become so large here; raise the limit (ulimit -f)"
@@ -190,6 +196,8 @@ def _is_full_shared_memory(error: BaseException) -> bool:
 def _of_file_system(error: OSError) -> str:
     """The file, where it is known, and what is wrong with it."""
     reason = error.strerror or _with_type(error)
+    if error.errno in IN_THE_WAY:
+        reason = f"{reason}; {IN_THE_WAY[error.errno]}"
     if error.errno in FULL:
         reason = f"the disk is full ({reason}); free some space and run again"
     file = error.filename

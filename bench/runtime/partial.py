@@ -74,7 +74,7 @@ def _make_locked_folder(target: Path) -> tuple[Path, int | None]:
 
 def sweep_cache(cache_folder: Path) -> None:
     """Remove what killed runs left in the cache's folders and among the temporary files."""
-    if cache_folder.is_dir():
+    with suppress(OSError):  # there is none, or nobody may read it
         for folder in cache_folder.iterdir():
             if folder.is_dir():
                 sweep(folder)
@@ -114,7 +114,8 @@ def _remove_if_unlocked(path: Path) -> None:
 def temporary_folder() -> Iterator[Path]:
     """A temporary folder that is removed at the end, or swept if the process is killed."""
     claim_temporary_folder()
-    with tempfile.TemporaryDirectory(dir=multiprocessing.util.get_temp_dir()) as folder:
+    parent = multiprocessing.util.get_temp_dir()
+    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
