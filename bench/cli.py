@@ -763,6 +763,8 @@ def main() -> None:
             line, status = _outcome(error)
             if not line or (verbose and isinstance(error, Exception)):
                 raise
+            if status in signals.STATUS.values():
+                signals.say_no_more()
             print(f"bench: {line}", file=sys.stderr)
     sys.exit(status)
 

@@ -31,7 +31,6 @@ IN_THE_WAY = {
     errno.EISDIR: "a folder is where a file should be: move it away",
     errno.ENOTDIR: "a file is where a folder should be: move it away",
     errno.EROFS: "use a folder that can be written",
-    errno.EACCES: "change its permissions, or use another",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT)
 TOO_LARGE = os.strerror(errno.EFBIG)

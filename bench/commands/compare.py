@@ -121,7 +121,7 @@ def compare(left: str, right: str, out: Path) -> list[Comparison]:
 def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:
     """The rows that an argument names, its method, if it names one, and the suite's folder."""
     path = Path(text)
-    if any(path.glob("*/*/seed*.json")) or any(path.glob("*/*/*/seed*.json")):
+    if storage.files(path) or storage.files(path, storage.IN_OUT):
         folder = suite_folder(path)
         return read_rows(folder), None, folder
     parent = path.parent
@@ -140,8 +140,8 @@ def suite_folder(path: Path) -> Path:
     Raises:
         UserError: there is none, or there are several.
     """
-    folders = sorted({file.parents[2] for file in path.glob("*/*/seed*.json")})
-    folders = folders or sorted({file.parents[2] for file in path.glob("*/*/*/seed*.json")})
+    folders = sorted({file.parents[2] for file in storage.files(path)})
+    folders = folders or sorted({file.parents[2] for file in storage.files(path, storage.IN_OUT)})
     if not folders:
         raise UserError(f"{path}: has no records; name METHOD, FOLDER/METHOD or FOLDER")
     if len(folders) > 1:

@@ -119,7 +119,7 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
     if LONG_KEY.search(text):
         raise UserError(f"{where}: not TOML: a key has more than {MOST_PARTS} parts")
     try:
-        tables = tomllib.loads(text)
+        tables = _loads(text)
         check_plain(tables)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{where}: not TOML: {error}") from None
@@ -128,6 +128,18 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     return tables
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """TOML; Python converts no number of more than some thousand digits."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:
+        if "digits" in str(error):
+            raise ValueError("has a number of too many digits") from None
+        raise
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -167,7 +179,7 @@ def _leaves(value: Any) -> Iterator[tuple[str, ...]]:
 def _override_value(text: str, override: str) -> Any:
     """A TOML value; what is none is a bare word, which is a string."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = _loads(f"value = {text}")
         check_plain(parsed)
     except tomllib.TOMLDecodeError:
         return text.strip()

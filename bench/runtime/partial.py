@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bench.errors import UserError
+from bench.runtime import signals
 
 if sys.platform != "win32":
     import fcntl
@@ -137,6 +138,14 @@ def claim_temporary_folder() -> None:
     folder = Path(multiprocessing.util.get_temp_dir())
     (folder / OWN).touch()
     _open_and_lock(folder, wait=True)  # never closed: the lock lasts as long as the process
+    owner = os.getpid()
+    signals.clean_at_end(lambda: _remove_own(folder, owner))
+
+
+def _remove_own(folder: Path, owner: int) -> None:
+    """Remove a folder in the process that made it; one that it forked leaves it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_and_lock(path: Path, wait: bool) -> int | None:

@@ -133,7 +133,7 @@ def _ignored_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # which alone may set what a signal does
         return
-    numbers = (signal.SIGINT, *signals.NOTICES)
+    numbers = [n for n in (*signals.STATUS, *signals.NOTICES) if n != signal.SIGTERM]
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield

@@ -77,7 +77,7 @@ def test_control_characters_of_a_record_are_nowhere(folder, bench):
     save(folder, "broken", 0, error=bad, data={"voc_test": bad}, **FAILED)
     images = {"data": {"voc_test": bad}, "num_images": {bad: 5}, "timings": names}
     facts = {"warnings": [bad], "diagnostics": names, "weights": {bad: bad}, "recipe": {bad: bad}}
-    for path in made.glob(storage.PATTERN):
+    for path in storage.files(made):
         record = storage.read(path)
         if record.status == "failed":
             continue
