@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +22,7 @@ from bench import plugins
 from bench.commands.request import CACHE, CACHE_VARIABLE, Locations, Request, recorded_command
 from bench.config import loader
 from bench.config.schema import SEEDS
-from bench.errors import Interrupted, UserError, explanation
+from bench.errors import Interrupted, UserError, explanation, message
 from bench.runtime import claims, distributed, signals, streams, variables
 from bench.runtime.partial import temporary_folder
 from bench.runtime.progress import Reporter
@@ -195,6 +196,7 @@ def _asked(
         track=trackers,
         verbose=verbose,
         command=recorded_command(sys.argv[1:]),
+        overrides=tuple(set_ or ()),
     )
     return _Asked(request, suite, arguments)
 
@@ -758,10 +760,12 @@ def main() -> None:
         except BrokenPipeError:
             status = 1  # nobody reads on, as in `| head`
         except BaseException as error:
-            message, status = _outcome(error)
-            if not message or (verbose and isinstance(error, Exception)):
+            line, status = _outcome(error)
+            if not line or (verbose and isinstance(error, Exception)):
                 raise
-            print(f"bench: {message}", file=sys.stderr)
+            if status in signals.STATUS.values():
+                signals.say_no_more()
+            print(f"bench: {line}", file=sys.stderr)
     sys.exit(status)
 
 
@@ -785,4 +789,16 @@ def _outcome(error: BaseException) -> tuple[str, int]:
     interrupted = signals.received()  # which libraries turn into errors of their own
     if isinstance(error, KeyboardInterrupt) or interrupted:
         return signals.INTERRUPTED, interrupted or Interrupted.CTRL_C
+    if _is_of_arguments(error):
+        return f"the arguments cannot be read: {message(error)}", 2
     return explanation(error), 2
+
+
+def _is_of_arguments(error: BaseException) -> bool:
+    """Whether a library raised what has no explanation before any command began."""
+    if not isinstance(error, Exception) or explanation(error):
+        return False
+    package = str(Path(__file__).parent)
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = {frame.name for frame in frames if frame.filename.startswith(package)}
+    return ours <= {main.__name__, _status.__name__}

@@ -7,10 +7,10 @@ import errno
 import os
 import re
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -27,6 +27,11 @@ FULL_SHARED_MEMORY = (
     "shared memory (/dev/shm) is full; give it more: docker run --shm-size=8g, or "
     "mount -o remount,size=8g /dev/shm"
 )
+IN_THE_WAY = {
+    errno.EISDIR: "a folder is where a file should be: move it away",
+    errno.ENOTDIR: "a file is where a folder should be: move it away",
+    errno.EROFS: "use a folder that can be written",
+}
 FULL = (errno.ENOSPC, errno.EDQUOT)
 TOO_LARGE = os.strerror(errno.EFBIG)
 LIMITED = f"{TOO_LARGE}: files may not become so large here; raise the limit (ulimit -f)"
@@ -72,6 +77,20 @@ class Interrupted(KeyboardInterrupt):
 def one_line(text: str) -> str:
     """Text of any origin as one line of characters that a terminal shows."""
     return _printable(" ".join(text.split()))
+
+
+def printable(value: Any) -> Any:
+    """Tables, lists and values, each text of them with nothing that a terminal does not show."""
+    return each_text(value, lambda text: text if text.isprintable() else one_line(text))
+
+
+def each_text(value: Any, change: Callable[[str], str]) -> Any:
+    """Tables, lists and values, with each text and each key changed."""
+    if isinstance(value, dict):
+        return {change(str(key)): each_text(item, change) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [each_text(item, change) for item in value]
+    return change(value) if isinstance(value, str) else value
 
 
 def _printable(text: str) -> str:
@@ -176,6 +195,8 @@ def _is_full_shared_memory(error: BaseException) -> bool:
 def _of_file_system(error: OSError) -> str:
     """The file, where it is known, and what is wrong with it."""
     reason = error.strerror or _with_type(error)
+    if error.errno in IN_THE_WAY:
+        reason = f"{reason}; {IN_THE_WAY[error.errno]}"
     if error.errno in FULL:
         reason = f"the disk is full ({reason}); free some space and run again"
     file = error.filename

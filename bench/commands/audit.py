@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench import plugins
+from bench.commands import plan
 from bench.config import settings
 from bench.config.schema import PRETRAINING, Suite
 from bench.results import audit as results
@@ -35,6 +36,7 @@ def audit(
         for task in tasks
         if task in suite.tasks or plugins.describe("tasks", task).origin != "shipped"
     }
+    plan.check_cache(cache)
     outcome = search(suite, sorted(names), root, cache, reporter)
     path = results.save(outcome, out / suite.name)
     for name, searched in outcome.tests.items():

@@ -110,7 +110,7 @@ def check(
 
 
 def _read_reference(reference: Path, out: Path) -> dict[Path, Record]:
-    records = {path: storage.read(path) for path in sorted(reference.glob("*/*/*/seed*.json"))}
+    records = {path: storage.read(path) for path in storage.files(reference, storage.IN_OUT)}
     if not records:
         raise UserError(f"--reference {reference}: has no records; make some with bench run")
     if out.resolve() == reference.resolve():
@@ -126,7 +126,7 @@ def _training_runs(reference: Path) -> dict[Path, Runs]:
     """What is known of the training runs of the row of each record."""
     return {
         path: runs_of(rows, row, folder)
-        for folder in sorted({file.parents[2] for file in reference.glob("*/*/*/seed*.json")})
+        for folder in sorted({file.parents[2] for file in storage.files(reference, storage.IN_OUT)})
         for rows in [read_rows(folder)]
         for row, seeds in rows.items()
         for path, _ in seeds

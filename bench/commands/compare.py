@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich import box
 from rich.table import Table as Grid
 
-from bench.errors import UserError, unknown
+from bench.errors import UserError, one_line, unknown
 from bench.metrics import registry
 from bench.reporting.format import MISSING, settled, signed_interval
 from bench.results import comparability, storage
@@ -121,7 +121,7 @@ def compare(left: str, right: str, out: Path) -> list[Comparison]:
 def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:
     """The rows that an argument names, its method, if it names one, and the suite's folder."""
     path = Path(text)
-    if any(path.glob("*/*/seed*.json")) or any(path.glob("*/*/*/seed*.json")):
+    if storage.files(path) or storage.files(path, storage.IN_OUT):
         folder = suite_folder(path)
         return read_rows(folder), None, folder
     parent = path.parent
@@ -140,8 +140,8 @@ def suite_folder(path: Path) -> Path:
     Raises:
         UserError: there is none, or there are several.
     """
-    folders = sorted({file.parents[2] for file in path.glob("*/*/seed*.json")})
-    folders = folders or sorted({file.parents[2] for file in path.glob("*/*/*/seed*.json")})
+    folders = sorted({file.parents[2] for file in storage.files(path)})
+    folders = folders or sorted({file.parents[2] for file in storage.files(path, storage.IN_OUT)})
     if not folders:
         raise UserError(f"{path}: has no records; name METHOD, FOLDER/METHOD or FOLDER")
     if len(folders) > 1:
@@ -171,7 +171,7 @@ def read_rows(folder: Path) -> Rows:
     rows: Rows = defaultdict(list)
     for path, record in records.items():
         if record.status == "ok":
-            rows[record.task, record.method].append((path, record))
+            rows[record.task, record.method].append((path, record.printable()))
     for (_, method), row in rows.items():
         comparability.check_seeds(dict(row), method)
     return dict(rows)
@@ -352,5 +352,5 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Difference]) -> Gr
     for heading in headings:
         grid.add_column(heading, overflow="fold")
     for row in rows:
-        grid.add_row(row.setting, row.left, row.right)
+        grid.add_row(*map(one_line, (row.setting, row.left, row.right)))
     return grid

@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 from bench import plugins
+from bench.commands import plan
 from bench.commands.request import Request
 from bench.config.schema import PRETRAINING
 from bench.data.datasets import open_datasets
@@ -89,6 +90,7 @@ def diagnose(request: Request, reporter: Reporter) -> Diagnosis:
             f"{name}: is trained by the harness; doctor looks at weights from elsewhere"
         )
     device = select_device(request.device)
+    plan.check_cache(request.cache)
     context = Context(request.suite, name, 0, device, {}, request.cache, reporter)
     encoder: Encoder = plugins.load("methods", name)().pretrain(context).to(device).eval()
     check_promises(encoder, name)

@@ -186,8 +186,9 @@ def dry_run(request: Request) -> Iterator[str]:
         todo = [cell for cell in cells if not plan.is_up_to_date(cell, elsewhere)]
         plan.check_tables(todo, elsewhere)
         estimates = dict(zip(todo, seconds(todo, elsewhere), strict=True))
+        notices = list(plan.notices(elsewhere))
     yield plan.title(request.suite)
-    yield from plan.notices(request)
+    yield from notices
     yield plan.counts(cells, todo)
     for cell in cells:
         if cell in estimates:

@@ -78,7 +78,8 @@ def evaluate(
         selected = plugins.select("tasks", ",".join(_texts("tasks", tasks)))
         if not isinstance(seeds, int) or not 0 <= seeds <= SEEDS:
             raise UserError(f"seeds={seeds}: must be a whole number of 0 to {SEEDS}")
-        settings = loader.load(suite, _texts("overrides", overrides))
+        changes = _texts("overrides", overrides)
+        settings = loader.load(suite, changes)
         request = Request(
             suite=settings,
             methods=tuple(methods),
@@ -89,6 +90,7 @@ def evaluate(
             cache=Path(cache or os.environ.get(CACHE_VARIABLE) or CACHE),
             device=device,
             command=("bench.evaluate",),
+            overrides=tuple(changes),
         )
         return run(request, Reporter())
 

@@ -43,6 +43,7 @@ from bench.runtime.device import peak_memory_mb, seed_everything, select_device,
 from bench.runtime.environment import describe
 from bench.runtime.files import atomic_write
 from bench.runtime.partial import claim_temporary_folder, sweep_cache
+from bench.runtime.pool import check_daemon
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 from bench.training.method import load_or_pretrain
@@ -57,6 +58,8 @@ def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Dat
     Raises:
         UserError: they cannot be used.
     """
+    check_daemon()
+    plan.check_cache(request.cache)
     claim_temporary_folder()
     distributed.init()
     if distributed.is_main():
@@ -106,6 +109,8 @@ def compute(
         def announce(cell: Cell, record: Record) -> None:
             _print_score(cell, record, reporter)
 
+    check_daemon()
+    plan.check_cache(request.cache)
     distributed.init()
     device = select_device(request.device)
     _check_weights(cells, _Job(request, datasets or {}, device, 1), reporter)
@@ -224,7 +229,7 @@ def _side_by_side(
             finished.add(outcome[0])
             yield outcome
             continue
-        error = UserError(f"{outcome}; too little memory ends a process by signal 9")
+        error = UserError(str(outcome))
         for cell in begun[index]:
             if cell not in finished:
                 yield cell, _save_failure(cell, job.context(cell, reporter), job.request, error)
@@ -252,8 +257,18 @@ def _compute_encoder(
         if cell == cells[-1]:  # before its record is shown: a run may be killed there
             distributed.barrier()  # every process has opened what it needs
             if distributed.is_main():
-                discard(encoder, context.cache)
+                _discard(encoder, context)
         yield cell, record
+
+
+def _discard(encoder: Encoder, context: Context) -> None:
+    """Remove the features of an encoder; what is in the way costs space, and no cell."""
+    try:
+        discard(encoder, context.cache)
+    except Exception as error:  # of the file system, or of somebody's encoder
+        context.reporter.say(
+            f"the features of {context.method} stay in the cache: {errors.message(error)}"
+        )
 
 
 def _compute_cell(encoder: Encoder, cell: Cell, context: Context, request: Request) -> Record:

@@ -35,8 +35,8 @@ def export(record: Path, file: Path, locations: Locations, reporter: Reporter) -
         raise UserError(f"{file}: is there already; give another name")
     request = locations.request(scored)
     cell = Cell(scored.method, scored.task, scored.seed)
-    datasets = open_for([cell], request, reporter)
     device = select_device(request.device)
+    datasets = open_for([cell], request, reporter)
     context = Context(
         request.suite, cell.method, cell.seed, device, datasets, request.cache, reporter
     )

@@ -20,9 +20,9 @@ def suite_folders(out: Path, named: str) -> list[Path]:
     Raises:
         UserError: there are none.
     """
-    folders = sorted({path.parents[2] for path in out.glob(f"*/{storage.PATTERN}")})
+    folders = sorted({path.parents[2] for path in storage.files(out, storage.IN_OUT)})
     if not folders:
-        inside = any(out.glob(storage.PATTERN))
+        inside = bool(storage.files(out))
         hint = f"name the folder above, {out.parent}" if inside else "make some with bench run"
         raise UserError(f"{named}: has no records of suites; {hint}")
     return folders
@@ -44,7 +44,7 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
         UserError: there are no records; or, with `check`, a leaderboard is stale.
     """
     for folder in suite_folders(out, f"--out {out}"):
-        loaded = leaderboard.load(folder, cache)
+        loaded = leaderboard.load(folder, None if check and not cache.is_dir() else cache)
         for problem in loaded.problems:
             warn(str(problem))
         if not check:

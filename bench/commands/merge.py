@@ -59,7 +59,7 @@ def _collected(sources: Sequence[Path], out: Path) -> dict[str, Places]:
         UserError: one cannot be used, or two of one cell differ.
     """
     suites: dict[str, Places] = defaultdict(dict)
-    folders = sorted({path.parents[2] for path in out.glob(f"*/{storage.PATTERN}")})
+    folders = sorted({path.parents[2] for path in storage.files(out, storage.IN_OUT)})
     for source in sources:
         folders += suite_folders(source, str(source))
     for folder in folders:

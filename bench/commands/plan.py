@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import plugins, specs
+from bench.commands import overrides
+from bench.commands.cache import KINDS
 from bench.commands.request import Cell, Request
 from bench.config import settings
 from bench.config.schema import Suite
@@ -107,6 +110,7 @@ def notices(request: Request) -> Iterator[str]:
     sections += [f"[tasks.{name}]" for name in suite.tasks if not _known("tasks", name)]
     for section in sections:
         yield f"{section} of the suite is not used: no plug-in of that name is known here"
+    yield from overrides.without_effect(request)
     for backbone in _without_reference(request):
         reference = f"{specs.REFERENCE}@{backbone}"
         yield (
@@ -203,12 +207,37 @@ def check_writable(request: Request) -> None:
     """
     folder = request.folder
     try:
-        # Nothing is made yet: the data or the device may still be refused.
-        existing = next(path for path in (folder, *folder.parents) if path.exists())
-        with tempfile.TemporaryFile(dir=existing):  # a name of its own: processes try side by side
-            pass
+        _try_writing(folder)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror})") from None
+
+
+def check_cache(cache: Path) -> None:
+    """Refuse, before anything is computed, a cache that nothing can be written to.
+
+    Raises:
+        UserError: names the folder.
+    """
+    kinds = [folder for kind in KINDS if os.path.lexists(folder := cache / kind)]
+    for folder in (cache, *kinds):
+        try:
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise UserError(f"{folder}: is no folder; move it away, or see --cache")
+            _try_writing(folder)
+        except OSError as error:
+            raise UserError(
+                f"{folder}: cannot be written ({error.strerror}); see --cache"
+            ) from None
+
+
+def _try_writing(folder: Path) -> None:
+    """Write a file of no name to a folder, or to the one in which it would be made.
+
+    Nothing is made yet: the data or the device may still be refused.
+    """
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    with tempfile.TemporaryFile(dir=existing):  # a name of its own: processes try side by side
+        pass
 
 
 def check_tables(todo: Sequence[Cell], request: Request) -> None:

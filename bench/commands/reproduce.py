@@ -116,8 +116,9 @@ def compare_present(
     from bench.runtime.device import select_device
     from bench.runtime.environment import describe
 
+    device = select_device(reproduction.request.device)
     datasets = open_for([reproduction.cell], reproduction.request, reporter)
-    environment = describe(select_device(reproduction.request.device))
+    environment = describe(device)
     return _differences(reproduction, environment, fingerprints(datasets)), datasets
 
 

@@ -51,6 +51,7 @@ class Request:
         track: trackers that follow every training run, as accelerate names them.
         verbose: whether a failure shows its traceback.
         command: the command line, for the records.
+        overrides: those that the suite has in it, as key=value.
     """
 
     suite: Suite
@@ -67,6 +68,7 @@ class Request:
     track: tuple[str, ...] = ()
     verbose: bool = False
     command: tuple[str, ...] = ()
+    overrides: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

@@ -27,6 +27,7 @@ from scipy.special import ndtri
 
 from bench.commands.compare import Arrays, contrast, same_images
 from bench.commands.request import Cell
+from bench.errors import one_line
 from bench.metrics import registry
 from bench.metrics.average_precision import Floats
 from bench.reporting.format import signed_interval
@@ -240,7 +241,7 @@ def messages(verdicts: Sequence[Verdict]) -> Iterator[str]:
     shared = {what for what, names in plugins_of.items() if _concerns_all(what, names, trained)}
     for what in sorted(shared):
         example = next(change for change in rows_of if change.what == what)
-        yield (
+        yield one_line(
             f"{what}: changed in all {len(plugins_of[what])} plug-ins, so it is the harness, not "
             f"one of them ({example.plugin}: {example.text}): undo the change, or raise the "
             "version of each"
@@ -249,7 +250,7 @@ def messages(verdicts: Sequence[Verdict]) -> Iterator[str]:
         if change.what in shared:
             continue
         where = rows[0] if len(rows) == 1 else f"{rows[0]} and {len(rows) - 1} more"
-        yield f"{change.plugin}: {change.what}: {change.text} ({where}): {change.hint}"
+        yield one_line(f"{change.plugin}: {change.what}: {change.text} ({where}): {change.hint}")
 
 
 def _concerns_all(what: str, changed: Set[str], trained: Set[str]) -> bool:

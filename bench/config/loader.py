@@ -6,7 +6,7 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
     if LONG_KEY.search(text):
         raise UserError(f"{where}: not TOML: a key has more than {MOST_PARTS} parts")
     try:
-        tables = tomllib.loads(text)
+        tables = _loads(text)
         check_plain(tables)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{where}: not TOML: {error}") from None
@@ -128,6 +128,18 @@ def parse_toml(content: bytes, where: str) -> dict[str, Any]:
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     return tables
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """TOML; Python converts no number of more than some thousand digits."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:
+        if "digits" in str(error):
+            raise ValueError("has a number of too many digits") from None
+        raise
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -144,10 +156,30 @@ def _override(data: dict[str, Any], override: str) -> None:
     data[last] = _override_value(text, override)
 
 
+def overridden_keys(override: str) -> list[tuple[str, ...]]:
+    """The keys that a `key=value` override sets, each by its parts; several for a table.
+
+    Args:
+        override: one that `load` took.
+    """
+    key, _, text = override.partition("=")
+    parts = tuple(key.strip().split("."))
+    return [(*parts, *below) for below in _leaves(_override_value(text, override))]
+
+
+def _leaves(value: Any) -> Iterator[tuple[str, ...]]:
+    if not isinstance(value, dict):
+        yield ()
+        return
+    for key, item in value.items():
+        for below in _leaves(item):
+            yield (key, *below)
+
+
 def _override_value(text: str, override: str) -> Any:
     """A TOML value; what is none is a bare word, which is a string."""
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = _loads(f"value = {text}")
         check_plain(parsed)
     except tomllib.TOMLDecodeError:
         return text.strip()

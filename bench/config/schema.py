@@ -71,7 +71,8 @@ Positive = Annotated[int, Field(gt=0, le=LARGEST)]
 Count = Annotated[int, Field(gt=0, le=10**7)]  # images
 Side = Annotated[int, Field(gt=0, le=2**14)]  # pixels
 Batch = Annotated[int, Field(gt=0, le=2**20)]
-Rate = Annotated[float, Field(gt=0, le=1e6)]
+SMALLEST, GREATEST = 1e-12, 1e12  # of rates and costs
+Rate = Annotated[float, Field(ge=SMALLEST, le=1e6)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PRETRAINING = "pretraining"  # the data set that methods train on
 VOC_CLASSES = (
@@ -267,13 +268,15 @@ class FineTuning(Schedule, TaskSettings):
 
 
 def ascending(values: tuple[float, ...]) -> tuple[float, ...]:
-    """Values to select from: positive, ascending, at least one.
+    """Values to select from: positive, ascending, at least one, none extreme.
 
     Raises:
         ValueError: they are not.
     """
     if not values or list(values) != sorted(set(values)) or values[0] <= 0:
         raise ValueError("must be positive and ascending, at least one")
+    if values[0] < SMALLEST or values[-1] > GREATEST:
+        raise ValueError(f"must be {SMALLEST:g} to {GREATEST:g}")
     return values
 
 

@@ -85,8 +85,9 @@ def _resolve(kept: Path, parse: Any) -> dict[str, Any]:
         known: dict[str, Any] = json.loads(content)
         return known
     resolved: dict[str, Any] = parse().model_dump(mode="json")
-    with suppress(OSError):  # a full or read-only cache only costs time
-        write_cached(kept, json.dumps(resolved).encode())
+    if kept.parents[1].is_dir():  # reading commands and refused requests make no cache
+        with suppress(OSError):  # a full or read-only one only costs time
+            write_cached(kept, json.dumps(resolved).encode())
     return resolved
 
 

@@ -11,22 +11,29 @@ from bench.reporting.rows import REFERENCE, Table, pivot
 
 
 def render(tables: Sequence[Table], task: str | None) -> str:
-    """A table with intervals: the main columns of a task, or the gap of every method in every task.
+    """Tables with intervals: the main columns of a task, or the gap of every method in every task.
+
+    Args:
+        tables: of a leaderboard.
+        task: its name, for the tables of all backbones; the name of a table, for that one; or None.
 
     Raises:
-        UserError: there is no such task.
+        UserError: there is no such task or table.
     """
-    by_task = {table.name: table for table in tables}
     if task is None:
         return _overview(tables)
-    if task not in by_task:
-        raise unknown("task", task, by_task)
-    table = by_task[task]
+    listed = [table for table in tables if task in (table.task, table.name)]
+    if not listed:
+        raise unknown("task", task, {name for t in tables for name in (t.task, t.name)})
+    return "\n".join(_main_columns(table) for table in listed)
+
+
+def _main_columns(table: Table) -> str:
     shown = columns.present(columns.shown("latex"), table)
     headings = [column.title(table) for column in shown]
     rows = [[column.text(table, row) for column in shown] for row in table.rows]
     left = [column.kind == "text" for column in shown]
-    return _tabular(f"{task}: {table.metric}", headings, rows, left)
+    return _tabular(f"{table.name}: {table.metric}", headings, rows, left)
 
 
 def _overview(tables: Sequence[Table]) -> str:

@@ -86,13 +86,14 @@ class Leaderboard:
         return pd.DataFrame(rows, columns=list(names))
 
     def to_latex(self, task: str | None = None) -> str:
-        """A booktabs table with intervals.
+        """Booktabs tables with intervals.
 
         Args:
-            task: its main columns; None for the gap of every method in every task.
+            task: its main columns, one table for each backbone, or the name of one table alone;
+                None for the gap of every method in every task.
 
         Raises:
-            UserError: there is no such task.
+            UserError: there is no such task or table.
         """
         return latex.render(self.tables, task)
 
@@ -112,7 +113,7 @@ def load(folder: Path, cache: Path | None = None) -> Leaderboard:
     records, problems = storage.read_valid(folder)
     scores, errors = all_resampled_scores(records, cache)
     problems += [storage.problem(path, folder, error) for path, error in errors.items()]
-    usable = {p: _with_images(p, record) for p, record in records.items() if p not in errors}
+    usable = {p: _with_images(p, r).printable() for p, r in records.items() if p not in errors}
     problems.sort(key=lambda problem: problem.path)
     if not usable:
         nothing = f"{folder}: contains no records; make some with bench run"

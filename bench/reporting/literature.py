@@ -13,14 +13,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import UserError, from_validation
 from bench.reporting.plots import BLUE, ORANGE, guarded, new_figure, style
 from bench.runtime import regular
 from bench.runtime.files import atomic_write
 
-Text = Annotated[str, Field(min_length=1)]
+
+def _line(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("has a control character")
+    return value
+
+
+Line = Annotated[str, AfterValidator(_line)]
+Text = Annotated[Line, Field(min_length=1)]
 MARKS = {"verified": "", "unverified": "?", "conflicting": "!"}
 PAGE = "LITERATURE.md"
 LARGEST = 2**24  # bytes of a CSV file
@@ -38,15 +46,15 @@ class Number(BaseModel):
     value: Annotated[str, Field(pattern=r"^([0-9]{1,2}(\.[0-9]+)?|100(\.0+)?)$")]
     """Points 0-100, digit by digit as printed."""
     backbone: Text
-    pretraining: str
+    pretraining: Line
     """The images; empty where our notes do not say."""
     protocol: Text
     """Variant of the protocol, where a task has several."""
     source: Text
-    url: Annotated[str, Field(pattern=r"^https://\S+$")]
+    url: Annotated[Line, Field(pattern=r"^https://\S+$")]
     status: Literal["verified", "unverified", "conflicting"]
     """Checked in the source, not checked, or given otherwise elsewhere (a row for each)."""
-    note: str
+    note: Line
 
     @property
     def column(self) -> tuple[str, str, str]:

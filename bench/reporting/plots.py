@@ -170,9 +170,12 @@ def _matplotlib() -> Any:
         before = dict(os.environ)
         os.environ.pop("MPLBACKEND", None)
         os.environ["MATPLOTLIBRC"] = os.devnull
+        exists = os.path.exists  # by which matplotlib looks into the current folder first
+        os.path.exists = lambda path: path != "matplotlibrc" and exists(path)
         try:
             import matplotlib as mpl
         finally:
+            os.path.exists = exists
             for name in ("MPLBACKEND", "MATPLOTLIBRC"):
                 os.environ.pop(name, None)
                 os.environ.update({name: before[name]} if name in before else {})

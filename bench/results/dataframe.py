@@ -67,7 +67,7 @@ def load_results(folder: str | Path, *, per_class: bool = False) -> pd.DataFrame
 
 def _read(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
     """The records that can be used, in order, and what is wrong with the others."""
-    suites = [folder] if any(folder.glob(storage.PATTERN)) else _suites(folder)
+    suites = [folder] if storage.files(folder) else _suites(folder)
     if not suites:
         raise UserError(f"{folder}: contains no records; name the folder that `--out` named")
     records: dict[Path, Record] = {}
@@ -88,7 +88,7 @@ def _read(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
 
 def _suites(folder: Path) -> list[Path]:
     """The folders of suites in OUT."""
-    return sorted({path.parents[2] for path in folder.glob(f"*/{storage.PATTERN}")})
+    return sorted({path.parents[2] for path in storage.files(folder, storage.IN_OUT)})
 
 
 def _row(path: Path, record: Record) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
@@ -10,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from bench.config.schema import LARGEST, Plain, Suite, check_plain, checked_plain
 from bench.encoders.pretraining import Pretraining, TrainingTrace
+from bench.errors import printable
 
 Role = Literal["reference", "untrained", "pretrained"]
 LONGEST = 200  # characters of a name
@@ -195,6 +197,15 @@ class Record(Table):
         alias_generator=lambda name: name.rstrip("_"),
         validate_by_name=True,
     )
+
+    def printable(self) -> Record:
+        """The record as pages, tables and terminals show it: without control characters.
+
+        One that has such characters is no longer what its checksum is of.
+        """
+        data = self.model_dump(mode="json", by_alias=True)
+        shown = printable(data)
+        return self if shown == data else Record.model_validate_json(json.dumps(shown))
 
     @property
     def dataset(self) -> str:

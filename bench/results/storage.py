@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import io
 import json
 import math
+import os
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,13 +19,14 @@ from typing import Any
 import numpy as np
 from pydantic import ValidationError
 
-from bench.errors import UserError, from_validation, one_line
+from bench.errors import UserError, each_text, from_validation, one_line
 from bench.results.record import Predictions, Record
 from bench.runtime import regular
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import file_digest
 
-PATTERN = "*/*/seed*.json"  # records below OUT/SUITE
+NAMES = "seed*.json"  # of records, at OUT/SUITE/TASK/METHOD
+IN_SUITE, IN_OUT = 2, 3  # folders between a record's and OUT/SUITE, or OUT
 LARGEST_RECORD = 2**24  # bytes
 LARGEST_ARRAYS = 2**28  # bytes of the predictions of a record, unpacked
 MOST_IMAGES = 200_000  # of a test split: the memory of 1,000 resamples grows with it
@@ -75,12 +78,17 @@ def save(record: Record, path: Path, predictions: dict[str, np.ndarray] | None =
             atomic_write(arrays, _packed(predictions))
             facts = Predictions(file=arrays.name, sha256=file_digest(arrays))
             record = record.model_copy(update={"predictions": facts})
-        data = record.model_dump(mode="json", by_alias=True)
+        data = each_text(record.model_dump(mode="json", by_alias=True), _unicode)
         data["checksum"] = _checksum(data)
         atomic_write(path, (json.dumps(data, indent=1) + "\n").encode())
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); see --out") from None
     return record.model_copy(update={"checksum": data["checksum"]})
+
+
+def _unicode(text: str) -> str:
+    """Text with the bytes of a name that is not UTF-8 as escape sequences: no JSON has them."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _checksum(data: dict[str, Any]) -> str:
@@ -216,13 +224,42 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     return array
 
 
+def files(folder: Path, depth: int = IN_SUITE) -> list[Path]:
+    """The files of records below a folder, in order; none where it is not there.
+
+    Args:
+        folder: OUT/SUITE.
+        depth: IN_SUITE; or IN_OUT, where the folder is OUT.
+
+    Raises:
+        UserError: a folder must not be read: there may be records in it.
+    """
+    return sorted(_walk(folder, depth))
+
+
+def _walk(folder: Path, depth: int) -> Iterator[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries]
+    except PermissionError as error:
+        problem = f"cannot be read ({error.strerror}); change its permissions, or move it away"
+        raise UserError(f"{folder}: {problem}") from None
+    except OSError:  # no folder
+        return
+    for name in names:
+        if depth:
+            yield from _walk(folder / name, depth - 1)
+        elif fnmatch.fnmatchcase(name, NAMES):
+            yield folder / name
+
+
 def read_all(folder: Path) -> dict[Path, Record]:
     """Every record below OUT/SUITE, by path, in order.
 
     Raises:
         UserError: one of them is not a record, or was changed since it was written.
     """
-    records = ((path, find(path)) for path in sorted(folder.glob(PATTERN)))
+    records = ((path, find(path)) for path in files(folder))
     return {path: record for path, record in records if record is not None}
 
 
@@ -233,7 +270,7 @@ def read_valid(folder: Path) -> tuple[dict[Path, Record], list[Problem]]:
     """
     records: dict[Path, Record] = {}
     problems = []
-    for path in sorted(folder.glob(PATTERN)):
+    for path in files(folder):
         try:
             record = read(path)
             check_location(path, record, folder)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from bench.errors import UserError
-from bench.runtime.pool import end_with_parent
+from bench.errors import SHOWN, UserError
+from bench.runtime.pool import check_daemon, end_with_parent
 from bench.runtime.workers import cores
 
 if sys.platform != "win32":
@@ -19,17 +19,23 @@ if sys.platform != "win32":
 
 
 def select_device(name: str) -> torch.device:
-    """The device called `name`; `auto` takes a GPU where there is one."""
+    """The device called `name`; `auto` takes a GPU where there is one.
+
+    Raises:
+        UserError: there is none of that name, or it cannot compute.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
         if device.type == "cuda" and device.index is not None:
             torch.cuda.set_device(device)  # accelerate trains on the current one
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
-        raise UserError(f"--device {name}: {first}") from None
+        works = (torch.ones(2, device=device) + 1).tolist() == [2, 2]
+    except Exception:  # whatever a device's library raises, or that it is not installed
+        works = False
+    if not works:
+        short = name[:SHOWN]
+        raise UserError(f"--device {short}: cannot be used here; use cpu, cuda, cuda:1 or auto")
     return device
 
 
@@ -103,7 +109,11 @@ def loader_workers() -> int:
     """Loader processes: one for each core of this process but the first.
 
     The processes that torchrun started on this machine share its cores, and so do workers.
+
+    Raises:
+        UserError: this process may start none.
     """
+    check_daemon()
     sharing = _workers * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return max(0, cores() // sharing - 1)
 

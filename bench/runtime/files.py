@@ -6,7 +6,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import BinaryIO
@@ -37,7 +37,8 @@ def locked(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        with suppress(OSError):  # as of a file system that went away: the lock goes with it
+            lock.release()
 
 
 def atomic_write(path: Path, content: bytes) -> None:
@@ -56,7 +57,8 @@ def atomic_write(path: Path, content: bytes) -> None:
         if sys.platform == "win32":
             partial.replace(path)
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # swept later; what happened before is what counts
+            partial.unlink(missing_ok=True)
 
 
 def flush_to_disk(stream: BinaryIO) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bench.errors import UserError
+from bench.runtime import signals
 
 if sys.platform != "win32":
     import fcntl
@@ -74,7 +75,7 @@ def _make_locked_folder(target: Path) -> tuple[Path, int | None]:
 
 def sweep_cache(cache_folder: Path) -> None:
     """Remove what killed runs left in the cache's folders and among the temporary files."""
-    if cache_folder.is_dir():
+    with suppress(OSError):  # there is none, or nobody may read it
         for folder in cache_folder.iterdir():
             if folder.is_dir():
                 sweep(folder)
@@ -114,7 +115,8 @@ def _remove_if_unlocked(path: Path) -> None:
 def temporary_folder() -> Iterator[Path]:
     """A temporary folder that is removed at the end, or swept if the process is killed."""
     claim_temporary_folder()
-    with tempfile.TemporaryDirectory(dir=multiprocessing.util.get_temp_dir()) as folder:
+    parent = multiprocessing.util.get_temp_dir()
+    with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
         yield Path(folder)
 
 
@@ -136,6 +138,14 @@ def claim_temporary_folder() -> None:
     folder = Path(multiprocessing.util.get_temp_dir())
     (folder / OWN).touch()
     _open_and_lock(folder, wait=True)  # never closed: the lock lasts as long as the process
+    owner = os.getpid()
+    signals.clean_at_end(lambda: _remove_own(folder, owner))
+
+
+def _remove_own(folder: Path, owner: int) -> None:
+    """Remove a folder in the process that made it; one that it forked leaves it."""
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_and_lock(path: Path, wait: bool) -> int | None:

@@ -13,6 +13,8 @@ from multiprocessing.connection import wait
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
+from bench.errors import UserError
+
 Batch = TypeVar("Batch")
 END = object()  # after the last batch
 
@@ -29,7 +31,11 @@ def fresh_processes(
         workers: how many, at most.
         initializer: called first in each.
         arguments: of the initializer.
+
+    Raises:
+        UserError: this process may start none.
     """
+    check_daemon()
     context = multiprocessing.get_context("spawn")
     with (
         hidden_main_module(),
@@ -50,6 +56,19 @@ def batches(loader: Iterable[Batch]) -> Iterator[Batch]:
     if first is not END:
         yield cast("Batch", first)
         yield from iterator
+
+
+def check_daemon() -> None:
+    """Refuse to start processes in a process that Python lets have none.
+
+    Raises:
+        UserError: this is one.
+    """
+    if multiprocessing.current_process().daemon:
+        raise UserError(
+            "cannot start workers in a daemonic process (multiprocessing.Pool); "
+            "use concurrent.futures.ProcessPoolExecutor"
+        )
 
 
 def _begin(initializer: Callable[..., Any] | None, arguments: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM on the command line: one line, and a status that says which, at any moment.
+"""Ctrl-C, SIGTERM and SIGHUP on the command line: a line and a status, at any moment.
 
 A worker is told by these, and by two more, that its machine is needed or its time is over.
 Imports next to nothing: `end_at_once` is called before anything else is imported.
@@ -10,16 +10,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 INTERRUPTED = "interrupted; run the same command again to resume"
 STATUS = {int(signal.SIGINT): 130, int(signal.SIGTERM): 143}
+if hasattr(signal, "SIGHUP"):  # of a terminal that is closed
+    STATUS[int(signal.SIGHUP)] = 129
 REQUEUE = 75  # EX_TEMPFAIL: the status of a worker whose work is to be queued again
 NOTICES = tuple(int(getattr(signal, n)) for n in ("SIGUSR1", "SIGUSR2") if hasattr(signal, n))
 RETRY_SECONDS = 0.05  # after which a signal that a library swallowed is sent again
 
+_said = threading.Event()  # that the command was interrupted
+_cleaning: list[Callable[[], None]] = []  # what `end_at_once` does before the end
 _received: list[tuple[int, int]] = []  # numbers of signals, and the status that each asks for
 
 
@@ -46,13 +50,26 @@ def end_at_once(arguments: Sequence[str] = ()) -> None:
 
     def end(number: int, frame: Any) -> None:
         try:
-            os.write(2, f"bench: {INTERRUPTED}\n".encode())
+            if not _said.is_set():
+                os.write(2, f"bench: {INTERRUPTED}\n".encode())
+            for clean in _cleaning:
+                clean()
         finally:
             os._exit(ends[number])
 
     for number in ends:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, end)
+
+
+def say_no_more() -> None:
+    """From now on end the process at a signal without a line: it was printed."""
+    _said.set()
+
+
+def clean_at_end(clean: Callable[[], None]) -> None:
+    """Call something before a signal ends the process at once, which skips what else would."""
+    _cleaning.append(clean)
 
 
 @contextmanager

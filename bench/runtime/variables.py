@@ -17,6 +17,13 @@ DECIDING = (
     *("TIMM_", "TORCH_FORCE_"),  # other layers, other loading
     *("TORCH_LOGS", "TORCH_TRACE"),  # what torch cannot parse ends its import; traces are written
     *("TORCH_BLAS_PREFER_", "TORCH_LINALG_PREFER_", "TORCH_CUDNN_V8_API_", "PYTORCH_TUNABLEOP_"),
+    *("TORCHDYNAMO_", "TORCHINDUCTOR_", "AOTINDUCTOR_", "COMPILE_STROBELIGHT_", "TORCH_COMPILE_"),
+    *("TORCH_DISABLE_NATIVE_", "TORCH_NATIVE_", "TORCH_DIST_INIT_BARRIER", "NUMPY_MADVISE_"),
+    *(
+        "TYPER_",
+        "_TYPER_STANDARD_",
+        "_TYPER_FORCE_",
+    ),  # not those of shell completion
 )
 PRECISION = (
     *("DNNL_DEFAULT_FPMATH_MODE", "ONEDNN_DEFAULT_FPMATH_MODE"),
@@ -28,6 +35,12 @@ PROCESSOR = (
     *("DNNL_CPU_ISA_HINTS", "ONEDNN_CPU_ISA_HINTS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
     *("OPENBLAS_CORETYPE", "NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
 )
+# rich, typer and huggingface_hub read them as numbers, and end at others, or at huge ones never.
+NUMBERS = (
+    *("COLUMNS", "LINES", "JUPYTER_COLUMNS", "JUPYTER_LINES", "TERMINAL_WIDTH"),
+    *("HF_HUB_ETAG_TIMEOUT", "HF_HUB_DOWNLOAD_TIMEOUT"),
+)
+SMALL = re.compile(r"[1-9][0-9]{0,3}")
 # numpy and matplotlib read it as the time; what is no number ends their import.
 TIME = ("SOURCE_DATE_EPOCH",)
 NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")  # as text: the main process is the one of RANK "0"
@@ -87,6 +100,9 @@ def remove_deciding(variables: MutableMapping[str, str]) -> None:
     """
     for name in list(variables):
         if name.startswith(DECIDING) or name in (*PRECISION, *PROCESSOR, *TIME):
+            del variables[name]
+    for name in NUMBERS:
+        if not SMALL.fullmatch(variables.get(name, "1")):
             del variables[name]
 
 

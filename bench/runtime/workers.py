@@ -21,7 +21,7 @@ from typing import Any
 
 from bench.errors import UserError, explanation
 from bench.runtime import signals
-from bench.runtime.pool import end_with_parent, hidden_main_module
+from bench.runtime.pool import check_daemon, end_with_parent, hidden_main_module
 from bench.runtime.progress import RemoteReporter, Reporter
 
 PATIENCE = 1.0  # seconds between the signals that one program sends to all processes of a job
@@ -41,7 +41,8 @@ class Ended:
 
     def __str__(self) -> str:
         if self.status < 0:
-            return f"signal {-self.status} ended its process"
+            memory = "; too little memory does so" if -self.status == signal.SIGKILL else ""
+            return f"signal {-self.status} ended its process{memory}"
         return f"its process ended with status {self.status}"
 
 
@@ -116,6 +117,7 @@ def compute(
 
 
 def _start(start: Callable[[], Work]) -> _Worker:
+    check_daemon()
     context = multiprocessing.get_context("spawn")
     parent_end, child_end = context.Pipe()
     with hidden_main_module(), _ignored_interrupts():
@@ -131,7 +133,7 @@ def _ignored_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # which alone may set what a signal does
         return
-    numbers = (signal.SIGINT, *signals.NOTICES)
+    numbers = [n for n in (*signals.STATUS, *signals.NOTICES) if n != signal.SIGTERM]
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in numbers}
     try:
         yield

@@ -52,3 +52,22 @@ def test_names_are_completed_without_torch(line, expected):
     )
     assert done.stdout.split() == expected
     assert done.stderr.strip() == "False", "torch was imported"
+
+
+def test_what_a_library_raises_over_the_arguments_is_one_line(bench, monkeypatch):
+    def broken(*arguments):
+        raise ValueError("no number")
+
+    monkeypatch.setattr(typer.core.TyperGroup, "parse_args", broken)
+    shown = bench("list")
+    assert shown.status == 2
+    assert shown.err == "bench: the arguments cannot be read: ValueError: no number\n"
+
+
+def test_what_a_command_raises_is_not_of_the_arguments(bench, monkeypatch):
+    def broken(kind):
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr("bench.commands.list.lines", broken)
+    with pytest.raises(ValueError, match="a fault of ours"):
+        bench("list")

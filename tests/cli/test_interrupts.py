@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +27,12 @@ def start(*arguments):
     return process
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["INT", "TERM"]
-)
+def test_signals_and_their_statuses():
+    named = {signal.Signals(number).name: status for number, status in signals.STATUS.items()}
+    assert named == {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+
+
+@pytest.mark.parametrize(("number", "status"), signals.STATUS.items())
 @pytest.mark.parametrize("delay", [0.02, 0.1, 0.25])
 def test_a_signal_during_imports_is_one_line(number, status, delay, tmp_path):
     process = start("run", "--methods", "all", "--tasks", "all", "--out", tmp_path / "out")
@@ -121,3 +125,31 @@ def test_a_signal_amid_an_import_comes_after_it():
         assert signal.getsignal(signal.SIGTERM) is handle
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+LATE = """
+import os, signal, sys, threading, time
+import bench.__main__ as entry
+from bench.runtime import partial
+import bench.cli
+
+def app():
+    print(partial.multiprocessing.util.get_temp_dir(), flush=True)
+    partial.claim_temporary_folder()
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+def exit(status):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+
+bench.cli.app = app
+bench.cli.sys.exit = exit
+entry.main()
+"""
+
+
+def test_a_second_interrupt_at_the_end_says_nothing_more_and_leaves_nothing():
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, LINE)
+    assert not Path(done.stdout.strip()).exists()

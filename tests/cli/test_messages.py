@@ -7,6 +7,7 @@ import subprocess
 import sys
 import traceback
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from support import values
@@ -59,6 +60,18 @@ def of_a_loader(error):
         (KeyError("x"), "KeyError: 'x'"),
         (AssertionError(), "AssertionError: no message"),
         (OSError(errno.EACCES, "Permission denied", "a/b.txt"), "a/b.txt: Permission denied"),
+        (
+            OSError(errno.EISDIR, "Is a directory", "a.lock"),
+            "a.lock: Is a directory; a folder is where a file should be: move it away",
+        ),
+        (
+            OSError(errno.ENOTDIR, "Not a directory", "a/b"),
+            "a/b: Not a directory; a file is where a folder should be: move it away",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system", "a"),
+            "a: Read-only file system; use a folder that can be written",
+        ),
         (OSError(errno.EACCES, "Permission denied", b"a\xff"), "a\\udcff: Permission denied"),
         (OSError("cannot identify image file 'a.jpg'"), "OSError: cannot identify image file"),
         (
@@ -146,12 +159,14 @@ def test_a_worker_says_what_this_process_would(tmp_path):
 FULL = "bench: stdout: the disk is full (No space left on device); free some space"
 
 
-def command(redirection, *arguments, **variables):
+def command(redirection, *arguments, cwd=None, **variables):
     """Run a command with a shell's redirection."""
     line = f'"{sys.executable}" -m bench "$@" {redirection}'
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"} | variables
     shell = ["bash", "-o", "pipefail", "-c", line, "bench", *map(str, arguments)]
-    return subprocess.run(shell, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        shell, env=environment, cwd=cwd, capture_output=True, text=True, timeout=60
+    )
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is of Linux")  # noqa: PTH110
@@ -239,9 +254,12 @@ def test_a_users_matplotlib_decides_nothing(bench, folder, tmp_path):
     plot.unlink()
     (tmp_path / "matplotlibrc").write_bytes(b"\xff\xfe")
     users = {"MATPLOTLIBRC": str(tmp_path / "matplotlibrc"), "MPLBACKEND": "nosuch"}
-    done = command("", "leaderboard", "--out", folder, **users)
-    assert (done.returncode, "not drawn" in done.stderr) == (0, False)
-    assert plot.read_bytes() == before
+    users["PYTHONPATH"] = str(Path(errors.__file__).parents[1])
+    for place in (None, tmp_path):  # matplotlib looks into the current folder first
+        done = command("", "leaderboard", "--out", folder, cwd=place, **users)
+        assert (done.returncode, "not drawn" in done.stderr) == (0, False)
+        assert plot.read_bytes() == before
+        plot.unlink()
 
 
 def test_a_plot_of_the_literature_that_fails_leaves_the_tables(bench, tmp_path, monkeypatch):

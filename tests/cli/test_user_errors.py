@@ -1,13 +1,20 @@
 """Bad input: one line that says what, where and what to do, and the exit status."""
 
+import multiprocessing
+import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 from support import SHORT, values, without_rendering
 
+from bench.commands.evaluate import evaluate
+from bench.errors import UserError
 from bench.results import storage
-from bench.runtime import files
+from bench.runtime import files, pool, workers
+from bench.runtime.device import loader_workers
+from bench.runtime.progress import Reporter
 from bench.training.checkpoint import save_checkpoint
 
 
@@ -175,6 +182,110 @@ def test_a_full_disk_is_one_line(bench_run, monkeypatch):
 def test_an_unknown_device(bench_run):
     done = bench_run("random_init", "--device", "abacus")
     assert (done.status, "--device abacus" in done.error) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["meta", "hpu", "vulkan", "mkldnn", "cpu:x", "x" * 500])
+def test_a_device_that_cannot_compute(bench_run, tmp_path, name):
+    done = bench_run("random_init", "--device", name, cache=tmp_path / "new")
+    shown = name[:40]
+    assert done.status == 2
+    assert done.error == (
+        f"bench: --device {shown}: cannot be used here; use cpu, cuda, cuda:1 or auto"
+    )
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "new").exists()
+
+
+REFUSED = (
+    ["plan"],
+    ["status"],
+    ["work", "--shard", "4/4"],
+    ["work", "--cells", "missing"],
+    ["run", "--suite", "tiny"],
+    ["run", "--dry-run"],
+)
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_what_computes_nothing_leaves_nothing(bench, tmp_path, arguments):
+    asked = ["--methods", "rotation", "--tasks", "voc_cls", "--suite", "smoke"]
+    places = ["--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    verb, *own = arguments
+    done = bench(verb, *asked, *places, *own)
+    assert done.status in (0, 2)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_check_of_leaderboards_leaves_no_cache(folder, bench, tmp_path):
+    bench("leaderboard", "--out", folder)
+    cache = tmp_path / "new"
+    assert bench("leaderboard", "--out", folder, "--cache", cache, "--check").status == 0
+    assert not cache.exists()
+
+
+def test_a_cache_that_cannot_be_used(bench_run, monkeypatch, tmp_path):
+    cache = tmp_path / "cache"
+    (cache / "features").mkdir(parents=True)
+    (cache / "manifests").write_text("")
+    done = bench_run("random_init", cache=cache)
+    assert done.status == 2
+    assert done.error == f"bench: {cache}/manifests: is no folder; move it away, or see --cache"
+    done = bench_run("random_init", cache=cache / "manifests")
+    assert done.error.endswith("manifests: is no folder; move it away, or see --cache")
+    (cache / "manifests").unlink()
+    make = tempfile.TemporaryFile
+
+    def read_only(dir):
+        if cache / "features" == dir:
+            raise OSError(30, "Read-only file system")
+        return make(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", read_only)
+    done = bench_run("random_init", cache=cache)
+    assert done.status == 2
+    assert done.error == (
+        f"bench: {cache}/features: cannot be written (Read-only file system); see --cache"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_removed_from_the_cache_costs_no_cell(bench_run, monkeypatch):
+    def stuck(encoder, cache):
+        raise OSError(13, "Permission denied", "x.lock")
+
+    monkeypatch.setattr("bench.commands.execute.discard", stuck)
+    done = bench_run("random_init")
+    assert done.status == 0
+    assert "the features of random_init stay in the cache: x.lock: Permission denied" in done.err
+
+
+def test_a_daemonic_process_is_refused_before_anything_is_computed(monkeypatch, tmp_path):
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    places = {"out": tmp_path / "out", "cache": tmp_path / "cache"}
+    with pytest.raises(UserError, match=r"daemonic process.*use concurrent\.futures"):
+        evaluate("random_init", "voc_cls", "smoke", **places)
+    assert not any(tmp_path.iterdir())
+    with pytest.raises(UserError, match="daemonic process"), pool.fresh_processes(1):
+        pass
+    with pytest.raises(UserError, match="daemonic process"):
+        loader_workers()
+    with pytest.raises(UserError, match="daemonic process"):
+        next(workers.compute([0], list, 1, Reporter()))
+
+
+def test_a_folder_that_must_not_be_read_is_not_one_without_records(folder, bench, monkeypatch):
+    scan = os.scandir
+
+    def forbidden(path):
+        if str(path).endswith("rotation"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    for command in (["leaderboard"], ["compare", "rotation", "random_init"]):
+        done = bench(*command, "--out", folder)
+        assert done.status == 2
+        assert "rotation: cannot be read (Permission denied); change its" in done.error
 
 
 def test_a_section_of_no_known_plug_in_is_told(bench_run, tmp_path):

@@ -157,6 +157,7 @@ STARTS = [
     ({"SSL_GAP_WORKERS": "-1"}, 2),
     ({"COLUMNS": "0", "TERM": "dumb", "NO_COLOR": "1"}, 0),
     ({"COLUMNS": "x", "LINES": "-5", "PYTHONIOENCODING": "ascii", "LC_ALL": "C"}, 0),
+    ({"COLUMNS": "\u00b2", "TERMINAL_WIDTH": "auto", "NUMPY_MADVISE_HUGEPAGE": "x"}, 0),
     ({"SSL_GAP_CACHE": "/proc/nosuch"}, 0),
 ]
 

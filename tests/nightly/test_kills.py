@@ -43,7 +43,7 @@ LONGEST = 300.0  # seconds of one run
 STATES = ("fresh", "scenes", "warm")  # what is in the cache when a chain begins
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Of a run whose worker was killed, whose parent was, or that was interrupted.
-STATUSES = {0, 1, 2, 130, 143, *(-number for number in SIGNALS)}
+STATUSES = {0, 1, 2, 129, 130, 143, *(-number for number in SIGNALS)}
 LEFTOVERS = ("partial-*", "*.partial", "*.tmp", "pymp-*")
 # Lines about the state of the checkout, which may change while the suite runs.
 PROVENANCE = ("- Code of the records", "- Each record names")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from markdown_it import MarkdownIt
 from torch import nn
 
 import bench as ssl_gap
@@ -223,3 +224,22 @@ def test_a_deleted_folder_is_one_line(call, start):
     )
     line = f"{start}the current folder was deleted; change to another one (cd)\n"
     assert (done.stderr, bool(done.returncode)) == (line, True)
+
+
+def test_the_example_of_the_docs_runs(monkeypatch, tmp_path, cache, own_plugins, capsys):
+    """As docs/running.md has it, but for untrained weights, suite `smoke` and the folders."""
+    root = Path(__file__).parents[3]
+    page = (root / "docs/running.md").read_text()
+    (code,) = (t.content for t in MarkdownIt().parse(page) if t.info == "python")
+    for told, here in {
+        "pretrained=True": "pretrained=False",
+        '"mini"': '"smoke"',
+        '"results/resnet18"': '"out"',
+        '"results/reference"': f'"{root}/results/reference"',
+    }.items():
+        assert told in code
+        code = code.replace(told, here)
+    monkeypatch.setenv("SSL_GAP_CACHE", str(cache))
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    assert "% voc_cls-resnet18: mAP" in capsys.readouterr().out

@@ -187,6 +187,9 @@ def test_settings_of_an_unchanged_file_need_no_torch(tmp_path):
     method, cache = tmp_path / "tempered.py", tmp_path / "cache"
     method.write_text(METHOD)
     assert resolve(method, cache) == ("0.5", "True")
+    assert not cache.exists(), "what computes nothing makes no cache"
+    cache.mkdir()
+    assert resolve(method, cache) == ("0.5", "True")
     assert resolve(method, cache) == ("0.5", "False")
     method.write_text(METHOD.replace('"""A method', '# A comment.\n"""A method'))
     assert resolve(method, cache) == ("0.5", "False")

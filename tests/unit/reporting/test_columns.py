@@ -179,6 +179,19 @@ def test_latex_is_a_booktabs_table_with_intervals(two):
         two.to_latex("voc_clz")
 
 
+def test_latex_of_a_task_has_the_table_of_every_backbone(tmp_path):
+    save(tmp_path, "rotation", 0.5)
+    save(tmp_path, "mine", 0.5, encoder=encoder("rgb", backbone="web"))
+    loaded = leaderboard.load(tmp_path / "made")
+    both = loaded.to_latex("voc_cls")
+    alone = loaded.to_latex("voc_cls-web")
+    assert both.count(r"\begin{tabular}") == 2
+    assert both.endswith(alone)
+    assert alone.startswith("% voc_cls-web: mAP")
+    (tmp_path / "made/voc_cls/rotation/seed0.json").unlink()
+    assert leaderboard.load(tmp_path / "made").to_latex("voc_cls") == alone
+
+
 def printed(folder, width):
     console = Console(width=width, file=io.StringIO())
     console.print(TaskTable(leaderboard.load(folder / "made").tables[0]))

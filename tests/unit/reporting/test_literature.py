@@ -108,3 +108,10 @@ def test_the_command_renders_and_sees_a_stale_page(bench, tmp_path):
     save(tmp_path, GOOD)
     done = bench("literature", "--out", tmp_path, "--check")
     assert (done.status, "LITERATURE.md is stale" in done.error) == (2, True)
+
+
+def test_control_characters_are_refused(tmp_path):
+    for key in ("method", "note", "url"):
+        path = save(tmp_path, GOOD | {key: f"{GOOD[key]}\u202e"})
+        with pytest.raises(UserError, match=f"'{key}'.*has a control character"):
+            literature.read(path)

@@ -2,13 +2,25 @@
 
 import csv
 
+import numpy as np
 import pytest
-from made_up import OTHER_RECIPE, SUITE, TUNED, TUNING, calibrate, save, text_of
+from made_up import (
+    FAILED,
+    OTHER_RECIPE,
+    SUITE,
+    TUNED,
+    TUNING,
+    calibrate,
+    encoder,
+    save,
+    text_of,
+)
 from support import FILES, forge
 
 from bench.config.schema import Synthetic
 from bench.reporting import leaderboard, plots, publish
 from bench.results import storage
+from bench.results.record import Provenance
 
 
 def test_the_files_say_the_same_each_time_and_check_sees_a_stale_one(folder, bench):
@@ -55,6 +67,46 @@ def test_the_text_says_what_was_measured_on_what(folder):
     assert "**The images are rendered**" in text
     assert "40 rendered scenes of `corpus`" in text
     assert "Trained on 50 images of `VOC/train`, tested on 120 images of `VOC/val`" in text
+
+
+def test_control_characters_of_a_record_are_nowhere(folder, bench):
+    """Neither in files nor in what Python and the terminal get: ESC may rewrite a terminal."""
+    made = folder / "made"
+    bad = "a\u202eb\x00\x1b[31m\u2028\u00ad\n# h"
+    names = {bad: 0.5}
+    save(folder, "broken", 0, error=bad, data={"voc_test": bad}, **FAILED)
+    images = {"data": {"voc_test": bad}, "num_images": {bad: 5}, "timings": names}
+    facts = {"warnings": [bad], "diagnostics": names, "weights": {bad: bad}, "recipe": {bad: bad}}
+    for path in storage.files(made):
+        record = storage.read(path)
+        if record.status == "failed":
+            continue
+        with np.load(path.with_suffix(".npz")) as archive:
+            arrays = dict(archive)
+        arrays["classes"] = np.array([bad, "bee", "cat"])
+        values = {bad if name == "ape" else name: v for name, v in record.per_class.items()}
+        changes = {**facts, **images, "per_class": values, "excluded_classes": [bad]}
+        changes["environment"] = {bad: bad, "processor": bad, "cpu": bad}
+        changes["provenance"] = Provenance(command=[bad])
+        changes["suite_settings"] = SUITE.model_copy(update={"summary": bad})
+        changes["encoder"] = encoder(bad)
+        storage.save(record.model_copy(update=changes), path, arrays)
+    loaded = leaderboard.load(made)
+    assert not loaded.problems
+    publish.render(loaded, made, pytest.fail)
+    files = [p for p in made.iterdir() if p.suffix in (".md", ".csv", ".html", ".svg")]
+    texts = {path.name: path.read_text() for path in files}
+    texts["latex"] = loaded.to_latex() + loaded.to_latex("voc_cls")
+    texts["pandas"] = loaded.to_dataframe().to_csv() + loaded.pairs_dataframe().to_csv()
+    for command in (["compare", "rotation", "random_init"], ["leaderboard"]):
+        done = bench(*command, "--out", folder)
+        assert done.status == 0
+        texts[command[0]] = done.out + done.err
+    for name, text in texts.items():
+        odd = {c for c in text if not c.isprintable() and c not in "\n\t"}
+        assert not odd, name
+    for name in ("LEADERBOARD.md", "leaderboard.csv", "leaderboard.html", "compare"):
+        assert r"\u202e" in texts[name], name
 
 
 def test_a_subset_of_an_official_split_is_called_one(folder):

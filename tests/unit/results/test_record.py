@@ -200,3 +200,12 @@ def test_bad_records_alone_are_refused(tmp_path):
         leaderboard.load(tmp_path / "made")
     with pytest.raises(UserError, match="contains no records"):
         leaderboard.load(tmp_path / "nothing")
+
+
+def test_a_name_that_is_no_utf8_does_not_make_a_record_unreadable(folder):
+    """As of a folder on the command line: the run would have been for nothing."""
+    path = folder / ROTATION
+    forge(path, warnings=["caf\udce9"], files={"caf\udce9": "0"})
+    record = storage.read(path)
+    assert record.warnings == [r"caf\udce9"]
+    assert [*record.files.values()] == ["0"]

@@ -1,5 +1,9 @@
 """Variables of the environment that could decide: owned, or refused in one line."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import bench
@@ -10,6 +14,18 @@ TORCHRUN = {
     **{"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"},
     **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
 }
+
+IMPORT = """
+import sys
+sys.argv = ["bench", "run", "--help"]
+import bench.__main__
+try:
+    bench.__main__.main()
+except SystemExit as end:
+    assert not end.code, end.code
+import torch, bench.commands.execute
+torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], 0.1).step()
+"""
 
 
 @pytest.mark.parametrize(
@@ -35,10 +51,33 @@ def test_what_the_suite_decides_is_removed():
     assert given == {"HOME": "/"}
 
 
+def test_what_libraries_cannot_read_as_a_number_is_removed():
+    for value in ("auto", "\u00b2", "0", "-1", "1e9", "100000000", "9" * 5000, ""):
+        given = dict.fromkeys(variables.NUMBERS, value)
+        variables.own(given)
+        assert given == {}, value
+
+
+def test_no_variable_of_typer_rich_numpy_or_torch_ends_an_import():
+    names = (
+        *("TYPER_USE_RICH", "_TYPER_STANDARD_TRACEBACK", "NUMPY_MADVISE_HUGEPAGE"),
+        *("TORCHDYNAMO_TRANSLATION_VALIDATION_TIMEOUT", "TORCHINDUCTOR_COMPILE_THREADS"),
+        *("COMPILE_STROBELIGHT_MAX_STACK_LENGTH", "TORCH_DIST_INIT_BARRIER", *variables.NUMBERS),
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT],
+        env=os.environ | dict.fromkeys(names, "\u00b2"),
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     "given",
     [
         {},
+        {"COLUMNS": "80", "LINES": "24", "TERMINAL_WIDTH": "9999", "_TYPER_COMPLETE_ARGS": "x"},
         TORCHRUN,
         {"RANK": "0", "WORLD_SIZE": "1"},
         {"CUDA_VISIBLE_DEVICES": ""},

@@ -54,7 +54,8 @@ def test_every_job_is_computed_in_one_of_the_processes(run, tmp_path):
 def test_a_process_that_dies_loses_its_job_alone(run, tmp_path):
     results, _ = run("die", "a", "b", count=1)
     assert results == {0: workers.Ended(-9), 1: "result of a", 2: "result of b"}
-    assert str(results[0]) == "signal 9 ended its process"
+    assert str(results[0]) == "signal 9 ended its process; too little memory does so"
+    assert str(workers.Ended(-11)) == "signal 11 ended its process"
     assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
 
 
