@@ -63,6 +63,10 @@ def open_engine(name: str, settings: Mapping[str, str], folder: Path) -> Engine:
         from bench.execution.slurm import Slurm
 
         return Slurm(settings, folder)
+    if name == "ray":
+        from bench.execution.ray import Ray
+
+        return Ray(settings, folder)
     raise unknown("engine", name, ENGINES)
 
 
