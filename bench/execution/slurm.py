@@ -39,7 +39,7 @@ KINDS = {
     "signal": (WHOLE, "seconds before the time limit at which a job is told to stop"),
     "max_jobs": (WHOLE, "a number"),
 }
-DEFAULTS = {"time": "60", "signal": "120", "max_jobs": "256"}
+DEFAULTS = {"signal": "120", "max_jobs": "256"}
 
 
 class Slurm:
@@ -135,11 +135,9 @@ class Slurm:
 
 def _parameters(settings: Mapping[str, str]) -> dict[str, Any]:
     """Settings as submitit has them."""
-    parameters: dict[str, Any] = {
-        key: settings[key]
-        for key in ("partition", "time", "mem", "account", "qos", "constraint")
-        if key in settings
-    }
+    # None: as the cluster has it, not as submitit does.
+    keys = ("partition", "time", "mem", "account", "qos", "constraint")
+    parameters: dict[str, Any] = {key: settings.get(key) for key in keys}
     if "gpus" in settings:
         parameters["gpus_per_node"] = settings["gpus"]
     if "cpus" in settings:
