@@ -289,6 +289,7 @@ def run(
 def _run_elsewhere(asked: _Asked, name: str, settings: Sequence[str]) -> tuple[Leaderboard, bool]:
     """The leaderboard of a run on other machines, and whether the jobs of a cell were given up."""
     from bench.commands import submit
+    from bench.commands.run import RESUME
     from bench.commands.run import run as run_request
     from bench.execution.engine import open_engine, parse_settings
 
@@ -299,7 +300,8 @@ def _run_elsewhere(asked: _Asked, name: str, settings: Sequence[str]) -> tuple[L
     engine = open_engine(name, parse_settings(settings), request.folder / submit.FOLDER / name)
     try:
         submitter = submit.Submitter(request, asked.arguments, engine, reporter)
-        leaderboard = run_request(request, reporter, submitter.compute, submit.REST)
+        resume = submit.REST if engine.jobs_go_on else RESUME
+        leaderboard = run_request(request, reporter, submitter.compute, resume)
     finally:
         engine.close()
     return leaderboard, bool(submitter.given_up)

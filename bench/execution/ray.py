@@ -111,6 +111,7 @@ class Ray:
         self._settings = RaySettings.parse(settings, os.environ)
         if importlib.util.find_spec("ray") is None:
             raise UserError("--on ray: needs Ray; install it with pip install 'ssl-gap[ray]'")
+        self.jobs_go_on = not self._settings.is_local
         self._folder = folder.absolute()
         self._folder.mkdir(parents=True, exist_ok=True)
         self._at_end = ExitStack()
