@@ -292,16 +292,21 @@ def _run_elsewhere(asked: _Asked, name: str, settings: Sequence[str]) -> tuple[L
     from bench.commands.run import RESUME
     from bench.commands.run import run as run_request
     from bench.execution.engine import open_engine, parse_settings
+    from bench.results import storage
 
     if distributed.world_size() > 1:
         raise UserError("--on: one process submits the jobs; run it without torchrun")
     request = asked.request
     reporter = _main_reporter()
     engine = open_engine(name, parse_settings(settings), request.folder / submit.FOLDER / name)
+    submitter = submit.Submitter(request, asked.arguments, engine, reporter)
+    resume = submit.REST if engine.jobs_go_on else RESUME
     try:
-        submitter = submit.Submitter(request, asked.arguments, engine, reporter)
-        resume = submit.REST if engine.jobs_go_on else RESUME
         leaderboard = run_request(request, reporter, submitter.compute, resume)
+    except UserError:
+        if submitter.given_up and not any(request.folder.glob(storage.PATTERN)):
+            raise typer.Exit(1) from None  # no record, no leaderboard; why has been said
+        raise
     finally:
         engine.close()
     return leaderboard, bool(submitter.given_up)

@@ -59,6 +59,7 @@ class Submitter:
         self._folder = request.folder / FOLDER
         self._submissions: dict[str, int] = {}  # by this process
         self._idle: set[str] = set()  # that nobody computed when the engine was asked last
+        self._killed: set[str] = set()
         self._announced = False
         self.given_up: list[str] = []
 
@@ -118,6 +119,7 @@ class Submitter:
                 if name not in busy and not all(outcomes.record(cell) for cell in group)
             }
             self._say_busy({*waiting} & busy)
+            self._say_killed([name for name in self._submissions if name in held.keys() - alive])
             new = [name for name in waiting if name in idle and name not in self._submissions]
             # A file system of a network shows records late: one more look.
             ended = [name for name in waiting if name in idle & self._idle and name not in new]
@@ -137,6 +139,16 @@ class Submitter:
         if busy and not self._announced:
             self._reporter.say(f"{_count(len(busy))} queued or running already")
         self._announced = True
+
+    def _say_killed(self, names: Sequence[str]) -> None:
+        """Say, once each, that workers did not release their claims: nobody may go on yet."""
+        for name in names:
+            if name not in self._killed:
+                self._reporter.say(
+                    f"{name}: its job ended, but its worker's claim is not old yet; "
+                    "then it is submitted again"
+                )
+        self._killed |= {*names}
 
     def _submit(self, names: Sequence[str], waiting: Mapping[str, Sequence[Cell]]) -> None:
         if not names:
