@@ -1,10 +1,10 @@
 """A real Ray of two nodes on this machine, each with one processor core."""
 
-import os
-import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 
@@ -12,17 +12,20 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 @contextmanager
 def cluster():
     """The nodes: `Nodes`."""
-    from ray.cluster_utils import Cluster
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp") as folder,  # short: it has sockets
+    ):
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_TMPDIR", folder)
+        from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: it has sockets
-    started = Cluster()
-    try:
-        started.add_node(**NODE, include_dashboard=False, temp_dir=folder)
-        yield Nodes(started)
-    finally:
-        started.shutdown()
-        shutil.rmtree(folder, ignore_errors=True)
+        started = Cluster()
+        try:
+            started.add_node(**NODE, include_dashboard=False)
+            yield Nodes(started)
+        finally:
+            started.shutdown()
 
 
 class Nodes:

@@ -36,7 +36,7 @@ LOCAL = "local"  # address of a Ray that is started for the run
 CONNECT_SECONDS = 30
 START_SECONDS = 120
 ANSWER_SECONDS = 60
-END_SECONDS = 20
+END_SECONDS = 20  # of a local Ray, with its processes and files
 RESTARTS = 2  # of a job whose node was lost
 OBJECT_STORE = 80 * 2**20  # bytes; jobs put nothing there
 GIGABYTE = 10**9
@@ -147,7 +147,7 @@ class Ray:
 
     def _end(self) -> None:
         """Wait for the process that talks to Ray, whose pipe is closed; kill it if it hangs."""
-        self._process.join(END_SECONDS)
+        self._process.join(END_SECONDS if self._settings.is_local else 1)
         self._process.kill()
         self._process.join()
 
@@ -274,8 +274,6 @@ class _Cluster:
         actor = self._ray.remote(_actor_class())
         guard = (sys.executable, "-m", "bench.execution.guard", str(self._needs["num_cpus"]))
         environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
-        if not self._needs["num_gpus"]:
-            environment["CUDA_VISIBLE_DEVICES"] = ""
         for name, command, log in jobs:
             actor.options(
                 name=name,
@@ -317,12 +315,11 @@ def check_needs(asked: Mapping[str, float], machine: Mapping[str, float]) -> Non
         UserError: names the setting.
     """
     for name, resource in (("num_cpus", "CPU"), ("num_gpus", "GPU"), ("memory", "memory")):
-        available = machine.get(resource, 0.0)
-        if asked.get(name, 0.0) > available:
+        most = machine.get(resource, 0.0)
+        if asked.get(name, 0.0) > most:
             unit = GIGABYTE if name == "memory" else 1
             raise UserError(
-                f"{name}={asked[name] / unit:g}: this machine has {available / unit:g}; no job "
-                "would ever start"
+                f"--engine-set {name}={asked[name] / unit:g}: this machine has {most / unit:g}"
             )
 
 
@@ -341,7 +338,11 @@ def _actor_class() -> type:
         ) -> None:
             import threading
 
-            self._asked = command, log, folder, environment
+            import ray
+
+            # Also where the variables of a node tell Ray to leave this one alone.
+            gpus = {"CUDA_VISIBLE_DEVICES": ",".join(map(str, ray.get_gpu_ids()))}
+            self._asked = command, log, folder, environment | gpus
             threading.Thread(target=self._run).start()
 
         def _run(self) -> None:

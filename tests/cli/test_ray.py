@@ -117,9 +117,10 @@ def test_jobs_outlive_their_submitter_and_their_node(submitters, nodes, tmp_path
     second = submitters(*asked)
     until(lambda: "already" in second.stderr.readline())
     go()
-    status, _, err = ended(second)
+    status, printed, err = ended(second)
     assert status == 0, err
     assert "submitted" not in err, "Ray itself starts it again, on the other node"
+    assert "raylet" not in printed + err, "what Ray prints is for nobody here"
     assert len(lines(begun)) == 3
     assert held(out) == []
 

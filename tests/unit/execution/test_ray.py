@@ -81,9 +81,9 @@ def test_memory_is_in_gigabytes():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_gpus": 0.5}, "num_gpus=0.5: this machine has 0; no job would ever start"),
-        ({"num_cpus": 3}, "num_cpus=3: this machine has 2; no job would ever start"),
-        ({"memory": 16.0}, "memory=16: this machine has 8; no job would ever start"),
+        ({"num_gpus": 0.5}, "--engine-set num_gpus=0.5: this machine has 0"),
+        ({"num_cpus": 3}, "--engine-set num_cpus=3: this machine has 2"),
+        ({"memory": 16.0}, "--engine-set memory=16: this machine has 8"),
     ],
 )
 def test_what_a_machine_can_never_run_is_refused(settings, message):
