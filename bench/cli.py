@@ -289,6 +289,7 @@ def run(
 def _run_elsewhere(asked: _Asked, name: str, settings: Sequence[str]) -> tuple[Leaderboard, bool]:
     """The leaderboard of a run on other machines, and whether the jobs of a cell were given up."""
     from bench.commands import submit
+    from bench.commands.run import RESUME
     from bench.commands.run import run as run_request
     from bench.execution.engine import open_engine, parse_settings
     from bench.results import storage
@@ -299,8 +300,9 @@ def _run_elsewhere(asked: _Asked, name: str, settings: Sequence[str]) -> tuple[L
     reporter = _main_reporter()
     engine = open_engine(name, parse_settings(settings), request.folder / submit.FOLDER / name)
     submitter = submit.Submitter(request, asked.arguments, engine, reporter)
+    resume = submit.REST if engine.jobs_go_on else RESUME
     try:
-        leaderboard = run_request(request, reporter, submitter.compute, submit.REST)
+        leaderboard = run_request(request, reporter, submitter.compute, resume)
     except UserError:
         if submitter.given_up and not any(request.folder.glob(storage.PATTERN)):
             raise typer.Exit(1) from None  # no record, no leaderboard; why has been said

@@ -26,10 +26,16 @@ class Job:
 
 
 class Engine(Protocol):
-    """Where jobs are queued. Records and claims say what is done; an engine only who is alive."""
+    """Where jobs are queued. Records and claims say what is done; an engine only who is alive.
+
+    Attributes:
+        jobs_go_on: whether jobs go on when this process ends.
+    """
+
+    jobs_go_on: bool
 
     def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs; they go on when this process ends.
+        """Queue jobs.
 
         Raises:
             UserError: the engine refuses them.
@@ -45,7 +51,7 @@ class Engine(Protocol):
         """The file of what a job printed, of several jobs of that name the newest; None if none."""
 
     def close(self) -> None:
-        """Let go of the engine; jobs go on."""
+        """Let go of the engine; jobs go on, where they do."""
 
 
 def open_engine(name: str, settings: Mapping[str, str], folder: Path) -> Engine:
@@ -63,6 +69,10 @@ def open_engine(name: str, settings: Mapping[str, str], folder: Path) -> Engine:
         from bench.execution.slurm import Slurm
 
         return Slurm(settings, folder)
+    if name == "ray":
+        from bench.execution.ray import Ray
+
+        return Ray(settings, folder)
     raise unknown("engine", name, ENGINES)
 
 

@@ -53,6 +53,8 @@ class Slurm:
         UserError: submitit or Slurm is not installed, or a setting is wrong.
     """
 
+    jobs_go_on = True
+
     def __init__(self, settings: Mapping[str, str], folder: Path) -> None:
         check_keys("slurm", settings, tuple(KINDS))
         for key, value in settings.items():
