@@ -62,7 +62,7 @@ def submitter(*arguments, out, cache, **process):
 
 def ended(process):
     """The status of a submitter, what it printed, and its messages."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -74,7 +74,7 @@ def waiting_method(folder):
     return path, begun, go.touch
 
 
-def until(condition, seconds=180.0):
+def until(condition, seconds=300.0):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "too late"
