@@ -84,8 +84,7 @@ def cluster(folder, cpus=2):
         yield environment
     finally:
         with suppress(subprocess.TimeoutExpired):
-            subprocess.run(["scancel", "--user=root"], env=environment, timeout=20)
-            _await_end(environment)
+            _cancel_all(environment)
         for daemon in reversed(daemons):
             daemon.terminate()
             try:
@@ -131,11 +130,13 @@ def _await_idle(folder, environment):
         time.sleep(0.5)
 
 
-def _await_end(environment):
-    end = time.monotonic() + 20
-    command = ["squeue", "--noheader"]
+def _cancel_all(environment):
+    end = time.monotonic() + 30
     while time.monotonic() < end:
-        shown = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20)
+        shown = subprocess.run(
+            ["squeue", "--noheader"], env=environment, capture_output=True, text=True, timeout=20
+        )
         if not shown.stdout.strip():
             return
+        subprocess.run(["scancel", "--user=root"], env=environment, timeout=20)
         time.sleep(0.5)

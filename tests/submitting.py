@@ -11,7 +11,7 @@ from bench.runtime import claims
 
 # As submitters are, less the seconds between two looks.
 QUICK = "submit.LIST, submit.WATCH, submit.STALE = 1.0, 0.2, 5.0"
-MAIN = f"from bench.commands import submit; {QUICK}; from bench.cli import main; main()"
+MAIN = "from bench.commands import submit; {}; from bench.cli import main; main()"
 OLD = 601  # seconds, of a claim that may be taken over
 
 WAITS = '''"""A method whose cell says which process began it, and waits until a file is there."""
@@ -50,12 +50,17 @@ class Fails:
 '''
 
 
-def submitter(*arguments, out, cache, **process):
-    """A submitter, as a process of its own; `process` is for `Popen`."""
-    command = [sys.executable, "-c", MAIN, "run", *arguments]
+def submitter(*arguments, out, cache, patch="", **process):
+    """A submitter, as a process of its own; `process` is for `Popen`.
+
+    `patch` is code that changes `submit`.
+    """
+    code = MAIN.format("; ".join(filter(None, (QUICK, patch))))
+    command = [sys.executable, "-c", code, "run"]
     command += ["--suite", "smoke", "--out", out, "--cache", cache]
     command += ["--device", "cpu", "--workers", "1"]
     command += [part for key in SHORT for part in ("--set", key)]
+    command += arguments
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*map(str, command)], **pipes, **process)
 
