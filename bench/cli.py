@@ -9,11 +9,11 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -27,6 +27,9 @@ from bench.runtime import claims, distributed, signals, streams, variables
 from bench.runtime.partial import temporary_folder
 from bench.runtime.progress import Reporter
 from bench.runtime.workers import cores
+
+if TYPE_CHECKING:
+    from bench.reporting.leaderboard import Leaderboard
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -242,6 +245,13 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be computed, and what it takes.")
     ] = False,
+    on: Annotated[
+        str, typer.Option(metavar="ENGINE", help="Compute by jobs of slurm or ray; see the docs.")
+    ] = "",
+    engine_set: Annotated[
+        list[str] | None,
+        typer.Option("--engine-set", metavar="KEY=VALUE", help="Set partition, time, ... of jobs."),
+    ] = None,
 ) -> None:
     """Plan the cells, skip those that are up to date, run the rest, render the leaderboard.
 
@@ -252,13 +262,21 @@ def run(
     from bench.reporting.terminal import TaskTable
 
     request = asked.request
+    if engine_set and not on:
+        raise UserError("--engine-set: needs --on slurm or --on ray")
     if dry_run:
+        if on:
+            raise UserError("--dry-run and --on: give one of them")
         for line in estimate.dry_run(request):
             typer.echo(line)
         return
     _provide_calibration(asked)
+    given_up = False
     try:
-        leaderboard = run_request(request, _main_reporter())
+        if on:
+            leaderboard, given_up = _run_elsewhere(asked, on, engine_set or [])
+        else:
+            leaderboard = run_request(request, _main_reporter())
     except Interrupted as stop:
         raise _InterruptedError(stop) from None
     stdout = _stdout(80)
@@ -266,7 +284,34 @@ def run(
         if number:
             stdout.print()
         stdout.print(TaskTable(table))
-    raise typer.Exit(1 if leaderboard.failed(request.methods, request.tasks) else 0)
+    failed = given_up or leaderboard.failed(request.methods, request.tasks)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _run_elsewhere(asked: _Asked, name: str, settings: Sequence[str]) -> tuple[Leaderboard, bool]:
+    """The leaderboard of a run on other machines, and whether the jobs of a cell were given up."""
+    from bench.commands import submit
+    from bench.commands.run import RESUME
+    from bench.commands.run import run as run_request
+    from bench.execution.engine import open_engine, parse_settings
+    from bench.results import storage
+
+    if distributed.world_size() > 1:
+        raise UserError("--on: one process submits the jobs; run it without torchrun")
+    request = asked.request
+    reporter = _main_reporter()
+    engine = open_engine(name, parse_settings(settings), request.folder / submit.FOLDER / name)
+    submitter = submit.Submitter(request, asked.arguments, engine, reporter)
+    resume = submit.REST if engine.jobs_go_on else RESUME
+    try:
+        leaderboard = run_request(request, reporter, submitter.compute, resume)
+    except UserError:
+        if submitter.given_up and not any(request.folder.glob(storage.PATTERN)):
+            raise typer.Exit(1) from None  # no record, no leaderboard; why has been said
+        raise
+    finally:
+        engine.close()
+    return leaderboard, bool(submitter.given_up)
 
 
 def _provide_calibration(asked: _Asked) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from bench.commands import estimate, plan
 from bench.commands.request import Cell, Request
@@ -21,11 +21,22 @@ from bench.runtime.workers import cores, load
 BUSY = 0.4  # of the cores, by other programs: a run is then told to take longer
 RESUME = "run the same command again to resume"
 
+Compute = Callable[[Sequence[Cell], Callable[[Cell, Record], None]], None]
 
-def run(request: Request, reporter: Reporter) -> Leaderboard:
+
+def run(
+    request: Request, reporter: Reporter, elsewhere: Compute | None = None, resume: str = RESUME
+) -> Leaderboard:
     """Plan the cells, compute those that are not up to date, render the leaderboard.
 
     The leaderboard is also rendered, less its plots, after every cell.
+
+    Args:
+        request: what was asked for.
+        reporter: for progress.
+        elsewhere: computes the cells, and calls its second argument once each is recorded; by
+            default this machine does.
+        resume: how an interrupted run goes on.
 
     Raises:
         UserError: the request, its data or its output folder cannot be used.
@@ -37,18 +48,19 @@ def run(request: Request, reporter: Reporter) -> Leaderboard:
     plan.check_writable(request)
     todo = [cell for cell in cells if not plan.is_up_to_date(cell, request)]
     _announce(request, cells, todo, reporter)
+    if elsewhere is None:
+        _say_if_busy(todo, reporter)
     rows = _Rows(request, reporter)
     if todo:
         plan.check_tables(todo, request)
         try:
             sequences = [[str(cell) for cell in group] for group in plan.groups(todo)]
-            with reporter.cells(estimate.by_name(todo, request), request.workers, sequences):
-                with signals.deferred():
-                    from bench.commands.execute import compute
-
-                compute(todo, request, reporter, announce=rows.show)
+            workers = len(sequences) if elsewhere else request.workers
+            with reporter.cells(estimate.by_name(todo, request), workers, sequences):
+                compute = elsewhere or _here(request, reporter)
+                compute(todo, rows.show)
         except KeyboardInterrupt as stop:
-            raise rows.interrupted(stop) from None
+            raise rows.interrupted(stop, resume) from None
     elif distributed.is_main():
         sweep_cache(request.cache)  # of a run that was killed after its last cell
     result = rows.finish(changed=bool(todo))
@@ -57,6 +69,13 @@ def run(request: Request, reporter: Reporter) -> Leaderboard:
         taken = time.monotonic() - started
         reporter.say(f"took {about(taken)}, of which rendering {rows.seconds:.1f} s")
     return result
+
+
+def _here(request: Request, reporter: Reporter) -> Compute:
+    """What computes cells on this machine."""
+    with signals.deferred():
+        from bench.commands.execute import compute
+    return lambda todo, announce: compute(todo, request, reporter, announce=announce)
 
 
 class _Rows:
@@ -103,19 +122,19 @@ class _Rows:
         self.seconds += time.monotonic() - started
         return result
 
-    def interrupted(self, stop: KeyboardInterrupt) -> Interrupted:
-        """Render what is there; the exception that says so."""
+    def interrupted(self, stop: KeyboardInterrupt, resume: str) -> Interrupted:
+        """Render what is there; the exception that says so, and how the run goes on."""
         status = stop.status if isinstance(stop, Interrupted) else Interrupted.CTRL_C
         if not distributed.is_main():
-            return Interrupted(f"interrupted; {RESUME}", status)
+            return Interrupted(f"interrupted; {resume}", status)
         try:
             result = self.finish(changed=True)
         except UserError as error:
-            return Interrupted(f"interrupted; no leaderboard: {error}; {RESUME}", status)
+            return Interrupted(f"interrupted; no leaderboard: {error}; {resume}", status)
         count = sum(bool(row.scored) for table in result.tables for row in table.rows)
         rows = "1 finished row" if count == 1 else f"{count} finished rows"
         path = self._request.folder / PAGE
-        return Interrupted(f"interrupted; leaderboard of {rows}: {path}; {RESUME}", status)
+        return Interrupted(f"interrupted; leaderboard of {rows}: {path}; {resume}", status)
 
     def _load(self) -> Leaderboard:
         return leaderboard.load(self._request.folder, self._request.cache)
@@ -131,6 +150,9 @@ def _announce(
     for notice in plan.notices(request):
         reporter.say(notice)
     reporter.say(plan.counts(cells, todo))
+
+
+def _say_if_busy(todo: Sequence[Cell], reporter: Reporter) -> None:
     if todo and load() > BUSY * cores():
         reporter.say(
             f"this machine is busy (load {load():.1f} on {cores()} cores): "

@@ -120,6 +120,34 @@ def work(
     return queue.status(own)
 
 
+class Outcomes:
+    """What became of cells since some moment.
+
+    Args:
+        todo: the cells that were not up to date then.
+        request: names the folder.
+    """
+
+    def __init__(self, todo: Sequence[Cell], request: Request) -> None:
+        self._request = request
+        # Records of failed cells: only these are tried again, not what fails meanwhile elsewhere.
+        self._failed = {cell: self._checksum(cell) for cell in todo}
+
+    def record(self, cell: Cell) -> Record | None:
+        """The record of a cell with nothing left to compute: up to date, or failed since then."""
+        record = storage.find(cell.path(self._request))
+        if record is None:
+            return None
+        if record.status == "failed":
+            return None if record.checksum == self._failed.get(cell) else record
+        return record if plan.is_up_to_date(cell, self._request) else None
+
+    def _checksum(self, cell: Cell) -> str | None:
+        """The checksum of a failed cell's record; None of another one."""
+        record = storage.find(cell.path(self._request))
+        return record.checksum if record and record.status == "failed" else None
+
+
 @dataclass
 class _Queue:
     """The encoders that a worker has yet to begin, and the claims on those that it has begun.
@@ -139,8 +167,7 @@ class _Queue:
     def __post_init__(self) -> None:
         self._waiting = plan.groups(self.todo)
         self._begun: dict[str, list[Cell]] = {}
-        # Records of failed cells: only these are tried again, not what fails meanwhile elsewhere.
-        self._failed = {cell: self._checksum(cell) for cell in self.todo}
+        self._outcomes = Outcomes(self.todo, self.request)
 
     @property
     def folder(self) -> Path:
@@ -154,7 +181,7 @@ class _Queue:
             if not self.claims.take(name):
                 continue
             self._waiting.remove(group)
-            left = [cell for cell in group if not self._is_recorded(cell)]
+            left = [cell for cell in group if self._outcomes.record(cell) is None]
             for cell in group:
                 if cell not in left:
                     self.to.finish_cell(str(cell), failed=True)
@@ -191,7 +218,7 @@ class _Queue:
         Args:
             own: the cells of this worker, with those that were up to date at the start.
         """
-        missing = [cell for cell in own if not self._is_recorded(cell)]
+        missing = [cell for cell in own if self._outcomes.record(cell) is None]
         failed = [
             cell
             for cell in own
@@ -207,15 +234,3 @@ class _Queue:
         if missing:
             return signals.REQUEUE
         return FAILED if failed else OK
-
-    def _is_recorded(self, cell: Cell) -> bool:
-        """Whether there is nothing to compute: a cell that failed meanwhile is not tried again."""
-        if plan.is_up_to_date(cell, self.request):
-            return True
-        checksum = self._checksum(cell)
-        return checksum is not None and checksum != self._failed.get(cell)
-
-    def _checksum(self, cell: Cell) -> str | None:
-        """The checksum of a failed cell's record; None of another one."""
-        record = storage.find(cell.path(self.request))
-        return record.checksum if record and record.status == "failed" else None

@@ -16,7 +16,7 @@ BENCH = ROOT / "bench"
 ORDER = (
     *("cli", "commands", "reporting", "statistics", "results"),
     *("evaluation", "training", "encoders", "data"),
-    *("config", "plugins", "specs", "metrics", "runtime", "errors"),
+    *("config", "plugins", "specs", "metrics", "execution", "runtime", "errors"),
 )
 PLUGINS = ("methods", "tasks")
 FACE = ("__init__", "__main__")  # of the package itself: loads what is asked for
@@ -28,7 +28,7 @@ LIGHT = (
     *("bench.commands.run", "bench.commands.plan", "bench.commands.request"),
     *("bench.commands.compare", "bench.commands.check", "bench.commands.audit"),
     *("bench.commands.cells", "bench.commands.work", "bench.commands.status"),
-    "bench.commands.merge",
+    *("bench.commands.merge", "bench.commands.submit", "bench.execution"),
     *(f"bench.{package}" for package in ("config", "metrics", "results", "statistics")),
     "bench.reporting",
 )

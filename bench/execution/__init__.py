@@ -1,0 +1,1 @@
+"""Engines: the same cells on one machine or many."""
