@@ -306,7 +306,7 @@ def _run_elsewhere(asked: _Asked, name: str, settings: Sequence[str]) -> tuple[L
     try:
         leaderboard = run_request(request, reporter, submitter.compute, resume)
     except UserError:
-        if submitter.given_up and not any(request.folder.glob(storage.PATTERN)):
+        if submitter.given_up and not storage.files(request.folder):
             raise typer.Exit(1) from None  # no record, no leaderboard; why has been said
         raise
     finally:

@@ -117,7 +117,7 @@ def work(
                 from bench.commands.execute import compute
 
             compute(own_todo, request, to, None, queue.finished, queue.following)
-    return queue.status(own)
+    return distributed.from_main(lambda: queue.status(own))  # the same in every process
 
 
 class Outcomes:

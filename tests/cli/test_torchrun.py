@@ -1,16 +1,19 @@
-"""Two processes under torchrun do what one does."""
+"""Several processes under torchrun do what one does, and share the work."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 from PIL import Image
-from support import SHORT
+from support import SHORT, values
 
 from bench.results.changes import DESCENTS, LOSSES
+from bench.runtime.claims import Claims
 
 STATISTICS = """
 import copy, sys, torch
@@ -77,7 +80,108 @@ distributed.barrier()
 """
 
 
+# The command line in a process that counts what it does, and writes that to a file at its end.
+COUNTED = """
+import json, os, sys
+from pathlib import Path
+from bench import cli, plugins
+from bench.data.stream import Stream
+from bench.evaluation import features
+from bench.training import trainer
+from bench.training.pretext import PretextTask
+
+counts = {"extracted": [], "tested": [], "trained": [], "questioned": []}
+features.loader_workers = trainer.loader_workers = lambda: 0  # so that this process does it all
+read = features.read
+features.read = lambda path: counts["extracted"].append(path.name) or read(path)
+
+class Counted(Stream):
+    def __getitem__(self, position):
+        counts["trained"].append(position)
+        return super().__getitem__(position)
+
+trainer.Stream = Counted
+score = PretextTask._score_part
+
+def counted(task, stream, part, device):
+    counts["questioned"] += part.tolist()
+    return score(task, stream, part, device)
+
+PretextTask._score_part = counted
+
+def count_reads(task, module):
+    module.read = lambda path: counts["tested"].append(f"{task} {path.name}") or read(path)
+
+for task in ("voc_det", "voc_seg", "voc_cls_finetune"):
+    plugin = plugins.load("tasks", task)
+    plugin.visualize = lambda *arguments: None  # which reads some images once more
+    count_reads(task, sys.modules[plugin.__module__])
+folder = Path(sys.argv.pop(1))
+try:
+    cli.main()
+finally:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(counts))
+"""
+
+TASKS = ("voc_cls", "voc_cls_finetune", "voc_det", "voc_seg")
+
+# A process fails at its share of what all do together; all raise that, and none waits.
 FAILING = """
+import os, sys, time
+from pathlib import Path
+from bench.errors import UserError
+from bench.runtime import distributed
+from bench.training.trainer import NonFiniteLossError
+
+class Unpicklable(Exception):
+    def __init__(self, one, two):
+        super().__init__(one)
+
+distributed.init()
+size = distributed.world_size()
+items = list(range(3 * size + 1))
+assert distributed.in_shares(lambda item: (item, distributed.rank()), items) == [
+    (item, item % size) for item in items
+]
+assert distributed.in_shares(str, [7]) == ["7"]
+last = size - 1
+
+def failing(error):
+    def make(item):
+        if item == last:
+            raise error
+        return item
+    return make
+
+for error in (UserError("bad image"), NonFiniteLossError("nan"), SystemExit(3)):
+    try:
+        distributed.in_shares(failing(error), items)
+    except type(error) as raised:
+        assert raised.args == error.args
+    else:
+        raise AssertionError("not raised")
+try:
+    distributed.in_shares(failing(Unpicklable("odd", 2)), items)
+except (RuntimeError, Unpicklable) as raised:
+    assert "odd" in str(raised)
+
+def fail():
+    raise OSError(28, "No space left on device")
+
+try:
+    distributed.from_main(fail)
+except OSError as raised:
+    assert raised.errno == 28
+else:
+    raise AssertionError("not raised")
+assert distributed.from_main(lambda: 5) == 5
+distributed.barrier()
+Path(sys.argv[1], str(distributed.rank())).touch()
+"""
+
+
+ROUNDS = """
 import sys
 import pytest
 from bench.runtime import distributed
@@ -112,53 +216,8 @@ distributed.in_rounds(iter(distributed.share(range(9))), 9, taken.append)
 assert taken == ([*range(9)] if distributed.is_main() else [])
 """
 
-# Scores untrained networks, and writes the images that each process scored, by what scored them.
-SCORING = """
-import json, os, sys
-from collections import defaultdict
-from pathlib import Path
-from bench.encoders.pretraining import TrainingTrace
-from bench.evaluation import features, finetuned_task
-from bench.evaluation.faster_rcnn import Detector
-from bench.evaluation.fcn import Segmenter
-from bench.evaluation.multilabel import MultiLabel
-from bench.runtime.device import seed_everything
-from bench.training.finetuning import TuningResult
 
-counts = defaultdict(int)
-
-def count(owner, name, images=lambda value: 1):
-    function = getattr(owner, name)
-    def counted(first, second, *rest):
-        counts[name] += images(second)
-        return function(first, second, *rest)
-    setattr(owner, name, counted)
-
-def untrained(task, make, score, images, *rest):
-    seed_everything(0)
-    network = make().eval()
-    return TuningResult(network, 0.1, [score(network, range(7))], None)
-
-count(features, "pool_features", len)
-for network, name in ((Detector, "detect"), (Segmenter, "segment"), (MultiLabel, "score")):
-    count(network, name)
-finetuned_task.tune = untrained
-finetuned_task.FineTunedTask.visualize = lambda *arguments: None
-for task in ("voc_det", "voc_seg"):
-    from bench import plugins
-    del plugins.load("tasks", task).visualize
-sys.argv = ["bench", *sys.argv[1:]]
-counted = Path(os.environ["COUNTED"])
-from bench.__main__ import main
-try:
-    main()
-finally:
-    rank = os.environ.get("RANK", "0")
-    (counted / f"{rank}.json").write_text(json.dumps(counts))
-"""
-
-
-def torchrun(*arguments, processes=2):
+def torchrun(*arguments, processes=2, status=0):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={processes}"]
     # A thread each, as torchrun itself sets where nothing is said: other counts round otherwise.
@@ -166,8 +225,39 @@ def torchrun(*arguments, processes=2):
     done = subprocess.run(
         [*command, *map(str, arguments)], capture_output=True, text=True, env=surroundings
     )
-    assert done.returncode == 0, done.stderr[:3000]
+    assert done.returncode == status, done.stderr[:3000]
     return done
+
+
+def smoke_run(methods, tasks, verb="run"):
+    """Arguments of a run of the shrunken `smoke`."""
+    settings = [part for key in SHORT for part in ("--set", key)]
+    what = [verb, "--methods", methods, "--tasks", ",".join(tasks), "--suite", "smoke"]
+    return [*what, "--device", "cpu", "--workers", "1", *settings]
+
+
+def counted(folder, processes, *arguments):
+    """Run the counting command line; what each process counted."""
+    folder.mkdir(exist_ok=True)
+    script = folder / "counted.py"
+    script.write_text(COUNTED)
+    places = ["--out", folder / "out", "--cache", folder / "cache"]
+    command = [script, folder / "counts", *arguments, *places]
+    if processes == 1:
+        surroundings = os.environ | {"OMP_NUM_THREADS": "1"}
+        subprocess.run(
+            [sys.executable, *map(str, command)], check=True, env=surroundings, capture_output=True
+        )
+    else:
+        torchrun(*command, processes=processes)
+    paths = sorted((folder / "counts").glob("*.json"))
+    assert len(paths) == processes
+    return [json.loads(path.read_text()) for path in paths]
+
+
+def together(counts, what):
+    """How often the processes did something, all of them together."""
+    return sum((Counter(own[what]) for own in counts), Counter())
 
 
 @pytest.mark.slow
@@ -194,8 +284,8 @@ def same_training(trace, other):
         ours = trace.pop(what)
         theirs = other.pop(what)
         assert {*ours} == {*theirs}
-        for name, values in ours.items():
-            assert values == pytest.approx(theirs[name], rel=tolerance)
+        for name, own in ours.items():
+            assert own == pytest.approx(theirs[name], rel=tolerance)
     assert trace == other
 
 
@@ -230,40 +320,133 @@ def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
                 assert ours["value"] == pytest.approx(theirs["value"], abs=1e-2)
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """Folder and counts of one process that scores an untrained encoder at all tasks."""
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    return folder, counted(folder, 1, *smoke_run("random_init", TASKS))
+
+
 @pytest.mark.slow
-def test_what_one_process_raises_every_process_raises(tmp_path):
-    script = tmp_path / "failing.py"
+@pytest.mark.parametrize("processes", [2, 4])
+def test_processes_score_each_image_once_and_to_the_same_bytes(alone, tmp_path, processes):
+    folder, (counts,) = alone
+    shared = tmp_path / "run"
+    shutil.copytree(folder / "cache", shared / "cache")  # with the fine-tuned networks
+    own = counted(shared, processes, *smoke_run("random_init", TASKS))
+    extracted = together(own, "extracted")
+    assert extracted == Counter(counts["extracted"])
+    assert set(extracted.values()) == {1}
+    assert sum(bool(each["extracted"]) for each in own) == min(processes, 3)  # of three batches
+    tested = together(own, "tested")
+    assert set(tested.values()) == {1}
+    assert len(tested) == 3 * 80  # test images of `smoke`, by task
+    assert max(len(each["tested"]) for each in own) == 3 * 80 / processes
+    for task in TASKS:
+        name = f"smoke/{task}/random_init/seed0.npz"
+        with np.load(folder / "out" / name) as one, np.load(shared / "out" / name) as several:
+            assert {*one} == {*several}
+            for key in one:
+                assert one[key].dtype == several[key].dtype
+                np.testing.assert_array_equal(one[key], several[key], err_msg=f"{task} {key}")
+    assert values(shared / "out") == values(folder / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_a_process_decodes_only_its_share_of_the_training_images(tmp_path, processes):
+    arguments = smoke_run("rotation", ["voc_cls"])
+    (one,) = counted(tmp_path / "one", 1, *arguments)
+    several = counted(tmp_path / "several", processes, *arguments)
+    assert set(Counter(one["trained"]).values()) == {1}
+    assert len(one["trained"]) == 64 / 4  # views by rotations
+    for what in ("trained", "questioned", "extracted"):
+        assert together(several, what) == Counter(one[what])
+    for own in several:
+        assert len(own["trained"]) == len(one["trained"]) / processes
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [2, 4])
+def test_what_one_process_raises_all_raise(tmp_path, processes):
+    script = tmp_path / "processes.py"
     script.write_text(FAILING)
-    torchrun(script)
+    ends = tmp_path / "ends"
+    ends.mkdir()
+    torchrun(script, ends, processes=processes)
+    assert len(list(ends.iterdir())) == processes
+    script.write_text(ROUNDS)
+    torchrun(script, processes=processes)
+
+
+BROKEN = """
+import os, sys
+from bench import cli, plugins
+
+plugin = plugins.load("tasks", "voc_seg")
+module = sys.modules[plugin.__module__]
+read_mask = module.read_mask
+
+def read(path):
+    if os.environ["RANK"] == "1":
+        raise MemoryError("too little memory here")
+    return read_mask(path)
+
+module.read_mask = read
+cli.main()
+"""
 
 
 @pytest.mark.slow
-def test_processes_share_extraction_and_scoring_and_no_byte_changes(cache, tmp_path, monkeypatch):
-    script = tmp_path / "scoring.py"
-    script.write_text(SCORING)
-    what = ["run", "--methods", "random_init", "--tasks", "all", "--suite", "smoke"]
-    what += ["--device", "cpu", "--workers", "1"]
-    counts = {}
-    predictions = {}
-    for processes in (1, 2, 4):
-        out = tmp_path / f"out{processes}"
-        counted = tmp_path / f"counted{processes}"
-        counted.mkdir()
-        monkeypatch.setenv("COUNTED", str(counted))
-        done = torchrun(script, *what, "--out", out, "--cache", cache, processes=processes)
-        assert "FAILED" not in done.stderr
-        counts[processes] = [
-            Counter(json.loads((counted / f"{rank}.json").read_text())) for rank in range(processes)
-        ]
-        predictions[processes] = {
-            path.relative_to(out): path.read_bytes() for path in out.glob("smoke/*/*/seed0.npz")
-        }
-    (alone,) = counts.pop(1)
-    assert {*alone} == {"pool_features", "detect", "segment", "score"}
-    for processes, shares in counts.items():
-        assert sum(shares, Counter()) == alone
-        for name, total in alone.items():
-            most = max(share[name] for share in shares)
-            assert most <= -(-total // processes) + 32  # a batch of features
-        assert len(predictions[1]) == 4
-        assert predictions[processes] == predictions[1]
+def test_a_cell_that_fails_in_one_process_fails_in_all_and_the_next_goes_on(tmp_path):
+    script = tmp_path / "broken.py"
+    script.write_text(BROKEN)
+    places = ["--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    torchrun(script, *smoke_run("random_init", ["voc_seg", "voc_cls"]), *places, status=1)
+    failed, ok = (
+        json.loads((tmp_path / f"out/smoke/{task}/random_init/seed0.json").read_text())
+        for task in ("voc_seg", "voc_cls")
+    )
+    assert failed["status"] == "failed"
+    assert "too little memory here" in failed["error"]
+    assert ok["status"] == "ok"
+
+
+STATUS = """
+import os, sys
+from pathlib import Path
+from bench import cli
+
+folder = Path(sys.argv.pop(1))
+try:
+    cli.main()
+except SystemExit as end:
+    (folder / f"status{os.environ['RANK']}").write_text(str(end.code))
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_of_several_processes_computes_each_encoder_once(tmp_path):
+    script = tmp_path / "worker.py"
+    script.write_text(STATUS)
+    places = ["--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    arguments = [*smoke_run("random_init,imagenet", ["voc_cls"], "work"), *places]
+    folder = tmp_path / "out/smoke/claims"
+    other = Claims(folder, 600, lambda name: None, lambda name: None)
+    assert other.take("imagenet-seed0")
+
+    def work():
+        said = torchrun(script, tmp_path, *arguments).stderr
+        return said, [(tmp_path / f"status{rank}").read_text() for rank in range(2)]
+
+    said, statuses = work()
+    assert statuses == ["75", "75"]
+    assert "1 recorded, 0 failed, 1 not recorded yet" in said
+    other.release("imagenet-seed0")
+    assert list(folder.iterdir()) == []
+    said, statuses = work()
+    assert statuses == ["0", "0"]
+    assert said.count("imagenet x voc_cls, seed 0: mAP ") == 1
+    assert "2 recorded, 0 failed, 0 not recorded yet" in said
+    assert len(values(tmp_path / "out")) == 2
+    assert list(folder.iterdir()) == []
