@@ -30,7 +30,7 @@ WHOLE = re.compile(r"[1-9]\d{0,6}")
 KINDS = {
     "partition": (re.compile(r"[^\s]+"), "a name"),
     "time": (re.compile(r"[1-9]\d*|(\d+-)?\d+:\d+(:\d+)?|\d+-\d+"), "minutes, or D-HH:MM:SS"),
-    "gpus": (re.compile(r"([\w.]+:)?[1-9]\d*"), "a number, or TYPE:NUMBER"),
+    "gpus": (re.compile(r"([\w.]+:)?1"), "1, or TYPE:1, as a job computes on one GPU"),
     "cpus": (WHOLE, "a number"),
     "mem": (re.compile(r"[1-9]\d*[KMGT]?"), "a size such as 32G"),
     "account": (re.compile(r"[^\s]+"), "a name"),

@@ -15,7 +15,7 @@ from bench.execution.slurm import Slurm
     [
         ([], {}),
         (["time=60,gpus=1"], {"time": "60", "gpus": "1"}),
-        (["time=1-00:00:00", "gpus=a100:2"], {"time": "1-00:00:00", "gpus": "a100:2"}),
+        (["time=1-00:00:00", "gpus=a100:1"], {"time": "1-00:00:00", "gpus": "a100:1"}),
         (["partition=short,long,gpus=1"], {"partition": "short,long", "gpus": "1"}),
         (["constraint=a=b"], {"constraint": "a=b"}),
     ],
@@ -62,7 +62,8 @@ def programs(tmp_path, monkeypatch):
         ("slurn", {}, "unknown engine 'slurn': did you mean slurm?"),
         ("slurm", {"times": "5"}, "--engine-set times: slurm has partition, time, gpus, cpus, "),
         ("slurm", {"time": "soon"}, "--engine-set time=soon: write minutes, or D-HH:MM:SS"),
-        ("slurm", {"gpus": "0"}, "--engine-set gpus=0: write a number, or TYPE:NUMBER"),
+        ("slurm", {"gpus": "0"}, "--engine-set gpus=0: write 1, or TYPE:1, as a job computes on"),
+        ("slurm", {"gpus": "a100:2"}, "--engine-set gpus=a100:2: write 1, or TYPE:1, as a job"),
         ("slurm", {"mem": "much"}, "--engine-set mem=much: write a size such as 32G"),
         ("slurm", {"partition": "a b"}, "--engine-set partition=a b: write a name"),
         ("slurm", {"partition": ""}, "--engine-set partition: has no value"),
@@ -87,12 +88,12 @@ def test_a_machine_without_submitit_is_told_how_to_install_it(tmp_path, monkeypa
 
 
 def test_settings_reach_sbatch_and_defaults_are_the_cluster_s(programs, tmp_path):
-    settings = {"partition": "a,b", "time": "1-00:00:00", "gpus": "2", "cpus": "8", "mem": "32G"}
+    settings = {"partition": "a,b", "time": "1-00:00:00", "gpus": "a100:1", "cpus": "8", "mem": "32G"}
     settings |= {"account": "me", "qos": "high", "constraint": "a100", "max_jobs": "3"}
     engine = Slurm(settings | {"signal": "60"}, tmp_path / "all")
     engine.submit([Job("one", ("true",)), Job("two", ("true",))])
     script = next((tmp_path / "all").rglob("*submission*.sh")).read_text()
-    expected = "partition=a,b time=1-00:00:00 gpus-per-node=2 cpus-per-task=8 mem=32G account=me"
+    expected = "partition=a,b time=1-00:00:00 gpus-per-node=a100:1 cpus-per-task=8 mem=32G account=me"
     for option in f"{expected} qos=high constraint=a100 signal=USR2@60 requeue".split():
         assert f"#SBATCH --{option}\n" in script
     assert "#SBATCH --array=0-1%2\n" in script
