@@ -141,10 +141,10 @@ class Unpicklable(Exception):
 distributed.init()
 size = distributed.world_size()
 items = list(range(3 * size + 1))
-assert distributed.in_shares(lambda item: (item, distributed.rank()), items) == [
+assert distributed.in_shares(items, lambda item: (item, distributed.rank())) == [
     (item, item % size) for item in items
 ]
-assert distributed.in_shares(str, [7]) == ["7"]
+assert distributed.in_shares([7], str) == ["7"]
 last = size - 1
 
 def failing(error):
@@ -156,13 +156,13 @@ def failing(error):
 
 for error in (UserError("bad image"), NonFiniteLossError("nan"), SystemExit(3)):
     try:
-        distributed.in_shares(failing(error), items)
+        distributed.in_shares(items, failing(error))
     except type(error) as raised:
         assert raised.args == error.args
     else:
         raise AssertionError("not raised")
 try:
-    distributed.in_shares(failing(Unpicklable("odd", 2)), items)
+    distributed.in_shares(items, failing(Unpicklable("odd", 2)))
 except (RuntimeError, Unpicklable) as raised:
     assert "odd" in str(raised)
 
@@ -187,7 +187,7 @@ import pytest
 from bench.runtime import distributed
 
 def fail(item):
-    if item == 3:  # of the second process
+    if item == 3:
         raise ValueError("three")
     return item
 
