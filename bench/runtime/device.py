@@ -67,7 +67,10 @@ def seed_everything(seed: int) -> None:
 
     Those of somebody's code that come from Python or numpy do not depend on the caller either.
     """
-    torch.manual_seed(seed)
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:  # which torch.manual_seed asks in turn, with a stack trace for each
+        torch.default_generator.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.backends.cudnn.benchmark = False

@@ -41,16 +41,20 @@ def locked(path: Path) -> Iterator[None]:
             lock.release()
 
 
-def atomic_write(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, *parts: bytes | memoryview) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new one, never half.
 
     A temporary file beside it is flushed to the disk and then renamed.
+
+    Args:
+        path: of the file.
+        parts: of its content, in order.
     """
     stream = open_partial(path)
     partial = Path(stream.name)
     try:
         with naming(path), stream:
-            stream.write(content)
+            stream.writelines(parts)
             flush_to_disk(stream)
             if sys.platform != "win32":  # which renames closed files alone
                 partial.replace(path)
@@ -72,18 +76,20 @@ def say_on_stderr(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def write_cached(path: Path, content: bytes) -> None:
+def write_cached(path: Path, content: bytes | memoryview) -> None:
     """Write a file of the cache, the SHA-256 of its name and content at its end, atomically.
 
     Its folder is made if it is missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, content + MARK + _seal(path, content))
+    atomic_write(path, content, MARK, _seal(path, content))
 
 
-def _seal(path: Path, content: bytes) -> bytes:
+def _seal(path: Path, content: bytes | memoryview) -> bytes:
     """Digest of a file's name and content: a file under another one's name is damaged, too."""
-    return hashlib.sha256(os.fsencode(path.name) + b"\0" + content).hexdigest().encode()
+    digest = hashlib.sha256(os.fsencode(path.name) + b"\0")
+    digest.update(content)
+    return digest.hexdigest().encode()
 
 
 def read_cached(path: Path, say: Callable[[str], None] = say_on_stderr) -> bytes | None:

@@ -23,7 +23,7 @@ def save_checkpoint(path: Path, key: str, state: dict[str, Any]) -> None:
     """
     buffer = io.BytesIO()
     torch.save({**state, "key": key}, buffer)
-    write_cached(path, buffer.getvalue())
+    write_cached(path, buffer.getbuffer())
 
 
 def read_checkpoint(

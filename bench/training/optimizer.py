@@ -88,7 +88,7 @@ def step_and_measure(optimizer: Optimizer) -> float:
     optimizer.step()
     with torch.no_grad():
         products = [
-            (gradient.double() * (weight.double() - old.double())).sum()
+            weight.double().sub_(old).mul_(gradient).sum()
             for weight, old, gradient in zip(weights, before, gradients, strict=True)
             if gradient is not None
         ]

@@ -88,13 +88,13 @@ def test_a_machine_without_submitit_is_told_how_to_install_it(tmp_path, monkeypa
 
 
 def test_settings_reach_sbatch_and_defaults_are_the_cluster_s(programs, tmp_path):
-    settings = {"partition": "a,b", "time": "1-00:00:00", "gpus": "a100:1", "cpus": "8", "mem": "32G"}
-    settings |= {"account": "me", "qos": "high", "constraint": "a100", "max_jobs": "3"}
-    engine = Slurm(settings | {"signal": "60"}, tmp_path / "all")
+    settings = {"partition": "a,b", "time": "1-00:00:00", "gpus": "a100:1", "cpus": "8"}
+    settings |= {"mem": "32G", "account": "me", "qos": "high", "constraint": "a100"}
+    engine = Slurm(settings | {"signal": "60", "max_jobs": "3"}, tmp_path / "all")
     engine.submit([Job("one", ("true",)), Job("two", ("true",))])
     script = next((tmp_path / "all").rglob("*submission*.sh")).read_text()
-    expected = "partition=a,b time=1-00:00:00 gpus-per-node=a100:1 cpus-per-task=8 mem=32G account=me"
-    for option in f"{expected} qos=high constraint=a100 signal=USR2@60 requeue".split():
+    expected = "partition=a,b time=1-00:00:00 gpus-per-node=a100:1 cpus-per-task=8 mem=32G"
+    for option in f"{expected} account=me qos=high constraint=a100 signal=USR2@60 requeue".split():
         assert f"#SBATCH --{option}\n" in script
     assert "#SBATCH --array=0-1%2\n" in script
     assert "--cpus-per-task 8 " in script.partition("# command")[2]
