@@ -49,8 +49,6 @@ from bench.training.context import Context
 from bench.training.method import load_or_pretrain
 from bench.training.tracking import Tracking
 
-FAILURES = (Exception, SystemExit)  # of a cell; somebody's code may end the program
-
 
 def open_for(cells: Sequence[Cell], request: Request, reporter: Reporter) -> Datasets:
     """The data sets that some cells use, opened and checked.
@@ -248,7 +246,8 @@ def _compute_encoder(
     context.reporter.start_cell(str(cells[0]))
     try:
         encoder = load_or_pretrain(context)
-    except FAILURES as error:  # whatever a method raises, the other methods go on
+    except distributed.FAILURES as error:  # whatever a method raises, the other methods go on
+        distributed.fail_together(error)
         for cell in cells:
             yield cell, _save_failure(cell, context, request, error)
         return
@@ -280,7 +279,8 @@ def _compute_cell(encoder: Encoder, cell: Cell, context: Context, request: Reque
         path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
     try:
         record, result = evaluate(encoder, cell, context, request)
-    except FAILURES as error:  # whatever a task raises, the other tasks go on
+    except distributed.FAILURES as error:  # whatever a task raises, the other tasks go on
+        distributed.fail_together(error)
         return _save_failure(cell, context, request, error)
     if distributed.is_main():
         _save(record, result, encoder, path)

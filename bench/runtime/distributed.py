@@ -15,7 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from bench.errors import UserError
+from bench.errors import UserError, message
 from bench.runtime import signals
 from bench.runtime.files import locked
 
@@ -28,6 +28,7 @@ Item = TypeVar("Item")
 FAILURES = (Exception, SystemExit)  # of somebody's code, which may end the program
 PATIENCE = timedelta(hours=24)  # the longest that one process waits for another
 MEETING = timedelta(minutes=10)  # the same before they have met, on clusters that start slowly
+FAILURE = timedelta(minutes=1)  # the longest from a failure of one process to that of the last
 NOTICE_SECONDS = 5.0  # after which a process says that it waits
 
 
@@ -57,6 +58,7 @@ def init() -> None:
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         store, rank, size = _meet()
         store.set_timeout(PATIENCE)
+        _meeting.store = store
         backend = "nccl" if on_gpu else "gloo"
         distributed.init_process_group(
             backend, store=store, rank=rank, world_size=size, timeout=PATIENCE
@@ -90,6 +92,38 @@ def _meet() -> tuple[Any, int, int]:
     finally:
         notice.cancel()
     return store, rank, size
+
+
+@dataclass
+class _Meeting:
+    """Where the processes met, and how many failures they had together."""
+
+    store: Any = None
+    failures: int = 0
+
+
+_meeting = _Meeting()
+
+
+def fail_together(error: BaseException) -> None:
+    """Go on after a failure that every process has; end this process after one of its own.
+
+    The others would wait for this one: torchrun ends them.
+
+    Args:
+        error: of this process, for the message.
+    """
+    if world_size() == 1:
+        return
+    _meeting.failures += 1
+    keys = [f"failure{_meeting.failures}/{number}" for number in range(world_size())]
+    _meeting.store.set(keys[rank()], "")
+    try:
+        _meeting.store.wait(keys, FAILURE)
+    except RuntimeError:
+        text = f"process {rank()} alone failed, so the run ends: {message(error)}"
+        print(text, file=sys.stderr, flush=True)
+        os._exit(1)
 
 
 def _leave() -> None:

@@ -412,6 +412,35 @@ def test_a_cell_that_fails_in_one_process_fails_in_all_and_the_next_goes_on(tmp_
     assert ok["status"] == "ok"
 
 
+ALONE = """
+import os
+from datetime import timedelta
+from bench import cli
+from bench.runtime import distributed
+from bench.training.trainer import Trainer
+
+distributed.FAILURE = timedelta(seconds=3)
+step = Trainer._take_step
+
+def fail(trainer, *rest):
+    if os.environ["RANK"] == "1":
+        raise MemoryError("too little memory here")
+    return step(trainer, *rest)
+
+Trainer._take_step = fail
+cli.main()
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_alone_fails_ends_the_run(tmp_path):
+    script = tmp_path / "alone.py"
+    script.write_text(ALONE)
+    places = ["--out", tmp_path / "out", "--cache", tmp_path / "cache"]
+    done = torchrun(script, *smoke_run("rotation", ["voc_cls"]), *places, status=1)
+    assert "process 1 alone failed, so the run ends: MemoryError: too little memory" in done.stderr
+
+
 STATUS = """
 import os, sys
 from pathlib import Path
