@@ -9,10 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import plugins, specs
-from bench.commands import overrides
 from bench.commands.cache import KINDS
 from bench.commands.request import Cell, Request
-from bench.config import settings
+from bench.config import overrides, settings
 from bench.config.schema import Suite
 from bench.errors import UserError
 from bench.results import storage

@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from bench import plugins
-from bench.commands.request import Request
 from bench.config import loader, settings
-from bench.config.schema import PRETRAINING
+from bench.config.schema import PRETRAINING, Suite
 
 Key = tuple[str, ...]  # the parts of a dotted key
+
+
+class Request(Protocol):
+    """The attributes of a request that decide whether an override has an effect."""
+
+    @property
+    def suite(self) -> Suite:
+        """With the overrides applied."""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Names."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names."""
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Those of the cells."""
+
+    @property
+    def cache(self) -> Path:
+        """The folder for resolved settings."""
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """Each as key=value."""
 
 
 def without_effect(request: Request) -> Iterator[str]:
