@@ -19,7 +19,14 @@ import typer
 from rich.console import Console
 
 from bench import plugins
-from bench.commands.request import CACHE, CACHE_VARIABLE, Locations, Request, recorded_command
+from bench.commands.request import (
+    CACHE,
+    CACHE_VARIABLE,
+    Locations,
+    Request,
+    checked_cache,
+    recorded_command,
+)
 from bench.config import loader
 from bench.config.schema import SEEDS
 from bench.errors import Interrupted, UserError, explanation, message
@@ -56,7 +63,10 @@ OUT = Path("results/local")
 
 Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
 Cache = Annotated[
-    Path, typer.Option(envvar=CACHE_VARIABLE, help="Cache folder; it is safe to delete.")
+    Path,
+    typer.Option(
+        envvar=CACHE_VARIABLE, callback=checked_cache, help="Cache folder; it is safe to delete."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ...; auto takes a GPU if any.")]
 DataRoot = Annotated[Path | None, typer.Option(help="Folder with the suite's data sets.")]

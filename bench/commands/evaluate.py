@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from bench import plugins
-from bench.commands.request import CACHE, CACHE_VARIABLE, Request
+from bench.commands.request import CACHE, CACHE_VARIABLE, Request, checked_cache
 from bench.commands.run import run
 from bench.config import loader
 from bench.config.schema import SEEDS
@@ -25,6 +26,9 @@ from bench.runtime import switches, variables
 from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
+
+# Threads share the random generators of torch, numpy and Python, and what `switches` owns.
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def evaluate(
@@ -73,7 +77,7 @@ def evaluate(
         ... )
         >>> leaderboard.to_dataframe()  # doctest: +SKIP
     """
-    with variables.owned(os.environ), switches.owned():
+    with _ONE_AT_A_TIME, variables.owned(os.environ), switches.owned():
         methods = _methods(model, name)
         selected = plugins.select("tasks", ",".join(_texts("tasks", tasks)))
         if not isinstance(seeds, int) or not 0 <= seeds <= SEEDS:
@@ -87,7 +91,7 @@ def evaluate(
             seeds=tuple(range(seeds or settings.seeds)),
             data_root=None if data_root is None else Path(data_root),
             out=Path(out),
-            cache=Path(cache or os.environ.get(CACHE_VARIABLE) or CACHE),
+            cache=checked_cache(Path(cache or os.environ.get(CACHE_VARIABLE) or CACHE)),
             device=device,
             command=("bench.evaluate",),
             overrides=tuple(changes),

@@ -22,6 +22,7 @@ from bench.commands.request import Cell, Request
 from bench.config import settings
 from bench.config.schema import PRETRAINING
 from bench.data.datasets import Datasets, fingerprints, open_datasets
+from bench.encoders.backbone import check_name
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import DAMAGED
 from bench.encoders.weights import how_read
@@ -111,6 +112,7 @@ def compute(
     plan.check_cache(request.cache)
     distributed.init()
     device = select_device(request.device)
+    _check_settings(cells, request, device)
     _check_weights(cells, _Job(request, datasets or {}, device, 1), reporter)
     datasets = datasets or open_for(cells, request, reporter)
     plan.check_data(cells, request, fingerprints(datasets))
@@ -127,6 +129,25 @@ def compute(
         reporter.finish_cell(str(cell), failed=record.status == "failed")
         announce(cell, record)
     reporter.cell = ""
+
+
+def _check_settings(cells: Sequence[Cell], request: Request, device: torch.device) -> None:
+    """Refuse settings that timm or the device cannot do.
+
+    Raises:
+        UserError: names the key.
+    """
+    check_name(request.suite.backbone.name)
+    resolved = [
+        settings.resolved_recipe(request.suite, name, request.cache)
+        for name in dict.fromkeys(cell.method for cell in cells)
+    ]
+    resolved += [
+        settings.resolved_task_settings(request.suite, name, request.cache)
+        for name in dict.fromkeys(cell.task for cell in cells)
+    ]
+    if device.type == "cpu" and any(each.get("precision") == "fp16" for each in resolved):
+        raise UserError("precision = 'fp16': needs a GPU; use auto, bf16 or no on a processor")
 
 
 def _check_weights(cells: Sequence[Cell], job: _Job, reporter: Reporter) -> None:

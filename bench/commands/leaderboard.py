@@ -41,10 +41,16 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
         The path of each leaderboard.
 
     Raises:
-        UserError: there are no records; or, with `check`, a leaderboard is stale.
+        UserError: there are no records, or those of a suite belong in no table; or, with `check`,
+            a leaderboard is stale.
     """
+    refused: list[UserError] = []
     for folder in suite_folders(out, f"--out {out}"):
-        loaded = leaderboard.load(folder, None if check and not cache.is_dir() else cache)
+        try:
+            loaded = leaderboard.load(folder, None if check and not cache.is_dir() else cache)
+        except UserError as error:  # the other suites are rendered
+            refused.append(error)
+            continue
         for problem in loaded.problems:
             warn(str(problem))
         if not check:
@@ -55,3 +61,7 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
         if files:
             names = ", ".join(files)
             raise UserError(f"{folder}: stale: {names}; run bench leaderboard --out {out}")
+    for earlier in refused[:-1]:
+        warn(str(earlier))
+    if refused:
+        raise refused[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,38 @@ from typing import Any
 import platformdirs
 
 from bench.config.schema import Suite
+from bench.errors import UserError
 from bench.results import storage
 from bench.results.record import Record
 
-CACHE = Path(platformdirs.user_cache_dir("ssl-gap"))
 CACHE_VARIABLE = "SSL_GAP_CACHE"  # names another cache folder
 ABSOLUTE = re.compile(r"(^|[,=])(/[^,]*)")  # a path in an argument, after what separates it
+
+
+def _user_cache() -> Path:
+    """The cache folder of this user; `NOWHERE` for one without a home folder."""
+    try:
+        return Path(platformdirs.user_cache_dir("ssl-gap"))
+    except RuntimeError:
+        return NOWHERE
+
+
+NOWHERE = Path(os.devnull, "ssl-gap")
+CACHE = _user_cache()
+
+
+def checked_cache(folder: Path) -> Path:
+    """A cache folder, unless it is that of a user without a home folder.
+
+    Raises:
+        UserError: it is.
+    """
+    if folder == NOWHERE:
+        raise UserError(
+            "there is no home folder for the cache; give one (--cache, or the variable "
+            f"{CACHE_VARIABLE})"
+        )
+    return folder
 
 
 def recorded_command(arguments: Sequence[str]) -> tuple[str, ...]:

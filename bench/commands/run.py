@@ -64,11 +64,27 @@ def run(
     elif distributed.is_main():
         sweep_cache(request.cache)  # of a run that was killed after its last cell
     result = rows.finish(changed=bool(todo))
+    if elsewhere is None:
+        _check_recorded(todo, request)
     reporter.say(f"leaderboard: {request.folder / PAGE}")
     if todo:
         taken = time.monotonic() - started
         reporter.say(f"took {about(taken)}, of which rendering {rows.seconds:.1f} s")
     return result
+
+
+def _check_recorded(todo: Sequence[Cell], request: Request) -> None:
+    """Refuse to end well where records are gone that this run wrote.
+
+    Raises:
+        UserError: names the first.
+    """
+    gone = [cell for cell in todo if not cell.path(request).exists()]
+    if gone:
+        raise UserError(
+            f"{gone[0].path(request)}: is gone, with {len(gone)} of {len(todo)} new records; "
+            "was the folder moved while this run was at work? move it back, or run again"
+        )
 
 
 def _here(request: Request, reporter: Reporter) -> Compute:

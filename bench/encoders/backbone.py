@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -37,6 +38,7 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
         UserError: there is no such model, or it cannot be narrowed. A layer is then neither a
             convolution nor a batch norm, or its channels cannot be divided.
     """
+    check_name(name)
     try:
         if is_transformer(name):
             return make_transformer(name, channels)
@@ -51,6 +53,18 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
         except ValueError as error:
             raise UserError(f"backbone.name '{name}' has no 1/{share} width: {error}") from None
     return body.to(memory_format=torch.channels_last)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that timm does not have.
+
+    Raises:
+        UserError: names what is like it.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see timm.list_models()"
+        raise UserError(f"backbone.name '{name}': timm has no such model; {hint}")
 
 
 def channels_first(maps: Sequence[Tensor], network: nn.Module) -> list[Tensor]:

@@ -23,7 +23,10 @@ def check_suite(records: Records, folder: Path) -> None:
     """
     for path, record in records.items():
         if record.suite != folder.name:
-            raise UserError(f"{path}: is of suite {record.suite}; rename its folder to that")
+            advice = "rename its folder to that"
+            if folder.with_name(record.suite).exists():
+                advice = f"move {folder} out of {folder.parent}"
+            raise UserError(f"{path}: is of suite {record.suite}; {advice}")
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
 
 

@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,6 +34,7 @@ from bench.encoders.encoder import Encoder
 from bench.evaluation import features, finetuned_task, linear_svm
 from bench.metrics import registry
 from bench.results import storage
+from bench.runtime import device
 from bench.runtime.progress import Reporter
 from bench.training import finetuning, trainer
 from bench.training.pretext import PretextTask
@@ -172,8 +174,8 @@ def test_half_the_budget_of_one_method(check, monkeypatch):
 def test_another_seed_of_the_stream(check, monkeypatch):
     true = stream.Stream.__init__
 
-    def other(self, images, labels, seed, transform, length):
-        true(self, images, labels, seed + 1, transform, length)
+    def other(self, images, labels, seed, *rest):
+        true(self, images, labels, seed + 1, *rest)
 
     monkeypatch.setattr(stream.Stream, "__init__", other)
     outcome = check([*PROBED, TUNED[0]])
@@ -207,12 +209,12 @@ def test_images_read_in_another_order(check, monkeypatch):
 def test_the_file_beside_the_one_that_was_drawn(check, monkeypatch):
     """The order is right, what is read is not."""
 
-    def neighbor(path):
+    def neighbor(path, *rest):
         siblings = sorted(path.parent.iterdir())
-        return true(siblings[(siblings.index(path) + 1) % len(siblings)])
+        return true(siblings[(siblings.index(path) + 1) % len(siblings)], *rest)
 
-    true = stream.read
-    monkeypatch.setattr(stream, "read", neighbor)
+    true = stream.read_pixels
+    monkeypatch.setattr(stream, "read_pixels", neighbor)
     outcome = check(PROBED)
     assert outcome.failed
     assert harness(outcome, "pixels")
@@ -342,8 +344,10 @@ def test_a_frozen_encoder_that_trains(check, monkeypatch, how):
 
 
 def test_another_initialization(check, monkeypatch):
-    true = torch.manual_seed
-    monkeypatch.setattr("bench.runtime.device.torch.manual_seed", lambda seed: true(seed + 1))
+    true = device.seed_everything
+    for module in [m for name, m in sys.modules.items() if name.startswith("bench.")]:
+        if getattr(module, "seed_everything", None) is true:
+            monkeypatch.setattr(module, "seed_everything", lambda seed: true(seed + 1))
     outcome = check(PROBED[: len(TRAINED)])
     assert outcome.changed == {*PROBED[: len(TRAINED)]}
     assert harness(outcome, "losses")
@@ -407,7 +411,9 @@ def test_a_probe_of_other_features(check, monkeypatch, how):
         monkeypatch.setattr(features, "pool_features", in_training)
     else:
         load = features.loader
-        monkeypatch.setattr(features, "loader", lambda images, size: load(images, 2 * size))
+        monkeypatch.setattr(
+            features, "loader", lambda images, size, *rest: load(images, 2 * size, *rest)
+        )
     outcome = check(PROBED[-1:])
     assert outcome.changed == {*PROBED[-1:]}
     assert "tasks/voc_cls.py: scores: the same weights give other scores" in outcome.text
