@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from support import SHORT, values, without_rendering
 
+from bench.commands import request
 from bench.commands.evaluate import evaluate
 from bench.errors import UserError
 from bench.results import storage
@@ -310,3 +311,53 @@ def test_a_plug_in_that_ends_the_program_is_named(bench_run, tmp_path, own_plugi
     done = bench_run(f"{path},random_init")
     assert done.status == 2, done.err
     assert "own.py: cannot be imported (SystemExit" in done.error
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("pretraining.precision=fp16", "precision = 'fp16': needs a GPU; use auto, bf16 or no"),
+        ("backbone.name=resnet-50", "backbone.name 'resnet-50': timm has no such model; did you"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_anything_is_computed(
+    bench_run, tmp_path, override, message
+):
+    done = bench_run("rotation", "--set", override)
+    assert done.status == 2
+    assert message in done.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_user_without_a_home_folder_is_told_to_give_a_cache(bench, monkeypatch, tmp_path, folder):
+    def homeless(name):
+        raise RuntimeError("could not determine the home directory for '~/.cache'")
+
+    monkeypatch.setattr("platformdirs.user_cache_dir", homeless)
+    assert request._user_cache() == request.NOWHERE
+    done = bench("leaderboard", "--out", folder, "--cache", request.NOWHERE)
+    assert done.status == 2
+    assert done.err.strip().splitlines()[-1].startswith("bench: there is no home folder for the")
+    with pytest.raises(UserError, match="no home folder for the cache; give one"):
+        evaluate("random_init", "voc_cls", "smoke", cache=request.NOWHERE)
+
+
+def test_results_that_were_moved_away_during_a_run_are_missed(bench_run, monkeypatch, tmp_path):
+    def lose(rows, cell, record):
+        if cell.method == "random_init":
+            shutil.move(tmp_path / "out/smoke", tmp_path / "elsewhere")
+
+    monkeypatch.setattr("bench.commands.run._Rows.show", lose)
+    done = bench_run("random_init,rotation")
+    assert done.status == 2
+    assert "random_init/seed0.json: is gone, with 1 of 2 new records" in done.err
+    assert (tmp_path / "elsewhere/voc_cls/random_init/seed0.json").exists()
+
+
+def test_a_copy_of_a_suite_s_folder_is_named_and_the_others_are_rendered(bench, folder):
+    copy = folder / "a copy"
+    shutil.copytree(folder / "made", copy)
+    done = bench("leaderboard", "--out", folder)
+    assert done.status == 2
+    assert f"is of suite made; move {copy} out of {folder}" in done.error
+    assert (folder / "made/LEADERBOARD.md").exists()

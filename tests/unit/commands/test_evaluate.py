@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -243,3 +245,25 @@ def test_the_example_of_the_docs_runs(monkeypatch, tmp_path, cache, own_plugins,
     monkeypatch.chdir(tmp_path)
     exec(code, {})
     assert "% voc_cls-resnet18: mAP" in capsys.readouterr().out
+
+
+def test_threads_are_evaluated_one_after_another(monkeypatch, tmp_path):
+    """They share the random generators, so that two at once would change each other's numbers."""
+    at_work = []
+    most = []
+
+    def run(request, reporter):
+        at_work.append(request)
+        most.append(len(at_work))
+        time.sleep(0.05)
+        at_work.pop()
+
+    monkeypatch.setattr(module, "run", run)
+    with ThreadPoolExecutor(4) as pool:
+        jobs = [
+            pool.submit(module.evaluate, "random_init", "voc_cls", "smoke", cache=tmp_path)
+            for _ in range(4)
+        ]
+        for job in jobs:
+            job.result()
+    assert most == [1, 1, 1, 1]
