@@ -126,6 +126,12 @@ def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:
         return read_rows(folder), None, folder
     parent = path.parent
     named = parent if parent.is_dir() and parent != Path() else out / parent
+    absent = not storage.files(named) and not storage.files(named, storage.IN_OUT)
+    if absent and parent == Path():
+        raise UserError(
+            f"{path}: is no folder, and {named} has no records of a row of that name; "
+            "name METHOD, FOLDER/METHOD or FOLDER"
+        )
     folder = suite_folder(named)
     rows = read_rows(folder)
     methods = {method for _, method in rows}

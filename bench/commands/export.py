@@ -25,6 +25,7 @@ def export(record: Path, file: Path, locations: Locations, reporter: Reporter) -
         UserError: the record or the data cannot be used; the encoder is no plain timm model; or
             training it again, on another machine, gave other weights than the record's.
     """
+    storage.check_name(record)
     scored = storage.read(record)
     if scored.encoder is None:
         raise UserError(f"{record}: failed; it has no encoder")

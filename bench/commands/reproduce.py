@@ -86,8 +86,7 @@ def prepare(path: Path, locations: Locations) -> Reproduction:
     Raises:
         UserError: it is no finished record, names what is not here, or would be overwritten.
     """
-    if path.suffix != ".json":
-        raise UserError(f"{path}: is no record; name one, TASK/METHOD/seedK.json")
+    storage.check_name(path)
     record = storage.read(path)
     if record.status != "ok":
         raise UserError(

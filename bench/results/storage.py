@@ -224,6 +224,16 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
     return array
 
 
+def check_name(path: Path) -> None:
+    """Refuse a file that somebody gives for a record, such as the predictions beside one.
+
+    Raises:
+        UserError: its name is of no record.
+    """
+    if path.suffix != ".json":
+        raise UserError(f"{path}: is no record; name one, TASK/METHOD/seedK.json")
+
+
 def files(folder: Path, depth: int = IN_SUITE) -> list[Path]:
     """The files of records below a folder, in order; none where it is not there.
 

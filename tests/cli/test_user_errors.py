@@ -361,3 +361,23 @@ def test_a_copy_of_a_suite_s_folder_is_named_and_the_others_are_rendered(bench, 
     assert done.status == 2
     assert f"is of suite made; move {copy} out of {folder}" in done.error
     assert (folder / "made/LEADERBOARD.md").exists()
+
+
+def test_predictions_given_for_a_record_are_not_to_be_deleted(bench, folder, tmp_path):
+    predictions = folder / "made/voc_cls/rotation/seed0.npz"
+    for command in (
+        ["export", predictions, tmp_path / "new.safetensors"],
+        ["reproduce", predictions],
+    ):
+        done = bench(*command)
+        assert (done.status, done.error) == (
+            2,
+            f"bench: {predictions}: is no record; name one, TASK/METHOD/seedK.json",
+        )
+
+
+def test_a_folder_that_is_not_there_is_named_as_it_was_typed(bench, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    done = bench("compare", "made/rotation", "nothere")
+    assert done.status == 2
+    assert "bench: nothere: is no folder, and results/local has no records" in done.err
