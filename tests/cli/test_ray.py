@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,8 @@ from bench.runtime import claims
 TWELVE = ("--methods", "rotation,imagenet,random_init", "--tasks", "voc_cls,voc_cls_finetune")
 TWELVE = (*TWELVE, "--seeds", "2")
 GPUS = "import os; print(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))"
+
+LOCAL = f"raylet_socket_name={tempfile.gettempdir()}/pymp-"  # of a Ray started for a run
 
 pytestmark = [
     pytest.mark.cluster,
@@ -168,7 +171,7 @@ def test_a_local_ray_ends_with_its_submitter(tmp_path, out, cache, monkeypatch):
     asked = ("--methods", str(path), "--tasks", "voc_cls", "--on", "ray")
     first = submitter(*asked, out=out, cache=cache)
     until(lambda: lines(begun))
-    files = next(each for each in processes("raylet_socket_name=/tmp/pymp-"))
+    files = next(each for each in processes(LOCAL))
     folder = Path(files.split("raylet_socket_name=")[1].split("/session_")[0])
     assert folder.exists()
     first.kill()
@@ -179,7 +182,7 @@ def test_a_local_ray_ends_with_its_submitter(tmp_path, out, cache, monkeypatch):
     status, _, err = ended(submitter(*asked, out=out, cache=cache))
     assert status == 0, err
     assert len(lines(begun)) == 2
-    assert not processes("raylet_socket_name=/tmp/pymp-")
+    assert not processes(LOCAL)
 
 
 def test_no_ray_at_an_address_is_one_line(tmp_path, out, cache):
