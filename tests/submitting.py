@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 
-from support import SHORT
+from support import SHORT, leaderboard, values
 
 from bench.runtime import claims
 
@@ -13,6 +13,7 @@ from bench.runtime import claims
 QUICK = "submit.LIST, submit.WATCH, submit.STALE = 1.0, 0.2, 5.0"
 MAIN = "from bench.commands import submit; {}; from bench.cli import main; main()"
 OLD = 601  # seconds, of a claim that may be taken over
+TWELVE = ("rotation,imagenet,random_init", "--tasks", "voc_cls,voc_cls_finetune", "--seeds", "2")
 
 WAITS = '''"""A method whose cell says which process began it, and waits until a file is there."""
 
@@ -88,6 +89,27 @@ def until(condition, seconds=300.0):
 
 def claim(out, name, generation=0):
     return out / "smoke" / claims.FOLDER / f"{name}.{generation}"
+
+
+def held(out):
+    """The claims that there are."""
+    return list((out / "smoke" / claims.FOLDER).iterdir())
+
+
+def two_of_twelve_cells(submitters, bench_run, tmp_path, out):
+    """The messages of two submitters, whose leaderboard is that of a serial run."""
+    both = [submitters("--methods", *TWELVE) for _ in range(2)]
+    outcomes = [ended(process) for process in both]
+    alone = tmp_path / "alone"
+    serial = bench_run(*TWELVE, "--workers", "1", out=alone, cache=tmp_path / "own")
+    assert serial.status == 0
+    assert [outcome[:2] for outcome in outcomes] == 2 * [(0, serial.out)], outcomes
+    assert len(values(out)) == 12
+    assert values(out) == values(alone)
+    boards = [leaderboard(folder / "smoke", clock=False) for folder in (out, alone)]
+    assert boards[0] == boards[1]
+    assert held(out) == []
+    return [err for _, _, err in outcomes]
 
 
 def lines(path):

@@ -9,15 +9,23 @@ from pathlib import Path
 
 import pytest
 from ray_cluster import cluster, processes
-from submitting import FAILS, age, claim, ended, lines, submitter, until, waiting_method
-from support import leaderboard, values
+from submitting import (
+    FAILS,
+    age,
+    claim,
+    ended,
+    held,
+    lines,
+    submitter,
+    two_of_twelve_cells,
+    until,
+    waiting_method,
+)
 
 from bench.execution.engine import Job
 from bench.execution.ray import Ray
 from bench.runtime import claims
 
-TWELVE = ("--methods", "rotation,imagenet,random_init", "--tasks", "voc_cls,voc_cls_finetune")
-TWELVE = (*TWELVE, "--seeds", "2")
 GPUS = "import os; print(repr(os.environ.get('CUDA_VISIBLE_DEVICES')))"
 
 LOCAL = f"raylet_socket_name={tempfile.gettempdir()}/pymp-"  # of a Ray started for a run
@@ -64,27 +72,11 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-def held(out):
-    """The claims that there are."""
-    return list((out / "smoke" / claims.FOLDER).iterdir())
-
-
 def test_two_submitters_of_twelve_cells_give_the_leaderboard_of_a_serial_run(
     bench_run, submitters, tmp_path, out
 ):
-    both = [submitters(*TWELVE) for _ in range(2)]
-    outcomes = [ended(process) for process in both]
-    alone = tmp_path / "alone"
-    serial = bench_run(TWELVE[1], *TWELVE[2:], "--workers", "1", out=alone, cache=tmp_path / "own")
-    assert serial.status == 0
-    assert [outcome[:2] for outcome in outcomes] == 2 * [(0, serial.out)], outcomes
-    messages = "".join(err for _, _, err in outcomes)
+    messages = "".join(two_of_twelve_cells(submitters, bench_run, tmp_path, out))
     assert messages.count("6 jobs submitted") == messages.count(" submitted; logs") == 1
-    assert len(values(out)) == 12
-    assert values(out) == values(alone)
-    boards = [leaderboard(folder / "smoke", clock=False) for folder in (out, alone)]
-    assert boards[0] == boards[1]
-    assert held(out) == []
 
 
 def test_a_killed_worker_is_replaced_and_one_failing_cell_stops_nothing(submitters, tmp_path, out):

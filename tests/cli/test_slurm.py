@@ -9,15 +9,22 @@ import time
 
 import pytest
 from slurm_cluster import cluster, processes, reason_to_skip
-from submitting import FAILS, age, claim, ended, lines, submitter, until, waiting_method
-from support import SHORT, leaderboard, values
+from submitting import (
+    FAILS,
+    age,
+    claim,
+    ended,
+    held,
+    lines,
+    submitter,
+    two_of_twelve_cells,
+    until,
+    waiting_method,
+)
+from support import SHORT
 
 from bench.execution.engine import open_engine
-from bench.runtime import claims
 from bench.runtime.claims import Claims
-
-TWELVE = ("--methods", "rotation,imagenet,random_init", "--tasks", "voc_cls,voc_cls_finetune")
-TWELVE = (*TWELVE, "--seeds", "2")
 
 pytestmark = pytest.mark.cluster
 
@@ -92,28 +99,12 @@ def submitted(out):
     return sorted(name for file in files for name in json.loads(file.read_text()))
 
 
-def held(out):
-    """The claims that there are."""
-    return list((out / "smoke" / claims.FOLDER).iterdir())
-
-
 def test_two_submitters_of_twelve_cells_give_the_leaderboard_of_a_serial_run(
     bench_run, submitters, tmp_path, out
 ):
-    both = [submitters(*TWELVE) for _ in range(2)]
-    outcomes = [ended(process) for process in both]
-    alone = tmp_path / "alone"
-    serial = bench_run(TWELVE[1], *TWELVE[2:], "--workers", "1", out=alone, cache=tmp_path / "own")
-    assert serial.status == 0
-    assert [outcome[:2] for outcome in outcomes] == 2 * [(0, serial.out)], outcomes
-    for _, _, err in outcomes:
-        assert err.count(" of 12 cells") == 12, "a line for every finished cell"
+    for messages in two_of_twelve_cells(submitters, bench_run, tmp_path, out):
+        assert messages.count(" of 12 cells") == 12, "a line for every finished cell"
     assert len(submitted(out)) == len({*submitted(out)}) == 6
-    assert len(values(out)) == 12
-    assert values(out) == values(alone)
-    boards = [leaderboard(folder / "smoke", clock=False) for folder in (out, alone)]
-    assert boards[0] == boards[1]
-    assert held(out) == []
 
 
 def test_a_killed_worker_is_replaced(submitters, slurm, tmp_path, out):
