@@ -75,6 +75,18 @@ def normalize(features: Tensor) -> Tensor:
     return features / (lengths + NORM_EPSILON)
 
 
+def normalized_stage(features: NDArray[np.float32], stage: int, device: torch.device) -> Tensor:
+    """The features of one stage on a device, (N, D), rows of length 1.
+
+    Raises:
+        ValueError: they are not all finite; names the stage.
+    """
+    normalized = normalize(torch.from_numpy(np.array(features)).to(device))
+    if not normalized.isfinite().all():
+        raise ValueError(f"the features of stage {stage} are not all finite")
+    return normalized
+
+
 def fit(
     train: Tensor,
     labels: NDArray[np.int8],
