@@ -94,6 +94,25 @@ class MeanAveragePrecision:
         return [predictions["truth"]]
 
 
+class SampledAveragePrecision(MeanAveragePrecision):
+    """Mean over classes of the average precision, of the mean over several training samples.
+
+    Predictions: as `MeanAveragePrecision`, but `scores` (S, N, C), of classifiers that were trained
+    on S samples.
+    """
+
+    def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
+        """Mean over the samples of the average precision of every class, (C, B)."""
+        scores = checks.array("scores", checks.entry(predictions, "scores"))
+        checks.axes("scores", scores, "(S, N, C)")
+        if not len(scores):
+            raise ValueError("scores has no sample; expected (S, N, C) of at least one")
+        truth = checks.entry(predictions, "truth")
+        each = [class_precisions(own, truth, weights, self.kind) for own in scores]
+        mean: Floats = np.mean(each, axis=0)
+        return mean
+
+
 class DetectionAveragePrecision:
     """Mean over classes of the average precision of boxes at an overlap of one half (PASCAL VOC).
 
@@ -178,6 +197,7 @@ class Top1:
 SHIPPED: tuple[Metric, ...] = (
     MeanAveragePrecision("mAP", "area"),
     MeanAveragePrecision("mAP_step", "step"),
+    SampledAveragePrecision("mAP_samples", "area"),
     DetectionAveragePrecision("AP50", "11-point"),
     DetectionAveragePrecision("AP50_area", "area"),
     MeanIntersectionOverUnion(),
