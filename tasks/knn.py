@@ -140,7 +140,7 @@ def _codes(labels: np.ndarray, classes: list[int]) -> np.ndarray:
     """Labels as VOC has them, (N, C): 1 shows the class, -1 does not, 0 is difficult."""
     if labels.ndim == 2:
         return labels[:, classes]
-    return np.where(labels[:, None] == classes, 1, -1)
+    return np.where(labels[:, None] == classes, np.int8(1), np.int8(-1))
 
 
 def _predictions(

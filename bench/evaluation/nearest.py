@@ -36,10 +36,8 @@ def vote(
     Returns:
         (K, M, C) in 0..1, in every process; each computes a part.
     """
-    shown, counted = (
-        torch.from_numpy(mask.astype(np.float32)).to(bank) for mask in (codes == 1, codes != 0)
-    )
-    least = torch.finfo(shown.dtype).tiny
+    shown, counted = (torch.from_numpy(mask).to(bank.device) for mask in (codes == 1, codes != 0))
+    least = torch.finfo(bank.dtype).tiny
 
     def block(start: int) -> NDArray[np.float32]:
         similarity = queries[start : start + ROWS] @ bank.T
@@ -48,7 +46,7 @@ def vote(
             similarity.scatter_(1, places[:, None], -torch.inf)
         nearest, index = similarity.topk(neighbors[-1], dim=1)
         weights = ((nearest - nearest[:, :1]) / temperature).exp()[:, None]
-        present, known = shown[index], counted[index]
+        present, known = shown[index].to(bank.dtype), counted[index].to(bank.dtype)
         shares = [
             weights[..., :k] @ present[:, :k] / (weights[..., :k] @ known[:, :k]).clamp(min=least)
             for k in neighbors
