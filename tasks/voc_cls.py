@@ -18,14 +18,13 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
 
 from bench.config.schema import Positive, TaskSettings, ascending
 from bench.data.datasets import usable_classes
 from bench.encoders.encoder import Encoder
 from bench.evaluation import linear_svm
-from bench.evaluation.diagnostics import effective_rank
+from bench.evaluation.diagnostics import collapse_warnings, effective_rank
 from bench.evaluation.features import features
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics.average_precision import (
@@ -35,8 +34,6 @@ from bench.metrics.average_precision import (
 )
 from bench.runtime.distributed import in_shares, share
 from bench.training.context import Context
-
-COLLAPSED_RANK = 2.0  # fewer effective directions than this: the features are one point or a line
 
 
 class VocCls:
@@ -84,8 +81,10 @@ class VocCls:
         with context.reporter.stage("probing", problems * len(share(stages)), "fit") as bar:
 
             def probe(stage: int) -> tuple[float, linear_svm.Probe]:
-                fitted = _normalized(train_features[stage], stage, context)
-                scored = _normalized(test_features[stage], stage, context)
+                fitted, scored = (
+                    linear_svm.normalized_stage(split[stage], stage, context.device)
+                    for split in (train_features, test_features)
+                )
                 return effective_rank(fitted), linear_svm.fit(
                     fitted, labels, scored, settings.costs, settings.folds, advance=bar.advance
                 )
@@ -94,15 +93,6 @@ class VocCls:
         names = [dataset.classes[c] for c in classes]
         timings = {"features": extracted - started, "probe": time.monotonic() - extracted}
         return _result(probes, ranks, truth, names, test.ids, excluded, context, timings)
-
-
-def _normalized(stage_features: np.ndarray, stage: int, context: Context) -> torch.Tensor:
-    """The features of one stage, (N, D), rows of length 1."""
-    rows = torch.from_numpy(np.array(stage_features)).to(context.device)
-    normalized = linear_svm.normalize(rows)
-    if not normalized.isfinite().all():
-        raise ValueError(f"the features of stage {stage} are not all finite")
-    return normalized
 
 
 def _result(
@@ -125,7 +115,7 @@ def _result(
     curve = [100 * mean_average_precision(scores, truth) for scores in by_stage]
     best_value = 100 * mean_average_precision(best, truth)
     unconverged = sum(probe.unconverged for probe in probes)
-    warnings = ["collapsed features"] if ranks[stage] < COLLAPSED_RANK else []
+    warnings = collapse_warnings(ranks[stage])
     if unconverged:
         warnings.append(f"{unconverged} probe fits unconverged")
     selected = [costs[k] for k in probes[stage].selected]

@@ -43,7 +43,7 @@ def smoke():
 
 @pytest.fixture(scope="session")
 def smoke_data(smoke, cache):
-    return open_datasets(smoke, {"pretraining", "voc", "voc_masks"}, None, cache, Reporter())
+    return open_datasets(smoke, set(smoke.datasets), None, cache, Reporter())
 
 
 @pytest.fixture(scope="session")

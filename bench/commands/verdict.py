@@ -196,7 +196,7 @@ def likeness(before: Record, old: Arrays, after: Record, new: Arrays) -> float:
     if old["scores"].shape != new["scores"].shape:
         return 0.0
     columns = zip(old["scores"].T, new["scores"].T, strict=True)
-    return float(np.median([_correlation(a, b) for a, b in columns]))
+    return float(np.median([_correlation(a.ravel(), b.ravel()) for a, b in columns]))
 
 
 def _correlation(a: Floats, b: Floats) -> float:

@@ -127,14 +127,15 @@ class ImageFolder(Section):
     """Whether an image that cannot be used stops the run or is left out and counted; at most 1%."""
     decoder: Literal["pillow", "torchcodec"] = "pillow"
     """What decodes plain JPEGs; `torchcodec` does it on a GPU where features are extracted."""
+    images_per_class: Count | None = None
+    """Images of each class that are used, the first by name; all of them without this key."""
 
     @model_serializer(mode="wrap")
-    def _without_default(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """The section without a decoder that is the default, as older records have it."""
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The section without later keys that have their defaults, as older records have it."""
         section: dict[str, Any] = serialize(self)
-        if section.get("decoder") == "pillow":
-            del section["decoder"]
-        return section
+        later = {"decoder": "pillow", "images_per_class": None}
+        return {k: v for k, v in section.items() if k not in later or v != later[k]}
 
 
 class Voc(Section):

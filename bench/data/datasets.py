@@ -272,6 +272,25 @@ def _with_classes(images: LabeledImages, classes: tuple[str, ...], name: str) ->
     return replace(images, labels=indices[images.labels], classes=classes)
 
 
+def labeled_splits(dataset: Dataset, task: str) -> tuple[LabeledImages, LabeledImages]:
+    """The training and the test split of an image folder with classes.
+
+    Raises:
+        UserError: it has no test split, or no folder for each class.
+    """
+    train, test = dataset.train, dataset.test
+    assert isinstance(train, LabeledImages)
+    if test is None:
+        raise UserError(f"datasets.{dataset.name}.test: is empty; {task} needs a test split")
+    if not dataset.classes:
+        raise UserError(
+            f"datasets.{dataset.name}.train: {train.images.root} has no folder for each class; "
+            f"{task} needs labels"
+        )
+    assert isinstance(test, LabeledImages)
+    return train, test
+
+
 def usable_classes(dataset: Dataset, least: int = 1, key: str = "") -> tuple[list[int], list[str]]:
     """The classes of a data set with enough positive images in both splits.
 

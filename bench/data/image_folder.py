@@ -7,6 +7,7 @@ from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Literal
 
@@ -85,10 +86,15 @@ def open_image_folder(
         )
     if content.left_out:
         reporter.say(f"{folder}{content.left_out_text()}")
-    with reporter.stage(f"checking {name}", len(content.files)) as bar:
-        images = verify(
-            folder, content.files, section.damaged, bar.advance, manifests, section.decoder
-        )
+    files = content.files
+    if section.images_per_class is not None:
+        if flat:
+            raise UserError(
+                f"datasets.{name}.images_per_class: {folder} has no folder for each class"
+            )
+        files = _first_of_each_class(files, section.images_per_class)
+    with reporter.stage(f"checking {name}", len(files)) as bar:
+        images = verify(folder, files, section.damaged, bar.advance, manifests, section.decoder)
     if flat:
         return LabeledImages(images, np.zeros(len(images.files), dtype=np.int64), ())
     labels, classes = _labels(images.files)
@@ -99,6 +105,12 @@ def open_image_folder(
         )
     _check_classes(images, labels, classes)
     return LabeledImages(images, labels, tuple(classes))
+
+
+def _first_of_each_class(files: Sequence[str], count: int) -> FileNames:
+    """The first files of each class, of sorted paths; all of a class that has no more."""
+    classes = groupby(files, key=lambda file: file.partition("/")[0])
+    return FileNames.of(file for _, own in classes for file in islice(own, count))
 
 
 def _labels(files: Sequence[str]) -> tuple[np.ndarray, list[str]]:

@@ -13,6 +13,8 @@ from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
 from bench.evaluation.features import loader
 
+COLLAPSED_RANK = 2.0  # fewer effective directions than this: the features are one point or a line
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -45,6 +47,11 @@ def effective_rank(features: Tensor) -> float:
     values = torch.linalg.svdvals(rows - rows.mean(0))
     share = values[values > 0] / values.sum()
     return float(torch.exp(-(share * share.log()).sum())) if len(share) else 1.0
+
+
+def collapse_warnings(rank: float) -> list[str]:
+    """A warning where an effective rank says that features are one point or a line."""
+    return ["collapsed features"] if rank < COLLAPSED_RANK else []
 
 
 def averages(encoder: Encoder, images: ImageFiles, size: int) -> dict[str, Tensor]:

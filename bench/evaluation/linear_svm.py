@@ -75,6 +75,18 @@ def normalize(features: Tensor) -> Tensor:
     return features / (lengths + NORM_EPSILON)
 
 
+def normalized_stage(features: NDArray[np.float32], stage: int, device: torch.device) -> Tensor:
+    """The features of one stage on a device, (N, D), rows of length 1.
+
+    Raises:
+        ValueError: they are not all finite; names the stage.
+    """
+    normalized = normalize(torch.from_numpy(np.array(features)).to(device))
+    if not normalized.isfinite().all():
+        raise ValueError(f"the features of stage {stage} are not all finite")
+    return normalized
+
+
 def fit(
     train: Tensor,
     labels: NDArray[np.int8],
@@ -259,23 +271,33 @@ def _solve(span: _Span, sign: Tensor, weight: Tensor, theta: Tensor, decisions: 
         sign, weight, slack = sign[:, more], weight[:, more], slack[:, more]
         move = -_newton_direction(span, 2 * weight * (slack > 0), gradient)
         change = span.z @ move
-        length = _line_search(old, move, slack, sign * change, weight)
+        linear, square = (old * move).sum(dim=0), (move * move).sum(dim=0)
+        length = line_search(linear, square, slack, sign * change, weight)
         theta[:, left] = old + length * move
         decisions[:, left] += length * change
     return int(more.sum())
 
 
-def _line_search(old: Tensor, move: Tensor, slack: Tensor, fall: Tensor, weight: Tensor) -> Tensor:
-    """Step in (0, 2) that nearly minimizes each column along `move`, by bisection on the slope.
+def line_search(
+    linear: Tensor, square: Tensor, slack: Tensor, fall: Tensor, weight: Tensor
+) -> Tensor:
+    """Step in (0, 2) that nearly minimizes each column along a move, by bisection on the slope.
 
     Nearly: the slope is a tenth of what it was (the strong Wolfe condition), mostly at step 1.
     Along the line the slack is slack - step * fall, so no product with the features is needed.
+
+    Args:
+        linear: (..., P) product of the weights with the move.
+        square: (..., P) square of the move.
+        slack: (..., N, P) 1 - sign x decision.
+        fall: (..., N, P) by how much the move lowers the slack.
+        weight: (..., N, P) of the squared slack.
     """
-    linear, square = (old * move).sum(dim=0), (move * move).sum(dim=0)
     pull = 2 * weight * fall
-    step, first = torch.ones_like(linear), linear - (pull * slack.clamp(min=0)).sum(dim=0)
+    step, first = torch.ones_like(linear), linear - (pull * slack.clamp(min=0)).sum(dim=-2)
     for halving in range(1, 13):
-        slope = linear + step * square - (pull * (slack - step * fall).clamp(min=0)).sum(dim=0)
+        left = (slack - step.unsqueeze(-2) * fall).clamp(min=0)
+        slope = linear + step * square - (pull * left).sum(dim=-2)
         far = slope.abs() > 0.1 * first.abs()
         if not far.any():
             break

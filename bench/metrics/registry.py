@@ -19,6 +19,7 @@ from bench.metrics.average_precision import Floats, Kind
 from bench.metrics.checks import NothingToScoreError
 from bench.metrics.resampled import (
     Weights,
+    accuracies,
     class_precisions,
     detection_precisions,
     intersections_over_union,
@@ -93,6 +94,25 @@ class MeanAveragePrecision:
         return [predictions["truth"]]
 
 
+class SampledAveragePrecision(MeanAveragePrecision):
+    """Mean over classes of the average precision, of the mean over several training samples.
+
+    Predictions: as `MeanAveragePrecision`, but `scores` (S, N, C), of classifiers that were trained
+    on S samples.
+    """
+
+    def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
+        """Mean over the samples of the average precision of every class, (C, B)."""
+        scores = checks.array("scores", checks.entry(predictions, "scores"))
+        checks.axes("scores", scores, "(S, N, C)")
+        if not len(scores):
+            raise ValueError("scores has no sample; expected (S, N, C) of at least one")
+        truth = checks.entry(predictions, "truth")
+        each = [class_precisions(own, truth, weights, self.kind) for own in scores]
+        mean: Floats = np.mean(each, axis=0)
+        return mean
+
+
 class DetectionAveragePrecision:
     """Mean over classes of the average precision of boxes at an overlap of one half (PASCAL VOC).
 
@@ -150,12 +170,38 @@ class MeanIntersectionOverUnion:
         return [predictions["confusion"].sum(-1)]
 
 
+class Top1:
+    """Share of the images whose predicted class is theirs, over all classes at once.
+
+    Predictions: `predicted` (N,) and `label` (N,), integers >= 0.
+    """
+
+    name = "top1"
+    label = "top-1"
+    arrays: tuple[str, ...] = ("predicted", "label")
+
+    def per_class(self, predictions: Predictions, weights: Weights) -> Floats:
+        """The share of right images, (1, B)."""
+        predicted = checks.entry(predictions, "predicted")
+        return accuracies(predicted, checks.entry(predictions, "label"), weights)[None]
+
+    def classes(self, predictions: Predictions) -> list[str]:
+        """All classes together."""
+        return ["all"]
+
+    def ground_truth(self, predictions: Predictions) -> list[NDArray[Any]]:
+        """The labels."""
+        return [predictions["label"]]
+
+
 SHIPPED: tuple[Metric, ...] = (
     MeanAveragePrecision("mAP", "area"),
     MeanAveragePrecision("mAP_step", "step"),
+    SampledAveragePrecision("mAP_samples", "area"),
     DetectionAveragePrecision("AP50", "11-point"),
     DetectionAveragePrecision("AP50_area", "area"),
     MeanIntersectionOverUnion(),
+    Top1(),
 )
 _registered: dict[str, Metric] = {metric.name: metric for metric in SHIPPED}
 

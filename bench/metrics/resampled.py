@@ -228,6 +228,31 @@ def intersections_over_union(confusion: ArrayLike, weights: Weights) -> Floats:
     return np.where(union > 0, shared / np.maximum(union, 1), np.nan)
 
 
+def accuracies(predicted: ArrayLike, label: ArrayLike, weights: Weights) -> Floats:
+    """Share of the images whose predicted class is theirs, on every resample, (B,).
+
+    Args:
+        predicted: (N,) class numbers, integers >= 0, of any numeric type.
+        label: (N,) likewise, the true ones.
+        weights: (N, B) finite, >= 0, see `resampling_weights`.
+
+    Returns:
+        In 0..1; nan on a resample without an image.
+
+    Raises:
+        ValueError: shapes that do not fit, or a value that is no class number.
+    """
+    classes, truth = (
+        checks.integers(name, value, "(N,)", checks.EXACT)
+        for name, value in (("predicted", predicted), ("label", label))
+    )
+    checks.alike(predicted=classes, label=truth)
+    _check_weights(weights, "label", len(truth))
+    images = weights.sum(axis=0, dtype=np.float64)
+    right = (classes == truth) @ weights.astype(np.float64)
+    return np.where(images > 0, right / np.maximum(images, 1), np.nan)
+
+
 def _check_weights(weights: Weights, name: str = "", images: int | None = None) -> None:
     """Refuse weights that are no counts, or of another number of images than an argument is."""
     if images is not None and weights.ndim == 2 and len(weights) != images:

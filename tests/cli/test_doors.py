@@ -41,7 +41,7 @@ SHRUNK = [
     "tasks.voc_cls.size=32",
     "tasks.voc_cls.dimensions=64",
     "tasks.voc_cls.costs=[0.1, 1.0]",
-    "tasks.knn.size=32",
+    "tasks.class_mean.size=32",
 ]
 
 
@@ -107,7 +107,7 @@ def intervals(folder, task):
 
 
 RUN = ("run", "--suite", "scenes.toml", "--out", "out", "--device", "cpu")
-PATHS = ("--methods", "./simclr.py,./teacher.py", "--tasks", "./knn.py,voc_cls")
+PATHS = ("--methods", "./simclr.py,./teacher.py", "--tasks", "./class_mean.py,voc_cls")
 ROWS = {"simclr", "teacher", "random_init"}
 WITHOUT_TORCH = """
 import sys
@@ -124,13 +124,13 @@ def test_files_by_path(shell, tmp_path):
     done = shell(*RUN, *PATHS)
     assert done.status == 0, done.err
     assert "6 cells, 0 up to date, 6 to run" in done.err
-    for task in ("knn", "voc_cls"):
+    for task in ("class_mean", "voc_cls"):
         assert intervals(folder, task) == dict.fromkeys(ROWS, True)
-    assert "top-1 (95% CI)" in (folder / "LEADERBOARD.md").read_text()
-    record = storage.read(folder / "knn/simclr/seed0.json")
+    assert "class accuracy (95% CI)" in (folder / "LEADERBOARD.md").read_text()
+    record = storage.read(folder / "class_mean/simclr/seed0.json")
     assert record.recipe["temperature"] == 0.2
-    assert record.task_settings["neighbors"] == 10
-    assert record.metric == "top1"
+    assert record.task_settings["stage"] == 3
+    assert record.metric == "class_accuracy"
     assert record.method_digest and record.task_digest
 
     again = shell(*RUN, *PATHS, program=("-c", WITHOUT_TORCH))
@@ -143,10 +143,10 @@ def test_files_by_path(shell, tmp_path):
     method.write_text(method.read_text().replace("nn.Linear(64, 32)", "nn.Linear(48, 32)", 1))
     kept = shell(*RUN, *PATHS, "--keep")
     assert (kept.status, "6 up to date, 0 to run" in kept.err) == (0, True)
-    assert storage.read(folder / "knn/simclr/seed0.json").created == record.created
+    assert storage.read(folder / "class_mean/simclr/seed0.json").created == record.created
     changed = shell(*RUN, *PATHS)
     assert (changed.status, "4 up to date, 2 to run" in changed.err) == (0, True), changed.err
-    now = storage.read(folder / "knn/simclr/seed0.json")
+    now = storage.read(folder / "class_mean/simclr/seed0.json")
     assert now.method_digest != record.method_digest
     assert now.encoder.weights_sha256 != record.encoder.weights_sha256
 
@@ -163,14 +163,16 @@ def test_a_comment_in_a_file_is_no_change_and_a_version_is(shell, tmp_path):
 
 
 def test_a_changed_task_is_refused_for_some_of_its_rows(shell, tmp_path):
-    assert shell(*RUN, "--methods", "simclr.py", "--tasks", "./knn.py").status == 0
-    task = tmp_path / "knn.py"
+    assert shell(*RUN, "--methods", "simclr.py", "--tasks", "./class_mean.py").status == 0
+    task = tmp_path / "class_mean.py"
     task.write_text(task.read_text().replace("votes.argmax(1)", "votes.argmin(1)"))
-    refused = shell(*RUN, "--methods", "random_init", "--tasks", "./knn.py")
+    refused = shell(*RUN, "--methods", "random_init", "--tasks", "./class_mean.py")
     assert refused.status == 2
-    assert "was scored by other code of knn, version 1; run it again in the same" in refused.err
+    assert (
+        "was scored by other code of class_mean, version 1; run it again in the same" in refused.err
+    )
     assert "or accept it with --keep" in refused.err.splitlines()[-1]
-    whole = shell(*RUN, "--methods", "simclr.py", "--tasks", "./knn.py")
+    whole = shell(*RUN, "--methods", "simclr.py", "--tasks", "./class_mean.py")
     assert (whole.status, "0 up to date, 2 to run" in whole.err) == (0, True), whole.err
 
 
@@ -179,9 +181,9 @@ ENTRY_POINTS = """
 simclr = outside.simclr:SimClr
 teacher = outside.teacher:Teacher
 [ssl_gap.tasks]
-knn = outside.knn:Knn
+class_mean = outside.class_mean:ClassMean
 [ssl_gap.metrics]
-top1 = outside.top1:Top1
+class_accuracy = outside.class_accuracy:ClassAccuracy
 """
 
 
@@ -192,7 +194,7 @@ def installed(shell, tmp_path):
     package = site / "outside"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    for name in ("simclr", "teacher", "knn", "top1"):
+    for name in ("simclr", "teacher", "class_mean", "class_accuracy"):
         shutil.move(tmp_path / f"{name}.py", package)
     about = site / "outside-1.0.dist-info"
     about.mkdir()
@@ -205,11 +207,11 @@ def installed(shell, tmp_path):
 def test_an_installed_package(shell, installed, tmp_path):
     listed = shell("list", sets=())
     assert listed.status == 0
-    assert all(f"  {name} " in listed.out for name in ("simclr", "teacher", "knn"))
-    what = ("--methods", "simclr,teacher", "--tasks", "knn,voc_cls")
+    assert all(f"  {name} " in listed.out for name in ("simclr", "teacher", "class_mean"))
+    what = ("--methods", "simclr,teacher", "--tasks", "class_mean,voc_cls")
     done = shell(*RUN, *what)
     assert done.status == 0, done.err
-    for task in ("knn", "voc_cls"):
+    for task in ("class_mean", "voc_cls"):
         assert intervals(tmp_path / "out/scenes", task) == dict.fromkeys(ROWS, True)
     again = shell(*RUN, *what, program=("-c", WITHOUT_TORCH))
     assert (again.status, "6 cells, 6 up to date, 0 to run" in again.err) == (0, True)
@@ -227,13 +229,15 @@ def test_an_installed_package(shell, installed, tmp_path):
     shell.path.pop(0)  # uninstalled
     without = shell("leaderboard", "--out", "out", sets=())
     assert without.status == 0, without.err
-    assert intervals(tmp_path / "out/scenes", "knn") == dict.fromkeys(ROWS, False)
+    assert intervals(tmp_path / "out/scenes", "class_mean") == dict.fromkeys(ROWS, False)
     assert intervals(tmp_path / "out/scenes", "voc_cls") == dict.fromkeys(ROWS, True)
     text = (tmp_path / "out/scenes/LEADERBOARD.md").read_text()
-    assert "no interval: metric 'top1' is not installed" in text
-    given = shell("leaderboard", "--out", "out", "--metric", installed / "top1.py", sets=())
+    assert "no interval: metric 'class_accuracy' is not installed" in text
+    given = shell(
+        "leaderboard", "--out", "out", "--metric", installed / "class_accuracy.py", sets=()
+    )
     assert given.status == 0, given.err
-    assert intervals(tmp_path / "out/scenes", "knn") == dict.fromkeys(ROWS, True)
+    assert intervals(tmp_path / "out/scenes", "class_mean") == dict.fromkeys(ROWS, True)
 
 
 def test_a_script_without_a_guard(shell, tmp_path):
@@ -353,13 +357,13 @@ def test_names_files_and_classes(evaluate, tmp_path):
 TEST = ("test", "--suite", "scenes.toml")
 
 
-@pytest.mark.parametrize("name", ["simclr", "teacher", "knn"])
+@pytest.mark.parametrize("name", ["simclr", "teacher", "class_mean"])
 def test_the_contracts_hold(shell, name):
     done = shell(*TEST, f"./{name}.py")
     assert done.status == 0, done.out
     assert "FAILED" not in done.out
     assert done.out.count(" ok ") >= 5
-    assert done.text.startswith(f"{'task' if name == 'knn' else 'method'} {name}")
+    assert done.text.startswith(f"{'task' if name == 'class_mean' else 'method'} {name}")
 
 
 BROKEN = {
@@ -378,7 +382,7 @@ BROKEN = {
         "`transform` depends on the label; if that is meant, say `uses_labels = True`",
     ),
     "labels of the test split": (
-        "knn",
+        "class_mean",
         '"predicted": votes.argmax(1).numpy()',
         '"predicted": (votes.argmax(1).numpy() + test.labels) % len(context.dataset.classes)',
         "Other labels of the test images change no prediction.",

@@ -93,7 +93,8 @@ from bench.training.pretext import PretextTask
 counts = {"extracted": [], "tested": [], "trained": [], "questioned": []}
 features.loader_workers = trainer.loader_workers = lambda: 0  # so that this process does it all
 read = features.read
-features.read = lambda path: counts["extracted"].append(path.name) or read(path)
+# Names alone repeat in the folders of a labeled data set.
+features.read = lambda path: counts["extracted"].append("/".join(path.parts[-3:])) or read(path)
 
 class Counted(Stream):
     def __getitem__(self, position):
@@ -124,7 +125,8 @@ finally:
     (folder / f"{os.environ.get('RANK', 0)}.json").write_text(json.dumps(counts))
 """
 
-TASKS = ("voc_cls", "voc_cls_finetune", "voc_det", "voc_seg")
+FROZEN = ("voc_cls", "voc_lowshot", "imagenet_linear", "knn")
+TASKS = (*FROZEN, "voc_cls_finetune", "voc_det", "voc_seg")
 
 # A process fails at its share of what all do together; all raise that, and none waits.
 FAILING = """

@@ -62,7 +62,7 @@ def test_a_request_keeps_its_order_without_repeats():
 def test_an_unknown_name_gets_the_near_ones():
     with pytest.raises(UserError, match="unknown method 'rotatoin': did you mean rotation"):
         plugins.select("methods", "rotatoin")
-    with pytest.raises(UserError, match="unknown task 'zzz': there are voc_cls"):
+    with pytest.raises(UserError, match="unknown task 'zzz': there are imagenet_linear, knn, voc_"):
         plugins.select("tasks", "zzz")
     with pytest.raises(UserError, match="no methods given"):
         plugins.select("methods", ",")
@@ -184,8 +184,10 @@ def test_a_version_is_a_literal(write, line, literal):
 
 
 def test_a_metric_is_a_literal_of_a_task(write):
-    text = (OUTSIDE / "knn.py").read_text()
-    path = write("near.py", text.replace('metric: ClassVar[str] = "top1"', "metric = str(1)"))
+    text = (OUTSIDE / "class_mean.py").read_text()
+    path = write(
+        "near.py", text.replace('metric: ClassVar[str] = "class_accuracy"', "metric = str(1)")
+    )
     with pytest.raises(UserError, match=r"near\.py: `metric` must be a literal"):
         plugins.add_path("tasks", path)
 
@@ -218,20 +220,20 @@ def test_a_shipped_plugin_that_breaks_is_named(monkeypatch):
 
 
 def test_the_metric_beside_a_task_is_known_with_it(own_plugins):
-    assert registry.find("top1") is None
-    assert plugins.select("tasks", str(OUTSIDE / "knn.py")) == ["knn"]
-    assert registry.get("top1").label == "top-1"
+    assert registry.find("class_accuracy") is None
+    assert plugins.select("tasks", str(OUTSIDE / "class_mean.py")) == ["class_mean"]
+    assert registry.get("class_accuracy").label == "class accuracy"
 
 
 def test_a_task_without_its_metric_is_known_and_the_metric_is_not(tmp_path, own_plugins):
-    shutil.copy(OUTSIDE / "knn.py", tmp_path / "knn.py")
-    plugins.add_path("tasks", tmp_path / "knn.py")
-    with pytest.raises(UserError, match="unknown metric 'top1'"):
-        registry.get("top1")
-    plugins.add_metric(OUTSIDE / "top1.py")
-    assert registry.get("top1").label == "top-1"
-    with pytest.raises(UserError, match=r"knn\.py: Knn has no `name`"):
-        plugins.add_metric(tmp_path / "knn.py")
+    shutil.copy(OUTSIDE / "class_mean.py", tmp_path / "class_mean.py")
+    plugins.add_path("tasks", tmp_path / "class_mean.py")
+    with pytest.raises(UserError, match="unknown metric 'class_accuracy'"):
+        registry.get("class_accuracy")
+    plugins.add_metric(OUTSIDE / "class_accuracy.py")
+    assert registry.get("class_accuracy").label == "class accuracy"
+    with pytest.raises(UserError, match=r"class_mean\.py: ClassMean has no `name`"):
+        plugins.add_metric(tmp_path / "class_mean.py")
 
 
 def test_own_code_identifies_what_does_not_ship(write):
@@ -308,7 +310,7 @@ print(json.dumps([texts, [m for m in ("torch", "timm", "torchvision") if m in sy
 
 
 def test_describing_plugins_imports_no_torch():
-    method, task = str(OUTSIDE / "simclr.py"), str(OUTSIDE / "knn.py")
+    method, task = str(OUTSIDE / "simclr.py"), str(OUTSIDE / "class_mean.py")
     texts, imported = run(DESCRIBE.format(method=method, task=task))
     assert imported == []
     assert ["simclr", 1, plugins.describe_file(OUTSIDE / "simclr.py").summary] in texts
@@ -340,7 +342,7 @@ def package(tmp_path):
         modules.mkdir()
         (modules / "__init__.py").write_text("")
         (modules / "flip_module.py").write_text(FLIP)
-        shutil.copy(OUTSIDE / "knn.py", modules / "neighbors.py")
+        shutil.copy(OUTSIDE / "class_mean.py", modules / "neighbors.py")
         info = tmp_path / "more_methods-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: more_methods\nVersion: 1.0\n")
@@ -351,7 +353,7 @@ def package(tmp_path):
 
 
 METHODS = "[ssl_gap.methods]\n"
-TASKS = "[ssl_gap.tasks]\nnear = more_methods.neighbors:Knn\n"
+TASKS = "[ssl_gap.tasks]\nnear = more_methods.neighbors:ClassMean\n"
 
 
 def test_plugins_of_installed_packages_are_known_by_their_entry_points(package):
@@ -359,7 +361,7 @@ def test_plugins_of_installed_packages_are_known_by_their_entry_points(package):
     methods, tasks, *texts = run(ENTRIES, path)
     assert {"flip", "rotation"} <= {*methods}
     assert {"near", "voc_cls"} <= {*tasks}
-    assert texts == ["package", 3, False, "Flip", "Knn", 64, ["flip", "jigsaw"]]
+    assert texts == ["package", 3, False, "Flip", "ClassMean", 64, ["flip", "jigsaw"]]
 
 
 def test_an_entry_point_with_the_name_of_a_shipped_method_is_refused_with_both_places(package):

@@ -269,7 +269,19 @@ MASKS = {
     "classes": np.array(["background", "cat"]),
     "confusion": np.array([[[5, 1], [0, 3]], [[7, 0], [2, 0]]]),
 }
-MIXED = {"AP50": DETECTIONS, "AP50_area": DETECTIONS, "mIoU": MASKS, "mAP": BASE, "mAP_step": BASE}
+CHOICES = {
+    "ids": np.array(["a", "b"]),
+    "predicted": np.array([1, 0]),
+    "label": np.array([1, 2], dtype=np.int16),
+}
+MIXED = {
+    "AP50": DETECTIONS,
+    "AP50_area": DETECTIONS,
+    "mIoU": MASKS,
+    "mAP": BASE,
+    "mAP_step": BASE,
+    "top1": CHOICES,
+}
 ALWAYS_WRONG = (
     np.array("x"),
     np.array([[[["x"]]]]),

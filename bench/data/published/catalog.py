@@ -350,7 +350,7 @@ IMAGENET = PublishedDataset(
     ),
     layout=(
         "imagenet/train/WNID/*.JPEG (1,000 folders)",
-        "imagenet/val/WNID/*.JPEG (50 each; no shipped suite needs them)",
+        "imagenet/val/WNID/*.JPEG (50 each), for imagenet_linear and knn",
     ),
     notes=(
         "Register at https://www.image-net.org/download.php, accept the terms, and download both",

@@ -40,8 +40,8 @@ def simclr(own_plugins):
 
 
 @pytest.fixture
-def knn(own_plugins):
-    return plugins.add_path("tasks", OUTSIDE / "knn.py")
+def class_mean(own_plugins):
+    return plugins.add_path("tasks", OUTSIDE / "class_mean.py")
 
 
 @pytest.mark.parametrize(
@@ -123,11 +123,11 @@ def test_a_method_has_settings_of_its_own(simclr):
         settings.recipe(typo, simclr)
 
 
-def test_a_task_of_ones_own_has_defaults_and_a_section(knn):
-    plain = settings.task_settings(loader.load("mini"), knn)
-    assert (plain.dataset, plain.neighbors) == ("scenes", 20)
-    suite = loader.load("mini", ["tasks.knn.neighbors=3"])
-    assert settings.task_settings(suite, knn).neighbors == 3
+def test_a_task_of_ones_own_has_defaults_and_a_section(class_mean):
+    plain = settings.task_settings(loader.load("mini"), class_mean)
+    assert (plain.dataset, plain.stage) == ("scenes", -1)
+    suite = loader.load("mini", ["tasks.class_mean.stage=3"])
+    assert settings.task_settings(suite, class_mean).stage == 3
 
 
 def test_settings_may_name_the_metric():

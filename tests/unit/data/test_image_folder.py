@@ -42,6 +42,34 @@ def test_classes_are_folders_at_any_depth(root):
     assert again.classes == images.classes
 
 
+def test_the_first_images_of_each_class_can_be_all(root):
+    every = opened(root)
+    some = opened(root, images_per_class=2)
+    assert some.classes == every.classes
+    assert np.bincount(some.labels).tolist() == [2] * len(every.classes)
+    first = [[f for f in every.ids if f.startswith(f"{name}/")][:2] for name in every.classes]
+    assert list(some.ids) == [file for own in first for file in own]
+    assert some.fingerprint != every.fingerprint
+    assert opened(root, images_per_class=10**6).fingerprint == every.fingerprint
+
+
+def test_a_flat_folder_has_no_first_images_of_a_class(root):
+    (root / "flat").mkdir()
+    shutil.copy(next((root / "images").glob("*/*.jpg")), root / "flat")
+    message = r"datasets\.pretraining\.images_per_class: .*flat has no folder for each class"
+    with pytest.raises(UserError, match=message):
+        opened(root, folder="flat", images_per_class=2)
+
+
+def test_keys_that_older_records_lack_are_absent_where_they_have_their_defaults():
+    section = {"kind": "image_folder", "train": "a"}
+    plain = schema.ImageFolder(**section).model_dump(mode="json")
+    assert not plain.keys() & {"decoder", "images_per_class"}
+    changed = schema.ImageFolder(**section, decoder="torchcodec", images_per_class=3)
+    assert changed.model_dump(mode="json").items() >= {"images_per_class": 3}.items()
+    assert schema.ImageFolder(**changed.model_dump()) == changed
+
+
 def test_a_flat_folder_has_no_classes(root):
     (root / "flat").mkdir()
     for path in (root / "images").glob("*/*.jpg"):

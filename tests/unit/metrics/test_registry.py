@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score
 
 from bench.errors import UserError
 from bench.metrics import (
@@ -15,6 +16,7 @@ from bench.metrics import (
     mean_average_precision,
     registry,
 )
+from bench.metrics.resampled import resampling_weights
 
 CLASSES = np.array(["cat", "dog", "yak"])
 
@@ -61,11 +63,20 @@ def masks():
     return {"ids": np.arange(12), "classes": CLASSES, "confusion": confusion}
 
 
-class Top1:
+@pytest.fixture
+def choices():
+    """The predicted and the true class of 40 images."""
+    rng = np.random.default_rng(0)
+    label = rng.integers(0, 5, size=40)
+    predicted = np.where(rng.random(40) < 0.6, label, rng.integers(0, 5, size=40))
+    return {"ids": np.arange(40), "predicted": predicted, "label": label}
+
+
+class Top9:
     """A metric of somebody's own."""
 
-    name = "top1"
-    label = "top-1"
+    name = "top9"
+    label = "top-9"
     arrays = ("right",)
 
     def per_class(self, predictions, weights):
@@ -85,15 +96,15 @@ def test_an_unknown_metric_names_the_near_ones():
 
 
 def test_a_metric_of_ones_own_is_known_once_registered(own_plugins):
-    registry.register(Top1())
-    registry.register(Top1())  # the same file, read again
+    registry.register(Top9())
+    registry.register(Top9())  # the same file, read again
     predictions = {"ids": np.arange(4), "right": np.array([1.0, 1.0, 0.0, 1.0])}
-    assert registry.value(registry.get("top1"), predictions) == 75
-    assert registry.per_class(registry.get("top1"), predictions) == {"all": 75}
+    assert registry.value(registry.get("top9"), predictions) == 75
+    assert registry.per_class(registry.get("top9"), predictions) == {"all": 75}
 
 
 def test_a_name_that_another_metric_has_is_refused(own_plugins):
-    other = type("Other", (Top1,), {"name": "mIoU"})
+    other = type("Other", (Top9,), {"name": "mIoU"})
     with pytest.raises(UserError, match="metric 'mIoU' exists already; use another name"):
         registry.register(other())
     assert registry.get("mIoU").label == "mIoU"
@@ -138,6 +149,37 @@ def test_intersections_over_union_are_those_of_the_evaluator(masks):
     assert registry.value(registry.get("mIoU"), masks) == pytest.approx(np.mean(expected[:2]))
 
 
+def test_top1_is_the_share_of_right_images(choices):
+    metric = registry.get("top1")
+    expected = 100 * accuracy_score(choices["label"], choices["predicted"])
+    assert registry.value(metric, choices) == pytest.approx(expected, abs=1e-9)
+    assert registry.per_class(metric, choices) == pytest.approx({"all": expected})
+    counts = np.random.default_rng(1).integers(0, 3, size=(7, 40))
+    values = registry.resampled_values(metric, choices, resampling_weights(counts))
+    expected = [
+        100 * accuracy_score(choices["label"], choices["predicted"], sample_weight=own)
+        for own in counts
+    ]
+    np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
+    nothing = registry.resampled_values(metric, choices, np.zeros((40, 1), np.float32))
+    assert np.isnan(nothing).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"label": np.full(40, 0.5)}, "label holds 0.5 at 0; expected integers"),
+        ({"predicted": np.full(40, -1)}, "predicted holds -1 at 0; expected a number in 0"),
+        ({"predicted": np.zeros(39, int)}, "predicted 39, label 40: they must be as many each"),
+        ({"ids": np.arange(39)}, "label is of 40 images, and weights"),
+        ({"label": np.zeros((40, 2), int)}, r"label \(40, 2\) must be \(N,\)"),
+    ],
+)
+def test_what_is_no_class_is_refused_by_top1(choices, changes, message):
+    with pytest.raises(ValueError, match=message):
+        registry.value(registry.get("top1"), choices | changes)
+
+
 def test_a_value_is_no_number_where_no_class_has_anything_to_score(images):
     nothing = images | {"truth": np.full((50, 3), -1)}
     with pytest.raises(NothingToScoreError, match="no class has anything to score by mAP in 50"):
@@ -160,6 +202,7 @@ def equal(metric, left, right):
             ["true_box", "true_class", "true_image", "true_difficult"],
         ),
         ("AP50_area", "boxes", ["score"], ["true_difficult"]),
+        ("top1", "choices", ["predicted"], ["label"]),
     ],
 )
 def test_ground_truth_is_equal_for_equal_test_splits_alone(name, fixture, predicted, true, request):
