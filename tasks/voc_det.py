@@ -24,6 +24,7 @@ from bench.data.image_files import read
 from bench.data.voc import BoxSplit
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import DetectionSettings, Detector
+from bench.evaluation.faster_rcnn_c4 import C4Detector
 from bench.evaluation.finetuned_task import Arrays, FineTunedTask
 from bench.evaluation.visualize import MIN_SCORE, NUM_IMAGES, grid, with_boxes
 from bench.metrics import registry
@@ -41,14 +42,15 @@ class VocDet(FineTunedTask):
     dataset_kinds: ClassVar[tuple[str, ...]] = ("voc", "coco")
     Settings = DetectionSettings
 
-    def network(self, encoder: Encoder, context: Context) -> Detector:
+    def network(self, encoder: Encoder, context: Context) -> Detector | C4Detector:
         """Faster R-CNN by the protocol of the suite."""
         train: Any = context.dataset.train
-        return Detector(encoder, context.settings, train.objects, context.dataset.classes)
+        build = C4Detector if context.settings.protocol == "c4" else Detector
+        return build(encoder, context.settings, train.objects, context.dataset.classes)
 
     def predict(
         self,
-        network: Detector,
+        network: Detector | C4Detector,
         split: BoxSplit,
         indices: Sequence[int],
         context: Context,
@@ -93,7 +95,7 @@ class VocDet(FineTunedTask):
         both = {metric.name: registry.value(metric, predictions) for metric in metrics}
         return both | coco_scores(predictions)
 
-    def visualize(self, network: Detector, predictions: Arrays, context: Context) -> np.ndarray:
+    def visualize(self, network: Any, predictions: Arrays, context: Context) -> np.ndarray:
         """The first test images with the most certain detections, each beside its objects."""
         split: Any = context.dataset.test
         panels = []
