@@ -119,7 +119,7 @@ class C4Detector(FineTunedNetwork):
         biases = {p for layer in layers for p in layer.parameters() if p.ndim == 1}
         return {name: replace(objective, decayed=biases)}
 
-    def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
+    def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor, Tensor]:
         """An image, scaled and mirrored half of the time, and its objects.
 
         Args:
@@ -127,7 +127,8 @@ class C4Detector(FineTunedNetwork):
             label: its position in the training split.
 
         Returns:
-            uint8 (3, h, w), and float (L, 5): class and box, class 0 for none; L suffices for every
+            uint8 (3, size, size), size being the longest side; the image's own height and width in
+            its upper left; and float (L, 5): class and box, class 0 for none; L suffices for every
             training image.
         """
         sides = self.settings.shortest_sides
@@ -140,26 +141,16 @@ class C4Detector(FineTunedNetwork):
         if torch.rand(()) < 0.5:
             scaled = scaled.flip(-1)
             lines[:, [1, 3]] = width - lines[:, [3, 1]]
-        return scaled.contiguous(), lines
-
-    @staticmethod
-    def collate(items: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch of what `transform` returns, padded to its largest image.
-
-        Returns:
-            Images uint8 (B, 3, H, W), their sizes (B, 2), and their objects (B, L, 5).
-        """
-        images, objects = zip(*items, strict=True)
-        sizes = torch.tensor([image.shape[-2:] for image in images])
-        height, width = sizes.amax(0).tolist()
-        return _padded(images, height, width), sizes, torch.stack(objects)
+        longest = self.settings.size
+        square = F.pad(scaled, (0, longest - width, 0, longest - height))
+        return square, torch.tensor([height, width]), lines
 
     def loss(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """Sum of the four losses of Ren et al. 2015: two of the proposals, two of the head."""
         images, sizes, objects = batch
-        shapes = distributed.gather(tuple(images.shape[-2:]))
-        height, width = (max(sides) for sides in zip(*shapes, strict=True))
-        rgb = self._on_mean_color(_padded(images, height, width), sizes)
+        largest = distributed.gather(sizes.amax(0).tolist())
+        height, width = (max(sides) for sides in zip(*largest, strict=True))
+        rgb = self._on_mean_color(images[..., :height, :width], sizes)
         maps = self.encoder(rgb)[-1].float()
         targets = targets_of(objects)
         shown = ImageList(rgb, [(int(h), int(w)) for h, w in sizes.tolist()])
@@ -189,12 +180,6 @@ class C4Detector(FineTunedNetwork):
         height, width = (torch.arange(side, device=images.device) for side in images.shape[-2:])
         inside = (height < sizes[:, :1])[:, None, :, None] & (width < sizes[:, 1:])[:, None, None]
         return torch.where(inside, images.float() / 255, self.encoder.mean)
-
-
-def _padded(images: Sequence[Tensor] | Tensor, height: int, width: int) -> Tensor:
-    """Images (3, h, w) as one tensor (B, 3, height, width), 0 below and to the right of each."""
-    missing = [(0, width - image.shape[-1], 0, height - image.shape[-2]) for image in images]
-    return torch.stack([F.pad(image, m) for image, m in zip(images, missing, strict=True)])
 
 
 class _Anchors(nn.Module):

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from bench.config.schema import Recipe
 from bench.data.image_files import ImageFiles
@@ -130,13 +130,8 @@ class TrainableModule(nn.Module, ABC):
             label: of the image, from the job or from `start_epoch`.
 
         Returns:
-            A tensor, or tensors in any nesting of lists, tuples and dicts, for `collate`.
+            A tensor, or tensors in any nesting of lists, tuples and dicts.
         """
-
-    @staticmethod
-    def collate(items: list[Any]) -> Any:
-        """Make a batch of what `transform` returned; runs in a worker, on the CPU."""
-        return default_collate(items)
 
     @abstractmethod
     def objectives(self) -> dict[str, Objective]:
@@ -358,7 +353,6 @@ class Trainer:
             sampler=range(self.step * batch, end * batch),
             num_workers=workers,
             worker_init_fn=yield_cores,
-            collate_fn=self.module.collate,
             pin_memory=self.accelerator.device.type == "cuda",
             prefetch_factor=4 if workers else None,
         )

@@ -406,8 +406,12 @@ def test_boxes_stay_on_their_objects(detector, height, width, shortest, difficul
     shapes, left = set(), set()
     for seed in range(12):
         torch.manual_seed(seed)
-        image, objects = network.transform(white(height, width, box), 0)
-        shapes.add(tuple(image.shape[1:]))
+        square, size, objects = network.transform(white(height, width, box), 0)
+        shapes.add(tuple(size.tolist()))
+        image = square[:, : size[0], : size[1]]
+        assert square.shape == (3, 96, 96)
+        assert not square[:, size[0] :].any()
+        assert not square[:, :, size[1] :].any()
         assert len(objects) == 1
         x1, y1, x2, y2 = objects[0, 1:].tolist()
         rows, columns = torch.nonzero(image[0] > 127).T
@@ -420,13 +424,13 @@ def test_boxes_stay_on_their_objects(detector, height, width, shortest, difficul
 
 
 def test_a_batch_is_padded_to_its_largest_image_with_what_is_normalized_to_nothing(detector):
-    network = detector(dog(1, 1, 9, 9))
-    images = [torch.full((3, *shape), 255, dtype=torch.uint8) for shape in ((48, 60), (64, 50))]
-    padded, sizes, objects = network.collate([(image, torch.zeros(1, 5)) for image in images])
-    assert padded.shape == (2, 3, 64, 60)
-    assert sizes.tolist() == [[48, 60], [64, 50]]
-    assert objects.shape == (2, 1, 5)
-    rgb = network._on_mean_color(padded, sizes)
+    network = detector(dog(1, 1, 9, 9)).train()
+    squares = torch.full((2, 3, 96, 96), 255, dtype=torch.uint8)
+    shown = []
+    network.encoder.register_forward_pre_hook(lambda _, inputs: shown.extend(inputs))
+    network.loss((squares, torch.tensor([[48, 60], [64, 50]]), torch.zeros(2, 1, 5)))
+    (rgb,) = shown
+    assert rgb.shape == (2, 3, 64, 60)
     normalized = (rgb - network.encoder.mean) / network.encoder.std
     assert not normalized[0, :, 48:].any()
     assert not normalized[1, :, :, 50:].any()
@@ -438,10 +442,10 @@ def test_images_of_any_sizes_are_trained_on(detector):
     """With and without objects; sides that are no multiple of the stride among them."""
     network = detector(dog(1, 1, 9, 9)).train()
     items = [network.transform(white(*shape, (1, 1, 9, 9)), 0) for shape in ((45, 70), (70, 45))]
-    items.append((items[0][0], torch.zeros_like(items[0][1])))
+    items.append((*items[0][:2], torch.zeros(1, 5)))
     seen = []
     network.regions.box_head.register_forward_hook(lambda _, i, o: seen.append(len(o)))
-    loss = network.loss(network.collate(items))
+    loss = network.loss(torch.utils.data.default_collate(items))
     loss.backward()
     assert loss.isfinite()
     assert loss > 0
