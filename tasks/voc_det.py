@@ -1,15 +1,15 @@
 """Detection: Faster R-CNN on the encoder, fine-tuned end to end.
 
 The protocol is the suite's: a feature pyramid, or that of MoCo (He et al. 2020, appendix A), with
-proposals from stride 16 and the last stage in the head. Objects marked `difficult` are not trained
-on and count neither way in testing. Boxes are matched as the VOC devkit does. COCO's scores are of
-the same detections.
+proposals from stride 16 and the last stage in the head. Objects marked `difficult` count neither
+way in testing. Boxes are matched as the VOC devkit does. COCO's scores are of the same detections.
 
-What changed: images are scaled by their longest side and put into the upper left of a square, so
-that every encoder is given each alone; the learning rate is selected for every row, from the same
-values, on a part of the training split, where the papers give all rows one rate; regions are pooled
-and boxes regressed as torchvision does it, where detectron2 differs; batch statistics are the
-running ones.
+What changed: the learning rate is selected for every row, from the same values, on a part of the
+training split, where the papers give all rows one rate; a suite with one rate does so too. With the
+pyramid, images are scaled by their longest side and put into the upper left of a square, so that
+every encoder is given each alone; difficult objects are not trained on; regions are pooled and
+boxes regressed as torchvision does it. MoCo's detector is as released; docs/protocols.md lists what
+differs.
 """
 
 from __future__ import annotations

@@ -12,9 +12,8 @@ the right to its largest image, over all processes, with the color that the enco
 Nothing is padded to whole strides. A test image is alone: padding would change the features at its
 borders. Batch norm is trained everywhere, over all processes. Difficult objects are trained on.
 
-What changed: detectron2 pads the two images of each GPU, which it draws of one
-orientation, and averages the statistics of the GPUs; where an image has fewer regions than are
-sampled, they are repeated in turn, so that all processes have as many.
+What changed is listed in docs/protocols.md: a batch is padded as one, and regions are repeated
+where an image has too few, so that the number of processes does not matter.
 """
 
 from __future__ import annotations
