@@ -1,15 +1,15 @@
 """Detection: Faster R-CNN on the encoder, fine-tuned end to end.
 
 The protocol is the suite's: a feature pyramid, or that of MoCo (He et al. 2020, appendix A), with
-proposals from stride 16 and the last stage in the head. Objects marked `difficult` are not trained
-on and count neither way in testing. Boxes are matched as the VOC devkit does. COCO's scores are of
-the same detections.
+proposals from stride 16 and the last stage in the head. Objects marked `difficult` count neither
+way in testing. Boxes are matched as the VOC devkit does. COCO's scores are of the same detections.
 
-What changed: images are scaled by their longest side and put into the upper left of a square, so
-that every encoder is given each alone; the learning rate is selected for every row, from the same
-values, on a part of the training split, where the papers give all rows one rate; regions are pooled
-and boxes regressed as torchvision does it, where detectron2 differs; batch statistics are the
-running ones.
+What changed: the learning rate is selected for every row, from the same values, on a part of the
+training split, where the papers give all rows one rate; a suite with one rate does so too. With the
+pyramid, images are scaled by their longest side and put into the upper left of a square, so that
+every encoder is given each alone; difficult objects are not trained on; regions are pooled and
+boxes regressed as torchvision does it. MoCo's detector is as released; docs/protocols.md lists what
+differs.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from bench.data.image_files import read
 from bench.data.voc import BoxSplit
 from bench.encoders.encoder import Encoder
 from bench.evaluation.faster_rcnn import DetectionSettings, Detector
+from bench.evaluation.faster_rcnn_c4 import C4Detector
 from bench.evaluation.finetuned_task import Arrays, FineTunedTask
 from bench.evaluation.visualize import MIN_SCORE, NUM_IMAGES, grid, with_boxes
 from bench.metrics import registry
@@ -41,14 +42,15 @@ class VocDet(FineTunedTask):
     dataset_kinds: ClassVar[tuple[str, ...]] = ("voc", "coco")
     Settings = DetectionSettings
 
-    def network(self, encoder: Encoder, context: Context) -> Detector:
+    def network(self, encoder: Encoder, context: Context) -> Detector | C4Detector:
         """Faster R-CNN by the protocol of the suite."""
         train: Any = context.dataset.train
-        return Detector(encoder, context.settings, train.objects, context.dataset.classes)
+        build = C4Detector if context.settings.protocol == "c4" else Detector
+        return build(encoder, context.settings, train.objects, context.dataset.classes)
 
     def predict(
         self,
-        network: Detector,
+        network: Detector | C4Detector,
         split: BoxSplit,
         indices: Sequence[int],
         context: Context,
@@ -93,7 +95,7 @@ class VocDet(FineTunedTask):
         both = {metric.name: registry.value(metric, predictions) for metric in metrics}
         return both | coco_scores(predictions)
 
-    def visualize(self, network: Detector, predictions: Arrays, context: Context) -> np.ndarray:
+    def visualize(self, network: Any, predictions: Arrays, context: Context) -> np.ndarray:
         """The first test images with the most certain detections, each beside its objects."""
         split: Any = context.dataset.test
         panels = []

@@ -5,7 +5,8 @@ al. 2015). The score is of one confusion matrix over the whole test split, at th
 resolution, without pixels of index 255.
 
 What changed: the learning rate is selected for every row, from the same values, on a part of the
-training split; the FCN-32s has one linear layer where the paper has two fully connected ones too.
+training split, unless the suite gives one; what MoCo's text leaves open is in docs/protocols.md;
+the FCN-32s has one linear layer where the paper has two fully connected ones too.
 """
 
 from __future__ import annotations

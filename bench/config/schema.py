@@ -200,15 +200,17 @@ class Schedule(Section):
     """The budget: images that go through the encoder, every view counted."""
     batch: Batch
     """Views in one step, over all processes."""
-    optimizer: Literal["sgd", "adam", "adamw"]
+    optimizer: Literal["sgd", "momentum", "adam", "adamw"]
+    """`sgd` has Nesterov momentum, `momentum` is SGD with the plain one."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     """Adam's; the first is the momentum of sgd."""
     weight_decay: Annotated[float, Field(ge=0, le=1e6)]
-    schedule: Literal["cosine", "step"]
+    schedule: Literal["cosine", "step", "detectron2"]
+    """`detectron2` is `step` with a warm-up from a thousandth of the rate (WarmupMultiStepLR)."""
     warmup: Fraction = 0.0
     """Share of the steps over which the learning rate rises linearly."""
     milestones: tuple[Fraction, ...] = ()
-    """`step` only: the shares of the run after which the learning rate is divided by ten."""
+    """The shares of the run after which `step` and `detectron2` divide the rate by ten."""
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto"
     """`auto`: whichever is faster for this backbone on this device."""
 
@@ -248,8 +250,8 @@ class FineTuning(Schedule, TaskSettings):
     """Side of the training crop, or the longest side of an image, pixels."""
     learning_rates: tuple[Rate, ...]
     """The learning rates to select from, ascending."""
-    selection_fraction: Annotated[float, Field(gt=0, le=1)]
-    """Share of the budget for which each learning rate is tried."""
+    selection_fraction: Fraction
+    """Share of the budget for which each learning rate is tried; 0 takes a single one as given."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1)]
     """Share of the training split that the learning rates are compared on, not trained on."""
     frozen: bool = False
@@ -259,6 +261,12 @@ class FineTuning(Schedule, TaskSettings):
     @classmethod
     def _ascending_rates(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         return ascending(value)
+
+    @model_validator(mode="after")
+    def _selected_or_given(self) -> Self:
+        if self.selection_fraction == 0 and len(self.learning_rates) > 1:
+            raise ValueError("selection_fraction must be above 0 to select from several rates")
+        return self
 
     def recipe(self, learning_rate: float, share: float) -> Recipe:
         """The training recipe at one learning rate, for a share of the budget."""

@@ -1,10 +1,9 @@
-"""Faster R-CNN of torchvision on any encoder, as a network to fine-tune.
+"""Faster R-CNN of torchvision on any encoder, as a network to fine-tune: protocol "fpn".
 
-There are two protocols. "fpn" has a feature pyramid over the stages of stride 4 and more, and two
-linear layers as the head; a transformer's pyramid is made of its last map (Li et al. 2022, ViTDet).
-"c4" has proposals from the map of stride 16, and the last stage with one more normalization as the
-head (He et al. 2020, MoCo, appendix A). Batch norm is trained everywhere and shared by all
-processes. The encoder normalizes its input itself: the detector does not.
+There is a feature pyramid over the stages of stride 4 and more, and two linear layers as the head;
+a transformer's pyramid is made of its last map (Li et al. 2022, ViTDet). Batch norm is trained
+everywhere and shared by all processes. The encoder normalizes its input itself: the detector does
+not. Protocol "c4" is in `faster_rcnn_c4`.
 
 Inside, boxes are (x1, y1, x2, y2) in continuous pixels from 0, so that VOC's inclusive (1, 1, 1, 1)
 is (0, 0, 1, 1).
@@ -13,10 +12,17 @@ is (0, 0, 1, 1).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
 
 import torch
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -27,16 +33,14 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import FeaturePyramidNetwork, MultiScaleRoIAlign
 from torchvision.transforms.v2 import functional as transforms
 
-from bench.config.schema import FineTuning, Positive, Rate
+from bench.config.schema import FineTuning, Positive, Rate, Side
 from bench.data.voc import ObjectAnnotation
 from bench.encoders.encoder import Encoder
-from bench.encoders.surgery import split_last_stage
 from bench.training.finetuning import FineTunedNetwork
 
 MIN_LINES = 64  # for the objects of a training image; more where an image has more
 RATIOS = (0.5, 1.0, 2.0)  # of anchors, height / width (Ren et al. 2015, section 3.1.1)
 ANCHOR = 8  # anchor side in strides: 32 pixels at stride 4 (Lin et al. 2017, section 4.1)
-C4_ANCHORS = (32, 64, 128, 256, 512)  # pixels, detectron2's base configuration of C4
 COARSER = 2  # the last level of a transformer's pyramid, in strides of its map
 MAX_DETECTIONS = 100  # of an image, as COCO counts them
 MIN_SCORE = 0.05  # of a detection in both protocols (detectron2's TEST.SCORE_THRESH_TEST)
@@ -53,15 +57,40 @@ class DetectionSettings(FineTuning):
     metric: Literal["AP50", "AP50_area"] = "AP50"
     """The main score: 11-point average precision as VOC 2007, or the area as VOC 2010."""
     scale: tuple[Rate, Rate] = (1.0, 1.0)
-    """A training image's longest side, smallest and largest, in shares of `size`."""
+    """`fpn` only: a training image's longest side, smallest and largest, in shares of `size`."""
+    shortest_sides: tuple[Side, ...] = ()
+    """`c4` only: an image's shortest side, drawn from these in training, the last in testing;
+    shorter where the longest side would be above `size`."""
     channels: Positive = 256
     """Of the pyramid."""
     hidden: Positive = 1024
     """Of the pyramid's head."""
     proposals: Positive = 1000
-    """Kept of each image for the head."""
+    """Kept of each image for the head; `c4` keeps twice as many in training."""
     regions: Positive = 512
     """Sampled of each image for the head's loss."""
+    statistics_batches: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Batches after training by which batch norms get their statistics; 0 keeps running ones."""
+
+    @field_validator("shortest_sides")
+    @classmethod
+    def _ascending_sides(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if list(value) != sorted(set(value)):
+            raise ValueError("must be ascending")
+        return value
+
+    @model_validator(mode="after")
+    def _sides_of_c4(self) -> Self:
+        if (self.protocol == "c4") != bool(self.shortest_sides):
+            raise ValueError('shortest_sides is for protocol "c4", which needs at least one')
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_defaults(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """The settings without newer keys at their default, as older records have them."""
+        settings: dict[str, Any] = serialize(self)
+        newer = ("shortest_sides", "statistics_batches")
+        return {k: v for k, v in settings.items() if v or k not in newer}
 
 
 class Detector(FineTunedNetwork):
@@ -83,18 +112,17 @@ class Detector(FineTunedNetwork):
     ) -> None:
         super().__init__(encoder, settings.frozen)
         self.settings = settings
-        self.objects = objects
-        trained = [sum(not entry.difficult for entry in own) for own in objects]
-        self.lines = max([MIN_LINES, *trained])
+        self.statistics_batches = settings.statistics_batches
+        self.objects = [[entry for entry in own if not entry.difficult] for own in objects]
+        self.lines = max([MIN_LINES, *map(len, self.objects)])
         # torchvision places anchors by whole strides.
         stride = encoder.strides[-1] * (COARSER if encoder.is_isotropic else 1)
         self.side = -(-settings.size // stride) * stride
         self.class_indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
-        build = _pyramid if settings.protocol == "fpn" else _c4
-        self.network: FasterRCNN = build(encoder, settings, len(classes) + 1)
+        self.network: FasterRCNN = _pyramid(encoder, settings, len(classes) + 1)
         self.network.transform = _NoTransform()
         heads = self.network.roi_heads
-        heads.subsample = _repeat_regions(heads.subsample, settings.regions)
+        heads.subsample = repeat_regions(heads.subsample, settings.regions)
         self.encoder = self.network.backbone.encoder
 
     def transform(self, image: Tensor, label: int) -> tuple[Tensor, Tensor]:
@@ -111,11 +139,8 @@ class Detector(FineTunedNetwork):
         smallest, largest = self.settings.scale
         scale = smallest + (largest - smallest) * float(torch.rand(()))
         padded, factor = fit(image, self.side, self.settings.size * scale)
-        objects = [annotation for annotation in self.objects[label] if not annotation.difficult]
-        lines = torch.zeros(self.lines, 5)
-        for line, annotation in zip(lines, objects, strict=False):
-            line[0] = self.class_indices[annotation.name]
-            line[1:] = (torch.tensor(annotation.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])) * factor
+        lines = object_lines(self.objects[label], self.class_indices, self.lines)
+        lines[:, 1:] *= factor
         if torch.rand(()) < 0.5:
             width = round(image.shape[-1] * factor)
             padded[..., :width] = padded[..., :width].flip(-1)
@@ -125,12 +150,7 @@ class Detector(FineTunedNetwork):
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """Sum of the four losses of Ren et al. 2015: two of the proposals, two of the head."""
         images, objects = batch
-        targets = []
-        for lines in objects:
-            lines = lines[lines[:, 0] > 0]
-            lines = lines[(lines[:, 3:] > lines[:, 1:3]).all(1)]  # not scaled to nothing
-            targets.append({"labels": lines[:, 0].long(), "boxes": lines[:, 1:]})
-        losses: dict[str, Tensor] = self.network(images.float() / 255, targets)
+        losses: dict[str, Tensor] = self.network(images.float() / 255, targets_of(objects))
         return torch.stack(list(losses.values())).sum()
 
     def detect(self, image: Tensor) -> Boxes:
@@ -141,11 +161,8 @@ class Detector(FineTunedNetwork):
         boxes = detections["boxes"] / factor
         limit = torch.tensor([image.shape[-1], image.shape[-2]] * 2, device=boxes.device)
         inside = (boxes[:, :2] < limit[:2]).all(1)  # not in the black padding
-        boxes = boxes[inside].clamp(min=0).minimum(limit)
-        boxes += boxes.new_tensor([1.0, 1.0, 0.0, 0.0])
-        boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2])  # thinner than a pixel
         return {
-            "boxes": boxes,
+            "boxes": inclusive(boxes[inside].clamp(min=0).minimum(limit)),
             "labels": detections["labels"][inside] - 1,
             "scores": detections["scores"][inside],
         }
@@ -170,7 +187,44 @@ def fit(image: Tensor, side: int, longest: float) -> tuple[Tensor, float]:
     return padded, factor
 
 
-def _repeat_regions(
+def object_lines(
+    objects: Sequence[ObjectAnnotation], classes: Mapping[str, int], count: int
+) -> Tensor:
+    """Objects of an image as a tensor of one size for all images.
+
+    Args:
+        objects: at most `count`.
+        classes: name -> number from 1.
+        count: of lines.
+
+    Returns:
+        float (count, 5): class and box in pixels of the image; class 0 for none.
+    """
+    lines = torch.zeros(count, 5)
+    for line, entry in zip(lines, objects, strict=False):
+        line[0] = classes[entry.name]
+        line[1:] = torch.tensor(entry.box) - torch.tensor([1.0, 1.0, 0.0, 0.0])
+    return lines
+
+
+def targets_of(objects: Tensor) -> list[Boxes]:
+    """What torchvision's parts take, of lines (B, L, 5), without boxes scaled to nothing."""
+    targets = []
+    for lines in objects:
+        lines = lines[lines[:, 0] > 0]
+        lines = lines[(lines[:, 3:] > lines[:, 1:3]).all(1)]
+        targets.append({"labels": lines[:, 0].long(), "boxes": lines[:, 1:]})
+    return targets
+
+
+def inclusive(boxes: Tensor) -> Tensor:
+    """Boxes (n, 4) as VOC has them; one that is thinner than a pixel gets that pixel."""
+    boxes = boxes + boxes.new_tensor([1.0, 1.0, 0.0, 0.0])
+    boxes[:, 2:] = boxes[:, 2:].maximum(boxes[:, :2])
+    return boxes
+
+
+def repeat_regions(
     sample: Callable[[list[Tensor]], list[Tensor]], regions: int
 ) -> Callable[[list[Tensor]], list[Tensor]]:
     """Repeat the sampled regions of each image in turn where there are fewer than `regions`.
@@ -275,64 +329,12 @@ def _pyramid(encoder: Encoder, settings: DetectionSettings, classes: int) -> Fas
         box_roi_pool=MultiScaleRoIAlign([str(k) for k in range(len(sizes))], 7, 2),
         box_head=TwoMLPHead(settings.channels * 49, settings.hidden),
         box_predictor=FastRCNNPredictor(settings.hidden, classes),
-        **_limits(settings, 2, 2),
+        # As many before suppression as detectron2 has.
+        rpn_pre_nms_top_n_train=2 * settings.proposals,
+        rpn_pre_nms_top_n_test=2 * settings.proposals,
+        rpn_post_nms_top_n_train=settings.proposals,
+        rpn_post_nms_top_n_test=settings.proposals,
+        box_batch_size_per_image=settings.regions,
+        box_detections_per_img=MAX_DETECTIONS,
+        box_score_thresh=MIN_SCORE,
     )
-
-
-class _Trunk(nn.Module):
-    """The stages of an encoder up to stride 16, with the attribute that torchvision needs."""
-
-    def __init__(self, encoder: Encoder) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.out_channels = encoder.channels[-1]
-
-    def forward(self, images: Tensor) -> Tensor:
-        last: Tensor = self.encoder(images)[-1]
-        return last
-
-
-class _Head(nn.Module):
-    """The last stage on regions, normalized, averaged over positions."""
-
-    def __init__(self, stage: nn.Module, channels: int) -> None:
-        super().__init__()
-        self.stage = stage
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, regions: Tensor) -> Tensor:
-        averaged: Tensor = self.norm(self.stage(regions)).mean((2, 3))
-        return averaged
-
-
-def _c4(encoder: Encoder, settings: DetectionSettings, classes: int) -> FasterRCNN:
-    trunk, last_stage = split_last_stage(encoder)
-    # As part of the head, it is trained on a frozen trunk too (Goyal et al. 2019).
-    last_stage.requires_grad_(True)
-    return FasterRCNN(
-        _Trunk(trunk),
-        rpn_anchor_generator=AnchorGenerator((C4_ANCHORS,), (RATIOS,)),
-        box_roi_pool=MultiScaleRoIAlign(["0"], 14, 2),
-        box_head=_Head(last_stage, last_stage.channels),
-        box_predictor=FastRCNNPredictor(last_stage.channels, classes),
-        **_limits(settings, 12, 6),
-    )
-
-
-def _limits(settings: DetectionSettings, train: int, test: int) -> dict[str, float]:
-    """Numbers of boxes, as torchvision names them.
-
-    Args:
-        settings: of the task.
-        train: proposals before suppression as a multiple of those after it, as in detectron2.
-        test: likewise, at test.
-    """
-    return {
-        "rpn_pre_nms_top_n_train": train * settings.proposals,
-        "rpn_pre_nms_top_n_test": test * settings.proposals,
-        "rpn_post_nms_top_n_train": settings.proposals,
-        "rpn_post_nms_top_n_test": settings.proposals,
-        "box_batch_size_per_image": settings.regions,
-        "box_detections_per_img": MAX_DETECTIONS,
-        "box_score_thresh": MIN_SCORE,
-    }

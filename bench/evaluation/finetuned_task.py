@@ -21,7 +21,7 @@ from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics import NothingToScoreError, registry
 from bench.runtime.distributed import is_main
 from bench.training.context import Context
-from bench.training.finetuning import FineTunedNetwork, suited, tune
+from bench.training.finetuning import FineTunedNetwork, TuningResult, suited, tune
 
 Arrays = dict[str, np.ndarray]
 
@@ -96,15 +96,7 @@ class FineTunedTask(ABC):
         predictions = self.predict(tuned.network, test, range(len(test.ids)), context, "testing")
         return TaskResult(
             predictions=predictions,
-            hyperparameters=Hyperparameters(
-                selected={"learning_rate": tuned.learning_rate},
-                num_settings=len(tuned.scores),
-                split=f"{settings.validation_fraction:.0%} of {dataset.name} train",
-                tried={
-                    "learning_rate": list(settings.learning_rates),
-                    "validation_score": tuned.scores,
-                },
-            ),
+            hyperparameters=_hyperparameters(tuned, settings, dataset.name),
             excluded_classes=self.excluded_classes(context),
             diagnostics=self.diagnostics(predictions),
             timings={"tuning": trained - started, "testing": time.monotonic() - trained},
@@ -125,3 +117,19 @@ class FineTunedTask(ABC):
             "classes": list(dataset.classes),
             "excluded": self.excluded_classes(context),
         }
+
+
+def _hyperparameters(tuned: TuningResult[Any], settings: FineTuning, data: str) -> Hyperparameters:
+    """What was tried and selected; a given learning rate was neither."""
+    selected = {"learning_rate": tuned.learning_rate}
+    if not tuned.scores:
+        return Hyperparameters(selected)
+    return Hyperparameters(
+        selected,
+        num_settings=len(tuned.scores),
+        split=f"{settings.validation_fraction:.0%} of {data} train",
+        tried={
+            "learning_rate": list(settings.learning_rates),
+            "validation_score": tuned.scores,
+        },
+    )

@@ -308,13 +308,16 @@ def describe(kind: Kind, name: str) -> Description | None:
 def _fine_tuning(settings: Mapping[str, Any]) -> str:
     """Fine-tuning protocol of every row, as sentences."""
     rates = " or ".join(f"{rate:g}" for rate in settings["learning_rates"])
+    selection = (
+        f" Each rate is tried on {settings['selection_fraction']:.0%} of the crops. The best on a"
+        f" held-out {settings['validation_fraction']:.0%} of the training split is used for all"
+        " crops."
+    )
     frozen = "with the encoder frozen, " if settings["frozen"] else ""
     return (
         f"Fine-tuned {frozen}on {settings['views']:,} random crops of {settings['size']} px in"
         f" batches of {settings['batch']}: {settings['optimizer']}, {settings['schedule']}"
-        f" schedule, learning rate {rates}. Each rate is tried on"
-        f" {settings['selection_fraction']:.0%} of the crops. The best on a held-out"
-        f" {settings['validation_fraction']:.0%} of the training split is used for all crops."
+        f" schedule, learning rate {rates}.{selection if settings['selection_fraction'] else ''}"
     )
 
 

@@ -125,7 +125,8 @@ class TuningResult(Generic[Network]):
     Attributes:
         network: trained on the whole training split, in evaluation mode.
         learning_rate: the selected one.
-        scores: of each learning rate on the validation images; None where it diverged.
+        scores: of each learning rate that was tried, on the validation images; None where it
+            diverged.
         trace: of the final fit.
     """
 
@@ -146,6 +147,8 @@ def tune(
 ) -> TuningResult[Network]:
     """Select the rate on held-out images of the training split, then train on the whole split.
 
+    A single rate that no share of the budget is for is taken as given.
+
     Every finished training is cached, and a run that was killed resumes from there.
 
     Args:
@@ -163,6 +166,10 @@ def tune(
         UserError: no held-out image has an evaluated label.
     """
     fits = _Fits(task, make, images, settings, context, about)
+    if settings.selection_fraction == 0:
+        (given,) = settings.learning_rates
+        network, trace = fits.final_fit(given)
+        return TuningResult(network.eval(), given, [], trace)
     order = np.random.default_rng(0).permutation(len(images.files))
     count = max(1, round(len(order) * settings.validation_fraction))
     held_out = np.sort(order[:count])

@@ -28,7 +28,7 @@ from bench.runtime import distributed
 from bench.runtime.device import loader_workers, mixed_precision, seed_everything, yield_cores
 from bench.runtime.pool import batches
 from bench.runtime.progress import Bar
-from bench.training.batchnorm import synchronize
+from bench.training.batchnorm import population_statistics, synchronize
 from bench.training.checkpoint import read_checkpoint, save_checkpoint
 from bench.training.history import TRACED_BATCHES, TRACED_STEPS, History
 from bench.training.loading import LoaderTransform
@@ -92,12 +92,14 @@ class Objective:
         parameters: trained by this loss alone.
         rates: shares of the learning rate, in (0, 1], of parameters that have less than all of it.
         undecayed: parameters without weight decay, besides biases and norms.
+        decayed: biases with weight decay.
     """
 
     loss: Callable[[Any], Tensor]
     parameters: list[nn.Parameter]
     rates: Mapping[nn.Parameter, float] = field(default_factory=dict)
     undecayed: Set[nn.Parameter] = frozenset()
+    decayed: Set[nn.Parameter] = frozenset()
 
 
 class TrainableModule(nn.Module, ABC):
@@ -105,12 +107,14 @@ class TrainableModule(nn.Module, ABC):
 
     Attributes:
         views_per_image: images through the encoder for each image drawn; crops count one by one.
+        statistics_batches: further batches, after the last step, by which batch norms get their
+            statistics; 0 keeps the running ones.
         encoder: the network that remains after training.
         logged: the metrics of the last step, detached scalars by name.
     """
 
     views_per_image: ClassVar[int] = 1
-
+    statistics_batches: int = 0
     encoder: Encoder
 
     def __init__(self) -> None:
@@ -198,7 +202,8 @@ class Trainer:
         # Torch's stubs do not know a device and a memory format in one call.
         module.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizers = [
-            make_optimizer(o.parameters, recipe, o.rates, o.undecayed) for o in objectives.values()
+            make_optimizer(o.parameters, recipe, o.rates, o.undecayed, o.decayed)
+            for o in objectives.values()
         ]
         self.model, *prepared = self.accelerator.prepare(module, *optimizers)
         self.losses = {name: objective.loss for name, objective in objectives.items()}
@@ -219,6 +224,8 @@ class Trainer:
             self._train(bar, report)
         finally:
             report.close()
+        if self.module.statistics_batches:
+            self._measure_statistics()
         result = self.history.result(
             views=self.steps * self.job.recipe.batch,
             seconds=self.seconds,
@@ -258,7 +265,7 @@ class Trainer:
     def _take_step(self, batch: Any) -> dict[str, Tensor]:
         """Update every objective's parameters in turn; their losses by name."""
         # Every step is a function of weights, optimizer and position: resuming needs no more.
-        self._seed()
+        self._seed(self.step)
         self.history.add_batch(batch)
         rate = self.job.recipe.learning_rate * rate_factor(self.step, self.steps, self.job.recipe)
         losses = {name: self._update(batch, name, rate) for name in self.losses}
@@ -268,8 +275,21 @@ class Trainer:
         self.step += 1
         return losses
 
-    def _seed(self) -> None:
-        seed_everything(hash((self.job.seed, self.step)) & 0x7FFFFFFF)
+    def _seed(self, step: int) -> None:
+        seed_everything(hash((self.job.seed, step)) & 0x7FFFFFFF)
+
+    @torch.no_grad()
+    def _measure_statistics(self) -> None:
+        """Give the batch norms statistics of the batches that would come next, in training mode."""
+        started = time.monotonic()
+        losses = list(self.losses.values())
+        end = self.steps + self.module.statistics_batches
+        with population_statistics(self.module), self.accelerator.autocast():
+            for step, batch in enumerate(self._load(end), self.steps):
+                self._seed(step)
+                for loss in losses:
+                    self.module(batch, loss)
+        self.seconds += time.monotonic() - started
 
     def _update(self, batch: Any, name: str, rate: float) -> Tensor:
         optimizer = self.optimizers[name]
@@ -317,7 +337,7 @@ class Trainer:
         return math.ceil(epoch * len(self.labels) / self._images_per_batch)
 
     def _start_epoch(self, epoch: int) -> None:
-        self._seed()
+        self._seed(self.step)
         labels = self.module.start_epoch(epoch, self.job)
         self.module.train()
         if labels is not None:
@@ -346,7 +366,7 @@ class Trainer:
         return self.job.recipe.batch // self.module.views_per_image
 
     def _stream(self) -> Stream:
-        length = self.steps * self._images_per_batch
+        length = (self.steps + self.module.statistics_batches) * self._images_per_batch
         transform = LoaderTransform(self.module)
         job = self.job
         return Stream(job.images, self.labels, job.seed, transform, length, self.damaged)

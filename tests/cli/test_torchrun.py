@@ -21,7 +21,7 @@ from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from timm.layers import BatchNormAct2d
 from bench.runtime import distributed as processes
-from bench.training.batchnorm import synchronize
+from bench.training.batchnorm import population_statistics, synchronize
 
 def network():
     torch.manual_seed(0)
@@ -41,6 +41,12 @@ def compare():
     parallel(mine).square().mean().backward()
     for (name, one), (_, other) in zip(whole.named_parameters(), shared.named_parameters()):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-5, atol=1e-7, msg=name)
+    for (name, one), (_, other) in zip(whole.named_buffers(), shared.named_buffers()):
+        torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7, msg=name)
+    with torch.no_grad(), population_statistics(whole), population_statistics(shared):
+        for scale in (1, 2):
+            whole(scale * batch)
+            shared(scale * mine)
     for (name, one), (_, other) in zip(whole.named_buffers(), shared.named_buffers()):
         torch.testing.assert_close(other, one, rtol=1e-5, atol=1e-7, msg=name)
     with torch.no_grad():

@@ -75,9 +75,8 @@ def test_every_object_of_a_crowded_image_is_trained_on(detector, count, lines):
     assert int((shown[:, 0] > 0).sum()) == count
 
 
-@pytest.mark.parametrize("protocol", ["fpn", "c4"])
-def test_images_without_objects_are_trained_on(detector, protocol):
-    network = detector(protocol=protocol, size=64).train()
+def test_images_without_objects_are_trained_on(detector):
+    network = detector(size=64).train()
     batch = torch.utils.data.default_collate(
         [network.transform(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]
     )
@@ -102,10 +101,9 @@ def test_detected_boxes_are_inclusive_pixels_of_the_image(detector, monkeypatch)
     assert (detections["boxes"][2, 2:] >= detections["boxes"][2, :2]).all()
 
 
-@pytest.mark.parametrize("protocol", ["fpn", "c4"])
-def test_anchors_are_where_the_features_are(detector, protocol, monkeypatch):
+def test_anchors_are_where_the_features_are(detector, monkeypatch):
     """On a size that is no multiple of the strides too."""
-    network = detector(protocol=protocol, size=100).eval()
+    network = detector(size=100).eval()
     assert network.side == 128
     generate = network.network.rpn.anchor_generator.forward
     seen = []
@@ -120,16 +118,16 @@ def test_anchors_are_where_the_features_are(detector, protocol, monkeypatch):
     grids, anchors = seen
     centers = (anchors[:, :2] + anchors[:, 2:]) / 2
     strides = {128 // side for side, _ in grids}
-    assert strides == ({16} if protocol == "c4" else {4, 8, 16, 32})
+    assert strides == {4, 8, 16, 32}
     for stride in strides:
         last = 128 - stride
         assert ((centers - last).abs() < 1).all(1).any()
-    assert centers.max() == 124 if protocol == "fpn" else centers.max() == 112
+    assert centers.max() == 124
 
 
 def test_every_image_gives_as_many_regions(detector):
     """However few are proposed: processes then weigh theirs alike."""
-    network = detector(proposals=3, regions=16, protocol="c4", size=64).train()
+    network = detector(proposals=3, regions=16, size=64).train()
     seen = []
     network.network.roi_heads.box_head.register_forward_hook(lambda _, i, o: seen.append(len(o)))
     batch = [network.transform(white(40, 60, (1, 1, 9, 9)), 0) for _ in range(2)]

@@ -150,11 +150,21 @@ def test_another_truth_is_trained_anew(task, context, tmp_path, monkeypatch):
         evaluate(task, changed(made, "train", fingerprint=other))
 
 
+C4 = {
+    "protocol": "c4",
+    "size": 64,
+    "shortest_sides": (40, 48),
+    "views": 8,
+    "batch": 4,
+    "learning_rates": (1e-3,),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("task", "changes"), [("voc_det", {"protocol": "c4", "size": 64})])
-def test_another_last_stage_is_trained_anew(task, changes, context, tmp_path, monkeypatch):
+@pytest.mark.parametrize("task", ["voc_det"])
+def test_another_last_stage_is_trained_anew(task, context, tmp_path, monkeypatch):
     """Though the detector takes it off the encoder."""
-    made = at(context, task, tmp_path, learning_rates=(1e-3,), **changes)
+    made = at(context, task, tmp_path, **C4)
     evaluate(task, made)
     encoder = copy.deepcopy(load_or_pretrain(made))
     with torch.no_grad():
@@ -162,6 +172,53 @@ def test_another_last_stage_is_trained_anew(task, changes, context, tmp_path, mo
     stop_training(monkeypatch)
     with pytest.raises(Stopped):
         plugins.load("tasks", task)().evaluate(encoder, made)
+
+
+@pytest.mark.slow
+def test_statistics_after_training_are_the_same_when_they_are_measured_again(
+    context, tmp_path, monkeypatch
+):
+    """They are of the batches that would come next; a run that was killed amid them resumes."""
+
+    def stopped(*arguments):
+        raise Stopped
+
+    def weights(name, **changes):
+        made = at(context, "voc_det", tmp_path / name, **C4, selection_fraction=0.0, **changes)
+        with pytest.raises(Stopped):
+            evaluate("voc_det", made)
+        kept = [*made.cache.glob("finetuned/*.pt")]
+        return torch.load(kept[0], weights_only=True)["network"] if kept else None
+
+    monkeypatch.setattr(plugins.load("tasks", "voc_det"), "predict", stopped)
+    running, whole = weights("a", statistics_batches=0), weights("b", statistics_batches=3)
+    same_weights = {name for name, value in whole.items() if torch.equal(value, running[name])}
+    assert {name.rpartition(".")[2] for name in whole.keys() - same_weights} == {
+        *("running_mean", "running_var", "num_batches_tracked")
+    }
+    drawn, seed = [], trainer.Trainer._seed
+
+    def stopping(run, step):
+        drawn.append(step)
+        if step == 4:
+            raise Stopped
+        seed(run, step)
+
+    monkeypatch.setattr(trainer, "CHECKPOINT_SHARE", 1e9)
+    monkeypatch.setattr(trainer, "FIRST_CHECKPOINT", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_seed", stopping)
+        assert weights("c", statistics_batches=3) is None
+    assert drawn == [0, 1, 2, 3, 4]
+    torch.testing.assert_close(weights("c", statistics_batches=3), whole, rtol=0, atol=0)
+
+
+def test_a_given_rate_is_not_tried(context, tmp_path):
+    made = at(context, "voc_seg", tmp_path, learning_rates=(1e-3,), selection_fraction=0.0)
+    chosen = evaluate("voc_seg", made).hyperparameters
+    assert chosen.selected == {"learning_rate": 1e-3}
+    assert (chosen.num_settings, chosen.split, chosen.tried) == (1, "", {})
+    assert len(list(tmp_path.glob("finetuned/*"))) == 1
 
 
 def test_held_out_images_that_show_nothing_are_named(context, tmp_path):
