@@ -14,7 +14,7 @@ of the batch. One of three kernels is drawn for each image, of torch's: area, bi
 from typing import ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.data.transforms import random_crop, to_gray, to_unit_range
@@ -26,6 +26,7 @@ from bench.training.pretext_score import Measure, Scores
 COUNTS = 1000  # values of a counting vector
 MARGIN = 10.0  # M, the squared distance from which on two images differ enough
 GRAYED = 0.67  # share of images without color
+DEVIATION = 0.005  # of the layer's weights at the start: distances begin near M, not far above
 KERNELS = ("area", "bilinear", "bicubic")
 
 
@@ -41,6 +42,7 @@ class Counting(PretextTask):
         """Add the layer that counts."""
         super().build(context)
         self.head = Classifier(self.encoder.channels[-1], COUNTS)
+        nn.init.normal_(self.head.linear.weight, std=DEVIATION)
 
     def transform(self, image: Tensor, label: int) -> Tensor:
         """A crop at half its size, then its four tiles, uint8 (5, 3, crop // 2, crop // 2)."""

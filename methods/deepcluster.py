@@ -52,6 +52,7 @@ MARGIN = 8 / 7  # shorter side of the image of which the center is taken, in cro
 ITERATIONS = 20  # of k-means
 DEVIATION = 0.01  # of a new classifier's weights
 FLAT = 1e-6  # share of the largest variance below which one is rounding
+TINY = 1e-30  # in place of 0, of features that are all the same
 
 
 class DeepCluster(PretextTask):
@@ -185,10 +186,10 @@ def whiten(features: np.ndarray, components: int) -> np.ndarray:
     """
     centered = features - features.mean(0)
     variances, directions = np.linalg.eigh((centered.T @ centered).astype(np.float64))
-    variances = np.maximum(variances[-components:], FLAT * variances[-1])
+    variances = np.maximum(variances[-components:], max(FLAT * variances[-1], TINY))
     vectors = centered @ (directions[:, -components:] / np.sqrt(variances)).astype(np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: np.ndarray = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    unit: np.ndarray = vectors / np.maximum(lengths, TINY)
     return unit
 
 

@@ -34,17 +34,20 @@ KINDS = {
 }
 
 
-@cache
 def kind_of(backbone: str) -> str:
     """The kind of a timm model: what is no plain transformer counts as convolutional.
 
     Args:
         backbone: name of the model, without a tag.
     """
+    return "transformer" if backbone in _transformers() else "convolutional"
+
+
+@cache
+def _transformers() -> frozenset[str]:
+    """The functions of timm's modules of plain transformers; models are made by those."""
     spec = find_spec("timm")
     assert spec is not None and spec.origin is not None
     folder = Path(spec.origin).parent / "models"
-    entry = re.compile(rf"^def {re.escape(backbone)}\(", re.MULTILINE)
-    modules = (folder / f"{module}.py" for module in TRANSFORMERS)
-    plain = any(entry.search(module.read_text(encoding="utf-8")) for module in modules)
-    return "transformer" if plain else "convolutional"
+    texts = ((folder / f"{name}.py").read_text(encoding="utf-8") for name in TRANSFORMERS)
+    return frozenset(name for text in texts for name in re.findall(r"^def (\w+)\(", text, re.M))
