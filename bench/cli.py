@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from bench import plugins
+from bench import plugins, specs
+from bench.commands.plan import needed_backbone
 from bench.commands.request import (
     CACHE,
     CACHE_VARIABLE,
@@ -185,6 +186,12 @@ def _asked(
     selected_methods = plugins.select("methods", methods, allow_missing, trust_remote_code)
     selected_tasks = plugins.select("tasks", tasks)
     settings = loader.load(suite, set_)
+    named = specs.parts(methods)
+    left_out = [
+        name
+        for name in (selected_methods if "all" in named else ())
+        if name not in named and needed_backbone(name, settings)
+    ]
     if max(seeds, threads) > SEEDS:
         raise UserError(f"--seeds {seeds} --threads {threads}: at most {SEEDS} of each")
     if seed is not None and (seeds or seed >= SEEDS):
@@ -196,7 +203,7 @@ def _asked(
         trackers = select_trackers(track)
     request = Request(
         suite=settings,
-        methods=tuple(selected_methods),
+        methods=tuple(name for name in selected_methods if name not in left_out),
         tasks=tuple(selected_tasks),
         seeds=tuple(range(seeds or settings.seeds)) if seed is None else (seed,),
         data_root=data_root,
@@ -210,6 +217,7 @@ def _asked(
         verbose=verbose,
         command=recorded_command(sys.argv[1:]),
         overrides=tuple(set_ or ()),
+        left_out=tuple(left_out),
     )
     return _Asked(request, suite, arguments)
 

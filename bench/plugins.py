@@ -101,6 +101,11 @@ class Description:
         return tuple(self.constants.get("inputs", ("rgb",)))
 
     @property
+    def backbones(self) -> str:
+        """The kind of backbone that a method can train, of `encoders.kinds`; empty for any."""
+        return str(self.constants.get("backbones", ""))
+
+    @property
     def backbone(self) -> str:
         """The timm model that it is an encoder of; empty for the suite's."""
         return str(self.constants.get("backbone", ""))
@@ -495,7 +500,10 @@ def _describe_file(name: str, path: Path, origin: Origin) -> Description:
 
 def _describe_object(name: str, value: Any) -> Description:
     summary = (value.__doc__ or "").strip().split("\n")[0]
-    keys = ("reference", "version", "metric", "inputs", "datasets", "untrained", "reference_row")
+    keys = (
+        *("reference", "version", "metric", "inputs", "backbones", "datasets", "untrained"),
+        "reference_row",
+    )
     constants = {key: getattr(value, key) for key in keys if hasattr(value, key)}
     return Description(name, summary, {"version": 1, **constants}, True, "object")
 

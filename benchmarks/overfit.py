@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 from bench import plugins
+from bench.commands.plan import needed_backbone
 from bench.config import loader
 from bench.config.settings import recipe as recipe_of
 from bench.data.datasets import open_datasets
@@ -34,8 +35,14 @@ SCENES = [
 
 def main() -> int:
     """Train and print; 1 if a task learns too little."""
-    methods = plugins.names("methods")
-    every = [name for name in methods if issubclass(plugins.load("methods", name), PretextTask)]
+    mini = loader.load("mini")
+    methods = [name for name in plugins.names("methods") if not needed_backbone(name, mini)]
+    classes = {name: plugins.load("methods", name) for name in methods}
+    every = [  # but for those whose answers are others in each pass
+        name
+        for name, cls in classes.items()
+        if issubclass(cls, PretextTask) and cls.start_epoch is PretextTask.start_epoch
+    ]
     worst = 0.0
     with tempfile.TemporaryDirectory() as cache:
         for name in sys.argv[1:] or every:

@@ -33,6 +33,7 @@ class SplitBrain(PretextTask):
     version: ClassVar[int] = 1
     measure = Measure("cross-entropy", "the best constant")
     inputs: ClassVar[tuple[str, ...]] = ("L", "ab")
+    backbones: ClassVar[str] = "convolutional"  # others have no half width
 
     def build(self, context: Context) -> None:
         """Add a decoder to each half, and estimate how rare each color is."""

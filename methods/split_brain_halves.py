@@ -40,6 +40,7 @@ class SplitBrainHalves(PretextTask):
     version: ClassVar[int] = 1
     measure = Measure("cross-entropy", "the best constant")
     inputs: ClassVar[tuple[str, ...]] = ("above_diagonal", "below_diagonal")
+    backbones: ClassVar[str] = "convolutional"  # others have no half width
 
     def build(self, context: Context) -> None:
         """Add a decoder and a classifier to each half, and estimate how rare each color is."""

@@ -16,11 +16,12 @@ from torch import Tensor
 from torch.utils.data import default_collate
 
 from bench import plugins
-from bench.commands import execute
+from bench.commands import execute, plan
 from bench.commands.request import Cell, Request
-from bench.config.schema import Suite
+from bench.config.schema import Backbone, Suite
 from bench.data.datasets import Datasets
 from bench.data.stream import Stream
+from bench.encoders.kinds import KINDS
 from bench.errors import UserError
 from bench.evaluation.task import TaskResult
 from bench.metrics import registry
@@ -33,6 +34,7 @@ from bench.runtime.progress import Reporter
 from bench.training.context import Context
 from bench.training.method import load_or_pretrain
 from bench.training.pretext import PretextTask
+from bench.training.trainer import TrainableModule, TrainingJob
 
 IMAGES = 4  # in a batch of the checks
 
@@ -85,8 +87,38 @@ class Bench:
     def batch(self, pretext: PretextTask, images: int = IMAGES) -> Any:
         """What a loader collates of the first pretraining images."""
         labeled = self.context("methods").images
-        stream = Stream(labeled.images, labeled.labels, 0, pretext.transform, images)
+        labels = self.first_labels(pretext, labeled.labels)
+        stream = Stream(labeled.images, labels, 0, pretext.transform, images)
         return default_collate([stream[i] for i in range(images)])
+
+    def first_labels(self, pretext: PretextTask, classes: np.ndarray) -> np.ndarray:
+        """The labels of the first pass: those that `start_epoch` makes, or the images' classes."""
+        context = self.context("methods")
+        job = TrainingJob(
+            name=self.name,
+            recipe=pretext.recipe,
+            images=context.images.images,
+            labels=classes,
+            seed=context.seed,
+            device=context.device,
+            checkpoint=self.cache / "none.pt",
+            key="",
+            remedy="",
+        )
+        training = pretext.training
+        seed_everything(0)
+        made = pretext.start_epoch(0, job)
+        pretext.train(training)
+        return classes if made is None else made
+
+
+def fitting(suite: Suite, method: str) -> Suite:
+    """The suite, on a backbone that a method can train."""
+    needed = plan.needed_backbone(method, suite)
+    if not needed:
+        return suite
+    backbone = Backbone(name=KINDS[needed].smallest, imagenet="timm")
+    return suite.model_copy(update={"backbone": backbone})
 
 
 def first_task(suite: Suite) -> str:
@@ -167,7 +199,9 @@ def budget_counts_views(bench: Bench, kind: Kind) -> None:
     pretext = bench.pretext()
     batch = bench.batch(pretext)
     shown: list[int] = []
-    pretext.encoder.branches[0].register_forward_pre_hook(lambda _, x: shown.append(len(x[0])))
+    layers = (m for m in pretext.encoder.branches[0].modules() if not list(m.children()))
+    first = next(layer for layer in layers if list(layer.parameters()))
+    first.register_forward_pre_hook(lambda _, x: shown.append(len(x[0])))
     for objective in pretext.objectives().values():
         objective.loss(batch)
     views = pretext.views_per_image
@@ -208,6 +242,13 @@ def labels_unseen(bench: Bench, kind: Kind) -> None:
     """The class of an image changes nothing, unless the class says `uses_labels = True`."""
     pretext = bench.pretext()
     if getattr(pretext, "uses_labels", False):
+        return
+    if type(pretext).start_epoch is not TrainableModule.start_epoch:
+        classes = bench.context(kind).images.labels
+        own, others = (bench.first_labels(pretext, each) for each in (classes, classes[::-1]))
+        same = np.array_equal(own, others)
+        hint = "if that is meant, say `uses_labels = True`"
+        require(same, f"the labels of `start_epoch` depend on the classes; {hint}")
         return
     image = torch.randint(0, 256, (3, 48, 48), dtype=torch.uint8)
     examples = []

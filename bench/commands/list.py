@@ -7,6 +7,7 @@ from typing import Literal
 
 from bench import plugins
 from bench.config import loader
+from bench.encoders.kinds import KINDS
 
 Kind = Literal["methods", "tasks", "suites"]
 
@@ -27,4 +28,9 @@ def _described(kind: Kind) -> list[tuple[str, str]]:
     if kind == "suites":
         return [(name, loader.load(name).summary) for name in loader.names()]
     described = [plugins.describe(kind, name) for name in plugins.names(kind)]
-    return [(d.name, f"{d.summary} [{d.constants['reference']}]") for d in described]
+    return [(d.name, f"{d.summary} [{d.constants['reference']}]{_only(d)}") for d in described]
+
+
+def _only(described: plugins.Description) -> str:
+    """The kind of backbone to which a method is limited, in words."""
+    return f" ({KINDS[described.backbones].words} only)" if described.backbones else ""

@@ -13,7 +13,8 @@ from bench.commands.cache import KINDS
 from bench.commands.request import Cell, Request
 from bench.config import overrides, settings
 from bench.config.schema import Suite
-from bench.errors import UserError
+from bench.encoders import kinds
+from bench.errors import UserError, unknown
 from bench.results import storage
 from bench.results.record import Record
 from bench.runtime.files import same_files
@@ -49,9 +50,30 @@ def groups(cells: Iterable[Cell]) -> list[list[Cell]]:
     return list(by_name.values())
 
 
+def needed_backbone(method: str, suite: Suite) -> str:
+    """The kind of backbone that a method needs and the suite's is not; else empty.
+
+    Raises:
+        UserError: the method declares a kind that is unknown.
+    """
+    needed = plugins.describe("methods", method).backbones
+    if needed and needed not in kinds.KINDS:
+        raise UserError(f"{method}: {unknown('kind in `backbones`', needed, kinds.KINDS)}")
+    return "" if needed in ("", kinds.kind_of(suite.backbone.name)) else needed
+
+
 def _check_backbones(request: Request) -> None:
-    """Refuse a method that names the suite's own backbone, of which there is a row without it."""
+    """Refuse a method that cannot train the suite's backbone.
+
+    One that names the suite's own backbone is refused too: there is a row without it.
+    """
     for method in request.methods:
+        if needed := needed_backbone(method, request.suite):
+            kind = kinds.KINDS[needed]
+            raise UserError(
+                f"{method} trains {kind.words}, and backbone.name '{request.suite.backbone.name}' "
+                f"is none; set one, for example --set backbone.name={kind.example}"
+            )
         name, separator, backbone = method.partition(plugins.OF_BACKBONE)
         if separator and backbone == request.suite.backbone.name:
             raise UserError(f"{method}: {backbone} is the suite's backbone: say {name}")
@@ -109,6 +131,9 @@ def notices(request: Request) -> Iterator[str]:
     sections += [f"[tasks.{name}]" for name in suite.tasks if not _known("tasks", name)]
     for section in sections:
         yield f"{section} of the suite is not used: no plug-in of that name is known here"
+    if request.left_out:
+        names = ", ".join(request.left_out)
+        yield f"left out of 'all', as {suite.backbone.name} is no backbone for it: {names}"
     yield from overrides.without_effect(request)
     for backbone in _without_reference(request):
         reference = f"{specs.REFERENCE}@{backbone}"

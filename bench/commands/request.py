@@ -79,6 +79,7 @@ class Request:
         verbose: whether a failure shows its traceback.
         command: the command line, for the records.
         overrides: those that the suite has in it, as key=value.
+        left_out: methods of `all` that cannot train the suite's backbone.
     """
 
     suite: Suite
@@ -96,6 +97,7 @@ class Request:
     verbose: bool = False
     command: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

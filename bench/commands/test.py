@@ -12,7 +12,14 @@ from rich.table import Table
 
 from bench import plugins
 from bench.commands import execute
-from bench.commands.contracts import Bench, Check, ContractError, checks, first_task
+from bench.commands.contracts import (
+    Bench,
+    Check,
+    ContractError,
+    checks,
+    first_task,
+    fitting,
+)
 from bench.commands.request import Cell, Request
 from bench.config import loader
 from bench.errors import UserError
@@ -44,6 +51,8 @@ def test(
     settings = loader.load(suite, list(overrides))
     if settings.synthetic is None:
         raise UserError(f"suite {settings.name}: bench test needs a suite that renders its images")
+    if plural == "methods":
+        settings = fitting(settings, name)
     method = name if plural == "methods" else plugins.UNTRAINED
     task = name if plural == "tasks" else first_task(settings)
     cells = [Cell(method, task, 0)]

@@ -39,6 +39,8 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
             convolution nor a batch norm, or its channels cannot be divided.
     """
     check_name(name)
+    if share > 1 and is_transformer(name):
+        raise UserError(f"backbone.name '{name}' has no 1/{share} width: it is a transformer")
     try:
         if is_transformer(name):
             return make_transformer(name, channels)

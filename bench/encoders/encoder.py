@@ -105,6 +105,12 @@ class Encoder(nn.Module):
             return self(rgb), None
         return branches[0].with_embedding(self._input(self.inputs[0], rgb))
 
+    def visible_tokens(self, rgb: Tensor, kept: Tensor) -> Tensor:
+        """The tokens of some patches, of a plain transformer: see `TransformerStages`."""
+        branch = self.branches[0]
+        assert isinstance(branch, TransformerStages)
+        return branch.visible_tokens(self._input(self.inputs[0], rgb), kept)
+
     def _input(self, name: str, rgb: Tensor) -> Tensor:
         """The input of one branch, (B, INPUT_CHANNELS[name], H, W)."""
         if name == "L":

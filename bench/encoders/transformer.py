@@ -7,13 +7,13 @@ from collections.abc import Set
 from typing import Any
 
 import timm
+import torch
 from timm.models._features import FeatureInfo
 from torch import Tensor, nn
 
+from bench.encoders.kinds import TRANSFORMERS
+
 WINDOWED = ("swin_transformer", "swin_transformer_v2")  # timm's modules of windows of any size
-# timm's modules of plain transformers: all tokens of one stride, and position embeddings that are
-# resampled to any image size.
-MODULES = ("vision_transformer", "deit", "eva")
 ANY_SIZE: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}
 # Li et al. 2022 (ViTDet), appendix A.2: the decay of the rate from one block to the one before, for
 # models of up to 12, 24 and more blocks.
@@ -28,7 +28,7 @@ def is_transformer(name: str) -> bool:
     Args:
         name: of the model, without a tag.
     """
-    return _module(name) in MODULES
+    return _module(name) in TRANSFORMERS
 
 
 def size_options(name: str) -> dict[str, Any]:
@@ -72,6 +72,41 @@ class TransformerStages(nn.Module):
         tokens, maps = self.model.forward_intermediates(images.contiguous())
         return list(maps), self.model.forward_head(tokens, pre_logits=True)
 
+    def visible_tokens(self, images: Tensor, kept: Tensor) -> Tensor:
+        """The tokens of some patches, after the last normalization. No block is shown the others.
+
+        Args:
+            images: normalized, (B, C, H, W).
+            kept: the patches by number, row by row, int64 (B, K).
+
+        Returns:
+            (B, P + K, D), the model's P own tokens first.
+        """
+        usual = self.model.patch_drop
+        both = usual is None  # timm's Eva wants to know which patches remain
+        self.model.patch_drop = _Keep(kept, self.model.num_prefix_tokens, both)
+        try:
+            tokens: Tensor = self.model.forward_features(images.contiguous())
+        finally:
+            self.model.patch_drop = usual
+        return tokens
+
+
+class _Keep(nn.Module):
+    """What takes the place of timm's patch dropout: it keeps given patches, in their order."""
+
+    def __init__(self, kept: Tensor, prefix: int, both: bool) -> None:
+        super().__init__()
+        self._kept = kept
+        self._prefix = prefix
+        self._both = both
+
+    def forward(self, tokens: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """The model's own tokens and the kept ones of (B, P + N, D), with numbers if wanted."""
+        patches = tokens[:, self._prefix :].take_along_dim(self._kept[:, :, None], 1)
+        tokens = torch.cat([tokens[:, : self._prefix], patches], 1)
+        return (tokens, self._kept) if self._both else tokens
+
 
 def make_transformer(name: str, channels: int) -> TransformerStages:
     """An untrained timm transformer.
@@ -88,7 +123,7 @@ def make_transformer(name: str, channels: int) -> TransformerStages:
 
 def transformer_of(network: nn.Module) -> Any:
     """The plain transformer of timm that a network contains; None if there is none."""
-    modules = [f"timm.models.{name}" for name in MODULES]
+    modules = [f"timm.models.{name}" for name in TRANSFORMERS]
     parts = (part for part in network.modules() if type(part).__module__ in modules)
     return next((part for part in parts if hasattr(part, "blocks")), None)
 

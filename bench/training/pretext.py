@@ -41,6 +41,7 @@ class PretextTask(TrainableModule):
         version: raise it when the weights may change.
         datasets: what it trains on.
         inputs: of the encoder's branches (`Encoder`).
+        backbones: the kind that it can train, of `encoders.kinds`; empty for any.
         measure: what `score` returns; None for a method that has no score.
         recipe: how it is trained; `build` sets it.
     """
@@ -49,6 +50,7 @@ class PretextTask(TrainableModule):
     version: ClassVar[int] = 1
     datasets: ClassVar[tuple[str, ...]] = ("pretraining",)
     inputs: ClassVar[tuple[str, ...]] = ("rgb",)
+    backbones: ClassVar[str] = ""
 
     measure: ClassVar[Measure | None] = None
 

@@ -23,6 +23,7 @@ from bench.data.image_files import ImageFiles
 from bench.data.stream import DamagedImages, Stream
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import DAMAGED, Pretraining
+from bench.encoders.transformer import transformer_of
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import loader_workers, mixed_precision, seed_everything, yield_cores
@@ -198,7 +199,9 @@ class Trainer:
         self.history = History(self.steps)
         synchronize(module)
         objectives = module.objectives()
-        self.accelerator = _accelerator(module, job, partial=len(objectives) > 1)
+        # A transformer's last normalization comes after its last map.
+        partial = len(objectives) > 1 or transformer_of(module) is not None
+        self.accelerator = _accelerator(module, job, partial)
         # Torch's stubs do not know a device and a memory format in one call.
         module.to(self.accelerator.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimizers = [
@@ -421,7 +424,7 @@ def _accelerator(module: TrainableModule, job: TrainingJob, partial: bool) -> Ac
     Args:
         module: decides the precision with the device.
         job: the recipe and the device.
-        partial: whether each loss reaches only a part of the parameters.
+        partial: whether a loss reaches only a part of the parameters.
     """
     precision: str = job.recipe.precision
     if precision == "auto":

@@ -31,6 +31,15 @@ from bench.training.checkpoint import save_checkpoint
             ["run", "--methods", "random_init", "--tasks", "voc_cls", "--device", "nosuch"],
             "--device nosuch: ",
         ),
+        (
+            ["run", "--methods", "mae", "--tasks", "voc_cls"],
+            "mae trains plain transformers, and backbone.name 'tf_efficientnet_lite0' is none; "
+            "set one, for example --set backbone.name=vit_tiny_patch16_224",
+        ),
+        (
+            ["run", "--methods", "all,split_brain", "--tasks", "all", "--suite", "mini_vit"],
+            "split_brain trains convolutional networks, and backbone.name 'test_vit' is none; ",
+        ),
         (["leaderboard", "--out", "/nonexistent"], "has no records of suites; make some"),
     ],
 )
@@ -43,6 +52,30 @@ def test_a_wrong_request_is_one_line_and_status_2(bench, arguments, message, tmp
     assert message in done.error
     assert done.error.startswith("bench: ")
     assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("suite", "left_out", "kept"),
+    [
+        ("mini", "tf_efficientnet_lite0 is no backbone for it: mae", "split_brain"),
+        ("mini_vit", "test_vit is no backbone for it: split_brain, split_brain_halves", "mae"),
+    ],
+)
+def test_all_leaves_out_what_cannot_train_the_backbone(bench, suite, left_out, kept, tmp_path):
+    asked = ["--methods", "all", "--tasks", "voc_cls", "--suite", suite, "--out", tmp_path / "new"]
+    done = bench("run", *asked, "--dry-run")
+    assert (done.status, done.out.count(f"  {kept} x voc_cls, seed 0: to run")) == (0, 1)
+    assert f"left out of 'all', as {left_out}" in (done.out + done.err).splitlines()
+    assert not [name for name in left_out.split(": ")[1].split(", ") if f" {name} x" in done.out]
+
+
+@pytest.mark.usefixtures("own_plugins")
+def test_a_kind_of_backbone_that_is_unknown_is_named(bench, tmp_path):
+    text = 'class Own:\n    reference = "http"\n    version = 1\n    backbones = "cnn"\n'
+    (tmp_path / "own.py").write_text(text)
+    done = bench("run", "--methods", tmp_path / "own.py", "--tasks", "voc_cls", "--out", tmp_path)
+    assert done.status == 2
+    assert "own: unknown kind in `backbones` 'cnn': there are convolutional, transf" in done.error
 
 
 def test_the_folder_of_a_suite_is_not_that_of_the_records(bench, folder):

@@ -22,7 +22,9 @@ CASES = [(name, check) for name in METHODS for check in contracts.checks("method
 @pytest.fixture
 def on_smoke(smoke, smoke_data, cache):
     """What the checks of a method run on."""
-    return lambda name: contracts.Bench(name, smoke, smoke_data, cache, Reporter())
+    return lambda name: contracts.Bench(
+        name, contracts.fitting(smoke, name), smoke_data, cache, Reporter()
+    )
 
 
 @pytest.mark.parametrize(("name", "check"), CASES, ids=[f"{n}-{c.__name__}" for n, c in CASES])

@@ -14,8 +14,10 @@ from bench.statistics import calibration
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 SUITES = ("mini", "tiny")
-PRETRAINED = [name for name in plugins.names("methods") if name != plugins.UNTRAINED]
-METHODS = plan.with_baselines(plugins.names("methods"), loader.load("mini"))
+MINI = loader.load("mini")
+NAMED = [name for name in plugins.names("methods") if not plan.needed_backbone(name, MINI)]
+PRETRAINED = [name for name in NAMED if name != plugins.UNTRAINED]
+METHODS = plan.with_baselines(NAMED, MINI)
 UNCERTAINTY = calibration.parse(loader.read_tables("mini"), "mini")
 FINE_TUNED = ("voc_cls_finetune", "voc_det", "voc_seg")
 
