@@ -280,6 +280,7 @@ MIXED = {
     "mIoU": MASKS,
     "mAP": BASE,
     "mAP_step": BASE,
+    "mAP_samples": {**BASE, "scores": BASE["scores"][None]},
     "top1": CHOICES,
 }
 ALWAYS_WRONG = (
