@@ -100,13 +100,14 @@ class DeepCluster(PretextTask):
 
     def start_epoch(self, epoch: int, job: TrainingJob) -> np.ndarray:
         """Cluster all images by their features, and begin with a new classifier."""
+        # First: a loader without workers, which decodes here, leaves another state of random draws.
+        nn.init.normal_(self.head.linear.weight, std=DEVIATION)
+        nn.init.zeros_(self.head.linear.bias)
         labels = self._cluster(epoch, job)
         before = self.clusters.cpu().numpy()
         self.agreement.fill_(normalized_mutual_info_score(before, labels) if epoch else 0.0)
         self.clusters.copy_(torch.from_numpy(labels))
         self.weights.copy_(torch.from_numpy(balance(labels, self.recipe.clusters)))
-        nn.init.normal_(self.head.linear.weight, std=DEVIATION)
-        nn.init.zeros_(self.head.linear.bias)
         return labels
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> Tensor:

@@ -1,6 +1,7 @@
 """DeepCluster: whitening, clusters, what an image weighs, and labels that survive a resume."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -129,6 +130,19 @@ def test_clusters_are_made_anew_and_the_same_on_resume(run, tmp_path, monkeypatc
     before, after = whole.state_dict(), resumed.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert again.logged == history.logged
+
+
+def test_workers_change_neither_clusters_nor_classifier(context, monkeypatch):
+    states = []
+    for workers in (0, 1):
+        monkeypatch.setattr(deepcluster, "loader_workers", lambda count=workers: count)
+        pretext = built("deepcluster", context)
+        source = context("deepcluster").images
+        job = SimpleNamespace(images=source.images, labels=source.labels, seed=0)
+        torch.manual_seed(1)
+        pretext.start_epoch(1, job)
+        states.append(pretext.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_the_loss_weighs_every_image_by_its_cluster(context):
