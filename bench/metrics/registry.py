@@ -154,6 +154,7 @@ SHIPPED: tuple[Metric, ...] = (
     MeanAveragePrecision("mAP", "area"),
     MeanAveragePrecision("mAP_step", "step"),
     DetectionAveragePrecision("AP50", "11-point"),
+    DetectionAveragePrecision("AP50_exact", "11-point-exact"),
     DetectionAveragePrecision("AP50_area", "area"),
     MeanIntersectionOverUnion(),
 )
