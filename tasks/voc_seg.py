@@ -15,15 +15,13 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 
 from bench.data.image_files import read
 from bench.data.voc_masks import MaskSplit, read_mask
 from bench.encoders.encoder import Encoder
-from bench.errors import UserError
 from bench.evaluation.fcn import SegmentationSettings, Segmenter
 from bench.evaluation.finetuned_task import Arrays, FineTunedTask
-from bench.evaluation.visualize import NUM_IMAGES, grid, with_mask
+from bench.evaluation.masks import draw_masks, label_names, mask_predictions, pixel_accuracy
 from bench.metrics.segmentation import confusion_matrix
 from bench.runtime import distributed
 from bench.training.context import Context
@@ -41,7 +39,7 @@ class VocSeg(FineTunedTask):
     def network(self, encoder: Encoder, context: Context) -> Segmenter:
         """A fully convolutional network with the head of the suite."""
         train: Any = context.dataset.train
-        return Segmenter(encoder, context.settings, train, len(context.dataset.classes) + 1)
+        return Segmenter(encoder, context.settings, train, len(label_names(context)))
 
     def predict(
         self,
@@ -52,7 +50,7 @@ class VocSeg(FineTunedTask):
         stage: str,
     ) -> Arrays:
         """A confusion matrix for each image."""
-        names = ("background", *context.dataset.classes)
+        names = label_names(context)
 
         def confusion_of(index: int) -> np.ndarray:
             labels = network.segment(read(split.images.root / split.images.files[index]))
@@ -61,28 +59,12 @@ class VocSeg(FineTunedTask):
 
         with context.reporter.stage(stage, len(indices)) as bar:
             matrices = distributed.in_shares(indices, confusion_of, bar.advance)
-        confusion = np.array(matrices, dtype=np.int32)
-        if not confusion.any():
-            raise UserError(f"the masks of {len(indices)} images have no pixel that counts")
-        return {
-            "ids": np.array([split.ids[index] for index in indices]),
-            "classes": np.array(names),
-            "confusion": confusion,
-        }
+        return mask_predictions(split, indices, matrices, names)
 
     def diagnostics(self, predictions: Arrays) -> dict[str, float | None]:
         """Share of the pixels with the right label."""
-        whole = predictions["confusion"].sum(0)
-        return {"pixel_accuracy": 100 * float(np.diag(whole).sum() / whole.sum())}
+        return pixel_accuracy(predictions)
 
     def visualize(self, network: Segmenter, predictions: Arrays, context: Context) -> np.ndarray:
         """The first test images under the predicted labels, each beside that under its mask."""
-        split: Any = context.dataset.test
-        num_labels = len(context.dataset.classes) + 1
-        panels = []
-        for number in range(min(NUM_IMAGES, len(split.ids))):
-            image = read(split.images.root / split.images.files[number])
-            truth = torch.from_numpy(read_mask(split.masks.root / split.masks.files[number]))
-            for mask in (network.segment(image).cpu(), truth):
-                panels.append(with_mask(image, mask, num_labels))
-        return grid(panels)
+        return draw_masks(network.segment, context)

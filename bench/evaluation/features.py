@@ -281,7 +281,7 @@ def loader(images: ImageFiles, size: int, device: torch.device = CPU) -> Iterabl
     together = images.decoder == "torchcodec"
     batches: DataLoader[Any] = DataLoader(
         _Undecoded(images) if together else _Squashed(images, size),
-        batch_sampler=distributed.share(_batches(len(images.files))),
+        batch_sampler=distributed.share(batch_positions(len(images.files))),
         num_workers=loader_workers(),
         worker_init_fn=prepare_loader_worker,
         collate_fn=list if together else None,
@@ -289,7 +289,7 @@ def loader(images: ImageFiles, size: int, device: torch.device = CPU) -> Iterabl
     return _decoded(batches, images, size, device) if together else batches
 
 
-def _batches(count: int) -> list[list[int]]:
+def batch_positions(count: int) -> list[list[int]]:
     """The positions of the images of each batch."""
     return [list(range(start, min(start + BATCH, count))) for start in range(0, count, BATCH)]
 

@@ -39,13 +39,17 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float | None
     quiet = io.StringIO()
     with contextlib.redirect_stdout(quiet):
         evaluation = COCOeval(*load(predictions), "bbox")
-        evaluation.params.catIds = [int(c) for c in predictions["counted"]]
+        parameters = evaluation.params
+        parameters.catIds = [int(c) for c in predictions["counted"]]
+        parameters.maxDets = parameters.maxDets[-1:]  # of 1, 10 and 100
+        parameters.areaRng = parameters.areaRng[:1]  # "all"; small, medium and large follow
+        parameters.areaRngLbl = parameters.areaRngLbl[:1]
         evaluation.evaluate()
         evaluation.accumulate()
-        evaluation.summarize()
-    names = ("COCO_AP", "COCO_AP50", "COCO_AP75")
-    stats = dict(zip(names, evaluation.stats.tolist(), strict=False))
-    return {name: 100 * value if value >= 0 else None for name, value in stats.items()}
+    precision = evaluation.eval["precision"]  # overlaps .50, .55 ... .95 first
+    parts = {"COCO_AP": precision, "COCO_AP50": precision[0], "COCO_AP75": precision[5]}
+    scored = {name: part[part > -1] for name, part in parts.items()}  # -1 where no object counts
+    return {name: 100 * float(part.mean()) if part.size else None for name, part in scored.items()}
 
 
 def load(predictions: Mapping[str, np.ndarray]) -> tuple[COCO, COCO]:

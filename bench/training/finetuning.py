@@ -170,10 +170,7 @@ def tune(
         (given,) = settings.learning_rates
         network, trace = fits.final_fit(given)
         return TuningResult(network.eval(), given, [], trace)
-    order = np.random.default_rng(0).permutation(len(images.files))
-    count = max(1, round(len(order) * settings.validation_fraction))
-    held_out = np.sort(order[:count])
-    remaining = np.sort(order[count:])
+    remaining, held_out = parted(len(images.files), settings.validation_fraction)
     scores = [
         fits.selection_score(score, rate, remaining, held_out.tolist())
         for rate in settings.learning_rates
@@ -186,6 +183,18 @@ def tune(
     network, trace = fits.final_fit(best)
     finite_scores = [s if math.isfinite(s) else None for s in scores]
     return TuningResult(network.eval(), best, finite_scores, trace)
+
+
+def parted(images: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of a training split to train on, and those held out: the same for every row.
+
+    Args:
+        images: how many there are.
+        share: of them that is held out; at least one is.
+    """
+    order = np.random.default_rng(0).permutation(images)
+    count = max(1, round(images * share))
+    return np.sort(order[count:]), np.sort(order[:count])
 
 
 def _remedy(task: str) -> str:

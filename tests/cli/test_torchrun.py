@@ -361,6 +361,18 @@ def test_processes_score_each_image_once_and_to_the_same_bytes(alone, tmp_path, 
 
 
 @pytest.mark.slow
+def test_a_dense_probe_of_several_processes_is_that_of_one(tmp_path):
+    arguments = smoke_run("random_init", ["voc_seg_linear"])
+    folders = [tmp_path / "one", tmp_path / "several"]
+    for folder, processes in zip(folders, (1, 3), strict=True):
+        counted(folder, processes, *arguments)
+    assert values(folders[1] / "out") == values(folders[0] / "out")
+    paths = [folder / "out/smoke/voc_seg_linear/random_init/seed0.npz" for folder in folders]
+    with np.load(paths[0]) as one, np.load(paths[1]) as several:
+        np.testing.assert_array_equal(one["confusion"], several["confusion"])
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_a_process_decodes_only_its_share_of_the_training_images(tmp_path, processes):
     arguments = smoke_run("rotation", ["voc_cls"])

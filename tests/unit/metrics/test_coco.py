@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from pycocotools.cocoeval import COCOeval
 
 from bench.metrics import registry
-from bench.metrics.coco import coco_scores
+from bench.metrics.coco import coco_scores, load
 
 A, B, BETWEEN = (1, 1, 10, 10), (1, 4, 10, 13), (1, 2, 10, 11)
 
@@ -85,3 +86,24 @@ def test_no_detection_at_all_scores_nothing(capsys):
     assert main_score(predicted) == 0
     assert coco_scores(predicted) == {"COCO_AP": 0, "COCO_AP50": 0, "COCO_AP75": 0}
     assert capsys.readouterr().out == ""
+
+
+def test_scores_are_those_of_the_whole_summary():
+    """Of which only one range of areas and one number of detections are computed here."""
+    rng = np.random.default_rng(0)
+
+    def box():
+        low = rng.integers(1, 60, 2)
+        return (*low.tolist(), *(low + rng.integers(5, 120, 2)).tolist())
+
+    objects = [(k % 5, k % 2, box(), bool(rng.random() < 0.2)) for k in range(30)]
+    near = [(k, label, tuple(np.array(b) + rng.integers(0, 3, 4))) for k, label, b, _ in objects]
+    detections = [(*line, rng.random()) for line in near]
+    detections += [(k % 5, k % 2, box(), rng.random()) for k in range(1500)]  # 100 of 150 count
+    predicted = predictions(detections, objects, images=5)
+    peer = COCOeval(*load(predicted), "bbox")
+    peer.params.catIds = [0, 1]
+    peer.evaluate()
+    peer.accumulate()
+    peer.summarize()
+    assert list(coco_scores(predicted).values()) == [100 * value for value in peer.stats[:3]]
