@@ -124,14 +124,17 @@ def distillation_loss(student: Tensor, targets: Tensor) -> Tensor:
         student: logits of V crops of each image, (V, B, K), the teacher's crops first.
         targets: the teacher's distributions of T of these crops, (T, B, K).
     """
-    pairs = -torch.einsum("tbk,vbk->tv", targets, student.log_softmax(-1)) / targets.shape[1]
+    pairs: Tensor = (
+        -torch.einsum("tbk,vbk->tv", targets, student.log_softmax(-1)) / targets.shape[1]
+    )
     same = torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
     return pairs[~same].mean()
 
 
 def entropy(distribution: Tensor) -> Tensor:
     """Entropy of a distribution (K,), as a share of the largest one: 0 if all is one prototype."""
-    return torch.special.entr(distribution).sum() / math.log(len(distribution))
+    share: Tensor = torch.special.entr(distribution).sum() / math.log(len(distribution))
+    return share
 
 
 def _logits(networks: nn.ModuleList | list[nn.Module], views: Tensor) -> Tensor:
