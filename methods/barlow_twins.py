@@ -12,16 +12,17 @@ the other. The features of each are normalized by themselves, as there.
 
 from typing import Annotated, ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.config.schema import Positive, Recipe
+from bench.config.schema import Positive
 from bench.training.context import Context
 from bench.training.heads import perceptron
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
-from bench.training.two_views import Distortion, Views, crop_views, distorted_views
+from bench.training.two_views import Distortion, ViewRecipe, Views, crop_views, distorted_views
 from bench.training.whole_batch import rows_of_all
 
 # Released main.py, Transform.
@@ -38,7 +39,7 @@ class BarlowTwins(PretextTask):
     views_per_image: ClassVar[int] = 2
     measure = RETRIEVAL
 
-    class Settings(Recipe):
+    class Settings(ViewRecipe):
         """The recipe, the weight of redundancy, and the size of the head."""
 
         redundancy: Annotated[float, Field(ge=0)] = 0.0051
@@ -89,7 +90,8 @@ def cross_correlation(first: Tensor, second: Tensor) -> Tensor:
     for features in (first, second):
         centered = features - features.mean(0)
         normalized.append(centered * (centered.square().mean(0) + EPSILON).rsqrt())
-    return normalized[0].T @ normalized[1] / len(first)
+    with torch.autocast(first.device.type, enabled=False):
+        return normalized[0].T @ normalized[1] / len(first)
 
 
 def distance_to_identity(correlation: Tensor, redundancy: float) -> Tensor:

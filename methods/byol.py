@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.config.schema import Fraction, Positive, Recipe
+from bench.config.schema import Fraction, Positive
 from bench.training.context import Context
 from bench.training.heads import perceptron
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
 from bench.training.teacher import follow, make_teacher, rising_momentum
-from bench.training.two_views import Distortion, Views, crop_views, distorted_views
+from bench.training.two_views import Distortion, ViewRecipe, Views, crop_views, distorted_views
 
 # Table 6.
 JITTER = (0.4, 0.4, 0.2, 0.1)
@@ -38,7 +38,7 @@ class Byol(PretextTask):
     views_per_image: ClassVar[int] = 2
     measure = RETRIEVAL
 
-    class Settings(Recipe):
+    class Settings(ViewRecipe):
         """The recipe, the first momentum of the target, and the size of the heads."""
 
         teacher_momentum: Fraction = 0.996

@@ -19,15 +19,16 @@ from typing import Annotated, ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from bench.config.schema import Fraction, Positive, Recipe, Side
+from bench.config.schema import Fraction, Positive, Side
 from bench.runtime import distributed
 from bench.training.context import Context
 from bench.training.heads import PrototypeHead
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
 from bench.training.teacher import follow, make_teacher, rising_momentum
-from bench.training.two_views import Distortion, Views, crop_views, distorted_views
+from bench.training.two_views import Distortion, ViewRecipe, Views, crop_views, distorted_views
 
 # Released main_dino.py, DataAugmentationDINO.
 JITTER = (0.4, 0.4, 0.2, 0.1)
@@ -44,7 +45,7 @@ class Dino(PretextTask):
     views_per_image: ClassVar[int] = 8
     measure = RETRIEVAL
 
-    class Settings(Recipe):
+    class Settings(ViewRecipe):
         """The recipe, and the keys of the released main_dino.py; `crop` is that of large crops."""
 
         small_crop: Side = 96
@@ -88,7 +89,7 @@ class Dino(PretextTask):
         student = torch.cat([self._student(large), self._student(small)])
         teacher = self._teacher(large)
         self.mean = distributed.average(teacher.mean((0, 1)))
-        targets = self._targets(teacher)
+        targets = ((teacher - self.center) / self.recipe.teacher_temperature).softmax(-1)
         self.log("entropy", entropy(targets.mean((0, 1))))
         return distillation_loss(student / self.recipe.temperature, targets)
 
@@ -99,11 +100,14 @@ class Dino(PretextTask):
         self.center.lerp_(self.mean, 1 - CENTER_MOMENTUM)
 
     def score(self, batch: tuple[Views, Views]) -> Scores:
-        """Whether student and teacher find each other's large crop, or the crops' pixels do."""
+        """Whether logits of student and teacher find each other's large crop, or pixels do.
+
+        Their directions are compared, as each distribution has a temperature of its own.
+        """
         first, second = distorted_views(batch[0])
-        logs = (self._student(first[None])[0] / self.recipe.temperature).log_softmax(1)
-        targets = self._targets(self._teacher(second[None])[0])
-        return retrievals(logs @ targets.T, first, second)
+        logits = (self._student(first[None])[0], self._teacher(second[None])[0] - self.center)
+        student, teacher = (F.normalize(x - x.mean(1, keepdim=True), dim=1) for x in logits)
+        return retrievals(student @ teacher.T, first, second)
 
     def _student(self, views: Tensor) -> Tensor:
         return _logits([self.encoder, self.head], views)
@@ -111,10 +115,6 @@ class Dino(PretextTask):
     @torch.no_grad()
     def _teacher(self, views: Tensor) -> Tensor:
         return _logits(self.teacher, views)
-
-    def _targets(self, logits: Tensor) -> Tensor:
-        """The teacher's distributions, centered and sharpened."""
-        return ((logits - self.center) / self.recipe.teacher_temperature).softmax(-1)
 
 
 def distillation_loss(student: Tensor, targets: Tensor) -> Tensor:
@@ -124,9 +124,9 @@ def distillation_loss(student: Tensor, targets: Tensor) -> Tensor:
         student: logits of V crops of each image, (V, B, K), the teacher's crops first.
         targets: the teacher's distributions of T of these crops, (T, B, K).
     """
-    pairs: Tensor = (
-        -torch.einsum("tbk,vbk->tv", targets, student.log_softmax(-1)) / targets.shape[1]
-    )
+    with torch.autocast(student.device.type, enabled=False):
+        products = torch.einsum("tbk,vbk->tv", targets, student.log_softmax(-1))
+    pairs: Tensor = -products / targets.shape[1]
     same = torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
     return pairs[~same].mean()
 

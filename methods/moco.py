@@ -18,13 +18,13 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.config.schema import Fraction, Positive, Recipe
+from bench.config.schema import Fraction, Positive
 from bench.training.context import Context
 from bench.training.heads import perceptron
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
 from bench.training.teacher import follow, make_teacher
-from bench.training.two_views import Distortion, Views, crop_views, distorted_views
+from bench.training.two_views import Distortion, ViewRecipe, Views, crop_views, distorted_views
 from bench.training.whole_batch import rows_of_all
 
 # Released main_moco.py, --aug-plus.
@@ -38,7 +38,7 @@ class MoCo(PretextTask):
     version: ClassVar[int] = 1
     measure = RETRIEVAL
 
-    class Settings(Recipe):
+    class Settings(ViewRecipe):
         """The recipe, and the keys of the released main_moco.py."""
 
         temperature: Annotated[float, Field(gt=0)] = 0.2
@@ -105,7 +105,8 @@ def contrast(queries: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
         queue: (K, D) of length 1.
     """
     own = (queries * keys).sum(1, keepdim=True)
-    return torch.cat([own, queries @ queue.T], 1)
+    with torch.autocast(queries.device.type, enabled=False):
+        return torch.cat([own, queries @ queue.T], 1)
 
 
 def _project(networks: nn.ModuleList | list[nn.Module], views: Tensor) -> Tensor:

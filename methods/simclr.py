@@ -16,12 +16,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.config.schema import Positive, Recipe
+from bench.config.schema import Positive
 from bench.training.context import Context
 from bench.training.heads import perceptron
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
-from bench.training.two_views import Distortion, Views, crop_views, distorted_views
+from bench.training.two_views import Distortion, ViewRecipe, Views, crop_views, distorted_views
 from bench.training.whole_batch import rows_of_all
 
 # Strength 1 of the released code: 0.8, 0.8, 0.8 and 0.2 (appendix A).
@@ -36,7 +36,7 @@ class SimClr(PretextTask):
     views_per_image: ClassVar[int] = 2
     measure = RETRIEVAL
 
-    class Settings(Recipe):
+    class Settings(ViewRecipe):
         """The recipe, the temperature, and the size of the head."""
 
         temperature: Annotated[float, Field(gt=0)] = 0.1
@@ -87,6 +87,7 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     views = torch.cat([first, second])
     count = len(views)
     itself = torch.eye(count, dtype=torch.bool, device=views.device)
-    logits = (views @ views.T / temperature).masked_fill(itself, -torch.inf)
+    with torch.autocast(views.device.type, enabled=False):
+        logits = (views @ views.T / temperature).masked_fill(itself, -torch.inf)
     partner = torch.arange(count, device=views.device).roll(len(first))
     return F.cross_entropy(logits, partner)

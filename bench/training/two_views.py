@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.config.schema import Recipe
+from bench.config.schema import Fraction, Recipe
 from bench.data.transforms import random_crop, to_gray, to_unit_range
 
 JITTERED = 0.8  # share of views with jittered colors, in all papers
@@ -30,6 +30,13 @@ DEVIATIONS = (0.1, 2.0)  # pixels, of the blur (Chen et al. 2020, appendix A)
 KERNEL = 0.1  # of a view's side (same place)
 
 Views = tuple[Tensor, Tensor]  # crops, uint8 (V, 3, side, side), and their distortions, (V, 7)
+
+
+class ViewRecipe(Recipe):
+    """The recipe of a method that compares views."""
+
+    distortion: Fraction = 1.0
+    """Multiplies all amounts of jitter, and the shares of gray, blurred and solarized views."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +53,30 @@ class Distortion:
     blurred: float
     solarized: float = 0.0
 
-    def draw(self) -> Tensor:
-        """What happens to one view, float (7,), as `distort` takes it."""
-        changes = (2 * torch.rand(4) - 1) * torch.tensor(self.jitter)
-        shares = torch.tensor([JITTERED, GRAYED, self.blurred, self.solarized])
+    def draw(self, strength: float) -> Tensor:
+        """What happens to one view, float (7,), as `distort` takes it.
+
+        Args:
+            strength: `ViewRecipe.distortion`.
+        """
+        changes = (2 * torch.rand(4) - 1) * torch.tensor(self.jitter) * strength
+        gray, blurred, solarized = (x * strength for x in (GRAYED, self.blurred, self.solarized))
+        shares = torch.tensor([JITTERED, gray, blurred, solarized])
         jittered, gray, blurred, solarized = (torch.rand(4) < shares).float()
         deviation = torch.empty(()).uniform_(*DEVIATIONS)
         return torch.stack([*(changes * jittered), gray, blurred * deviation, solarized])
 
 
-def crop_views(image: Tensor, recipe: Recipe, distortions: Sequence[Distortion]) -> Views:
+def crop_views(image: Tensor, recipe: ViewRecipe, distortions: Sequence[Distortion]) -> Views:
     """Random crops of an image, one for each distortion, and what will happen to each.
 
     Args:
         image: uint8 (3, H, W).
-        recipe: its `crop` and `crop_scale`.
-        distortions: of the V views.
+        recipe: its `crop`, `crop_scale` and `distortion`.
+        distortions: of the V views, at full strength.
     """
     crops = torch.stack([random_crop(image, recipe) for _ in distortions])
-    return crops, torch.stack([distortion.draw() for distortion in distortions])
+    return crops, torch.stack([one.draw(recipe.distortion) for one in distortions])
 
 
 def distorted_views(batch: Views) -> Tensor:
