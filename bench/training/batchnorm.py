@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from bench.runtime import distributed
+from bench.training.whole_batch import sum_of_all
 
 
 def synchronize(network: nn.Module) -> None:
@@ -23,7 +23,7 @@ def synchronize(network: nn.Module) -> None:
     if distributed.world_size() == 1:
         return
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
             # The forward of this module, not of its class: mypy allows no method to be assigned.
             module.forward = types.MethodType(_forward, module)  # type: ignore[method-assign]
 
@@ -33,12 +33,13 @@ def _forward(norm: Any, x: Tensor) -> Tensor:
     if not norm.training:
         plain: Tensor = type(norm).forward(norm, x)
         return plain
-    shape = (1, -1, 1, 1)
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    shape = [1 if axis in axes else -1 for axis in range(x.ndim)]
     values = x.float()
     count = distributed.world_size() * x.numel() / x.shape[1]  # as many in every process
-    mean = _Sum.apply(values.sum((0, 2, 3))) / count
+    mean = sum_of_all(values.sum(axes)) / count
     centered = values - mean.view(shape)
-    variance = _Sum.apply(centered.square().sum((0, 2, 3))) / count
+    variance = sum_of_all(centered.square().sum(axes)) / count
     with torch.no_grad():
         norm.num_batches_tracked += 1
         unbiased = variance * count / (count - 1)
@@ -99,19 +100,3 @@ class _Population:
         """Make these the statistics of a norm."""
         norm.running_mean.copy_(self.mean)
         norm.running_var.copy_(self.variance)
-
-
-class _Sum(torch.autograd.Function):
-    """The sum over all processes; its gradient is summed likewise."""
-
-    @staticmethod
-    def forward(_: Any, values: Tensor) -> Tensor:
-        total = values.clone()
-        torch.distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(_: Any, gradient: Tensor) -> Tensor:
-        total = gradient.clone()
-        torch.distributed.all_reduce(total)
-        return total

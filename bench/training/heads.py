@@ -1,9 +1,11 @@
-"""Heads on an encoder: a linear classifier and a decoder."""
+"""Heads on an encoder: a linear classifier, perceptrons and a decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -24,6 +26,42 @@ class Classifier(nn.Module):
         """Map (B, channels, h, w) to logits (B, classes)."""
         logits: Tensor = self.linear(features.mean((2, 3)))
         return logits
+
+
+def perceptron(
+    widths: Sequence[int], norm: bool, activation: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """Linear layers with an activation between any two, from (B, first) to (B, last width).
+
+    Args:
+        widths: of the input, of every hidden layer, and of the output.
+        norm: whether each activation is that of normalized values. Then no layer has a bias.
+        activation: its class.
+    """
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(widths):
+        layers += [nn.Linear(inputs, outputs, bias=not norm)]
+        layers += [nn.BatchNorm1d(outputs), activation()] if norm else [activation()]
+    return nn.Sequential(*layers[: -2 if norm else -1])
+
+
+class PrototypeHead(nn.Module):
+    """Cosine similarity to prototypes (Caron et al. 2021, vision_transformer.py, DINOHead).
+
+    Args:
+        widths: of a perceptron of GELU; the last is that of the bottleneck and of prototypes.
+        prototypes: how many.
+    """
+
+    def __init__(self, widths: Sequence[int], prototypes: int) -> None:
+        super().__init__()
+        self.layers = perceptron(widths, norm=False, activation=nn.GELU)
+        self.prototypes = nn.Parameter(torch.randn(prototypes, widths[-1]))
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Map (B, first width) to similarities (B, prototypes)."""
+        bottleneck = F.normalize(self.layers(vectors), dim=1)
+        return F.linear(bottleneck, F.normalize(self.prototypes, dim=1))
 
 
 class Decoder(nn.Module):
