@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from bench.evaluation import linear_svm
+from bench.evaluation.probes import linear_svm
 from bench.metrics import average_precision, class_average_precisions
 
 COSTS = (0.01, 0.1, 1, 2, 5, 10, 15, 20, 50, 100, 1000)  # VISSL's VOC07 linear SVM configuration

@@ -27,7 +27,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from bench.config import loader
-from bench.evaluation import linear_svm, low_shot, nearest, softmax_regression
+from bench.evaluation.probes import linear_svm, low_shot, nearest, softmax_regression
 
 MAX_SECONDS = 120.0  # of all probes of a pass
 AGREEMENT = 0.98  # correlation of scores, share of equal predictions, or 1 - their difference

@@ -19,10 +19,16 @@ from torch.nn import functional as F
 
 from bench.config.schema import Positive
 from bench.training.context import Context
-from bench.training.heads import perceptron
+from bench.training.parts.heads import perceptron
+from bench.training.parts.two_views import (
+    Distortion,
+    ViewRecipe,
+    Views,
+    crop_views,
+    distorted_views,
+)
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
-from bench.training.two_views import Distortion, ViewRecipe, Views, crop_views, distorted_views
 from bench.training.whole_batch import rows_of_all
 
 # Released main.py, Transform.

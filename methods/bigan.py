@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 from bench.data.transforms import to_unit_range
 from bench.errors import UserError
-from bench.training.adversarial import SLOPE, Conditioned, adversarial_loss, diversity
 from bench.training.context import Context
-from bench.training.heads import Classifier
+from bench.training.parts.adversarial import SLOPE, Conditioned, adversarial_loss, diversity
+from bench.training.parts.heads import Classifier
 from bench.training.pretext import AdversarialPretextTask
 from bench.training.pretext_score import Measure, Scores, swapped_errors
 

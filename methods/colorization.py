@@ -18,15 +18,15 @@ from torch.nn import functional as F
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
 from bench.data.transforms import to_unit_range
-from bench.training.color_bins import (
+from bench.training.context import Context
+from bench.training.parts.color_bins import (
     ab_centers,
     annealed_mean,
     class_weights,
     color_loss,
     color_scores,
 )
-from bench.training.context import Context
-from bench.training.heads import Decoder
+from bench.training.parts.heads import Decoder
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import Measure, Scores
 

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.transforms import crop_squares, random_crop, to_unit_range
-from bench.training.adversarial import (
+from bench.training.context import Context
+from bench.training.parts.adversarial import (
     PatchDiscriminator,
     adversarial_loss,
     discriminator_loss,
     diversity,
 )
-from bench.training.context import Context
-from bench.training.heads import Decoder
+from bench.training.parts.heads import Decoder
 from bench.training.pretext import AdversarialPretextTask
 from bench.training.pretext_score import Measure, Scores, squared_errors
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from bench.data.transforms import random_crop, to_gray, to_unit_range
 from bench.training.context import Context
-from bench.training.heads import Classifier
+from bench.training.parts.heads import Classifier
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import Measure, Scores
 

@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
 from bench.data.transforms import to_unit_range
-from bench.training.adversarial import ImagePool, PatchDiscriminator, diversity
 from bench.training.context import Context
-from bench.training.heads import Decoder
+from bench.training.parts.adversarial import ImagePool, PatchDiscriminator, diversity
+from bench.training.parts.heads import Decoder
 from bench.training.pretext import AdversarialPretextTask
 from bench.training.pretext_score import Measure, Scores, absolute_errors, total
 

@@ -42,7 +42,7 @@ from bench.runtime import distributed
 from bench.runtime.device import loader_workers, yield_cores
 from bench.runtime.pool import batches
 from bench.training.context import Context
-from bench.training.heads import Classifier
+from bench.training.parts.heads import Classifier
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import Measure, Scores
 from bench.training.trainer import TrainingJob

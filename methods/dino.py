@@ -24,11 +24,17 @@ from torch.nn import functional as F
 from bench.config.schema import Fraction, Positive, Side
 from bench.runtime import distributed
 from bench.training.context import Context
-from bench.training.heads import PrototypeHead
+from bench.training.parts.heads import PrototypeHead
+from bench.training.parts.teacher import follow, make_teacher, rising_momentum
+from bench.training.parts.two_views import (
+    Distortion,
+    ViewRecipe,
+    Views,
+    crop_views,
+    distorted_views,
+)
 from bench.training.pretext import PretextTask
 from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
-from bench.training.teacher import follow, make_teacher, rising_momentum
-from bench.training.two_views import Distortion, ViewRecipe, Views, crop_views, distorted_views
 
 # Released main_dino.py, DataAugmentationDINO.
 JITTER = (0.4, 0.4, 0.2, 0.1)

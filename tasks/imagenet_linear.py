@@ -28,9 +28,9 @@ from bench.config.schema import Batch, Fraction, Positive, Rate, TaskSettings, a
 from bench.data.datasets import labeled_splits
 from bench.data.image_folder import LabeledImages
 from bench.encoders.encoder import Encoder
-from bench.evaluation import linear_svm, softmax_regression
 from bench.evaluation.diagnostics import collapse_warnings, effective_rank
 from bench.evaluation.features import features
+from bench.evaluation.probes import linear_svm, softmax_regression
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.runtime.distributed import in_shares, share
 from bench.training.context import Context

@@ -29,7 +29,7 @@ from bench.encoders.encoder import Encoder
 from bench.errors import UserError
 from bench.evaluation.diagnostics import collapse_warnings, effective_rank
 from bench.evaluation.features import features
-from bench.evaluation.nearest import vote
+from bench.evaluation.probes.nearest import vote
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics import registry
 from bench.training.context import Context

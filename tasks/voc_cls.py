@@ -23,9 +23,9 @@ from pydantic import Field, field_validator
 from bench.config.schema import Positive, TaskSettings, ascending
 from bench.data.datasets import usable_classes
 from bench.encoders.encoder import Encoder
-from bench.evaluation import linear_svm
 from bench.evaluation.diagnostics import collapse_warnings, effective_rank
 from bench.evaluation.features import features
+from bench.evaluation.probes import linear_svm
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics.average_precision import (
     class_average_precisions,

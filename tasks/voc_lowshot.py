@@ -32,9 +32,9 @@ from bench.config.schema import Positive, TaskSettings, ascending
 from bench.data.datasets import usable_classes
 from bench.encoders.encoder import Encoder
 from bench.errors import UserError
-from bench.evaluation import linear_svm, low_shot
 from bench.evaluation.diagnostics import collapse_warnings, effective_rank
 from bench.evaluation.features import features
+from bench.evaluation.probes import linear_svm, low_shot
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics.average_precision import class_average_precisions
 from bench.runtime.distributed import in_shares, share

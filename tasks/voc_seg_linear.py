@@ -49,7 +49,7 @@ from bench.evaluation.masks import (
     mask_predictions,
     pixel_accuracy,
 )
-from bench.evaluation.ridge_softmax import LinearLayer, fits
+from bench.evaluation.probes.ridge_softmax import LinearLayer, fits
 from bench.evaluation.task import Hyperparameters, TaskResult
 from bench.metrics.segmentation import VOID, confusion_matrix, mean_iou
 from bench.runtime import distributed

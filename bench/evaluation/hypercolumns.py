@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from bench.data.transforms import to_unit_range
 from bench.encoders.encoder import Encoder
-from bench.evaluation.ridge_softmax import LinearLayer
+from bench.evaluation.probes.ridge_softmax import LinearLayer
 
 
 def whole_strides(size: int, encoder: Encoder) -> int:

@@ -12,7 +12,7 @@ from bench.config.schema import FineTuning, Fraction, Positive
 from bench.encoders.encoder import Encoder
 from bench.runtime import distributed
 from bench.training.finetuning import FineTunedNetwork
-from bench.training.heads import Classifier
+from bench.training.parts.heads import Classifier
 
 
 class ClassificationSettings(FineTuning):

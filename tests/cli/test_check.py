@@ -15,7 +15,7 @@ from bench.commands import check as command
 from bench.commands import execute
 from bench.commands.verdict import ALIKE, FALSE_ALARM, judge, likeness, tolerance
 from bench.encoders.encoder import Encoder
-from bench.evaluation import linear_svm
+from bench.evaluation.probes import linear_svm
 from bench.metrics import registry, resampled
 from bench.results import storage
 from bench.statistics.intervals import ConfidenceInterval, Estimate

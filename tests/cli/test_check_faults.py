@@ -31,7 +31,8 @@ from bench.commands.request import Cell, Locations, Request
 from bench.config import loader, schema
 from bench.data import stream, transforms
 from bench.encoders.encoder import Encoder
-from bench.evaluation import features, finetuned_task, linear_svm
+from bench.evaluation import features, finetuned_task
+from bench.evaluation.probes import linear_svm
 from bench.metrics import registry
 from bench.results import storage
 from bench.runtime import device

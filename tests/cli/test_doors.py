@@ -107,8 +107,8 @@ def intervals(folder, task):
 
 
 RUN = ("run", "--suite", "scenes.toml", "--out", "out", "--device", "cpu")
-PATHS = ("--methods", "./simclr.py,./teacher.py", "--tasks", "./class_mean.py,voc_cls")
-ROWS = {"simclr", "teacher", "random_init"}
+PATHS = ("--methods", "./two_crops.py,./teacher.py", "--tasks", "./class_mean.py,voc_cls")
+ROWS = {"two_crops", "teacher", "random_init"}
 WITHOUT_TORCH = """
 import sys
 from bench import cli
@@ -127,7 +127,7 @@ def test_files_by_path(shell, tmp_path):
     for task in ("class_mean", "voc_cls"):
         assert intervals(folder, task) == dict.fromkeys(ROWS, True)
     assert "class accuracy (95% CI)" in (folder / "LEADERBOARD.md").read_text()
-    record = storage.read(folder / "class_mean/simclr/seed0.json")
+    record = storage.read(folder / "class_mean/two_crops/seed0.json")
     assert record.recipe["temperature"] == 0.2
     assert record.task_settings["stage"] == 3
     assert record.metric == "class_accuracy"
@@ -138,23 +138,23 @@ def test_files_by_path(shell, tmp_path):
     assert "6 cells, 6 up to date, 0 to run" in again.err
     assert again.out == done.out
 
-    method = tmp_path / "simclr.py"
+    method = tmp_path / "two_crops.py"
     method.write_text(method.read_text().replace("nn.Linear(width, 64)", "nn.Linear(width, 48)", 1))
     method.write_text(method.read_text().replace("nn.Linear(64, 32)", "nn.Linear(48, 32)", 1))
     kept = shell(*RUN, *PATHS, "--keep")
     assert (kept.status, "6 up to date, 0 to run" in kept.err) == (0, True)
-    assert storage.read(folder / "class_mean/simclr/seed0.json").created == record.created
+    assert storage.read(folder / "class_mean/two_crops/seed0.json").created == record.created
     changed = shell(*RUN, *PATHS)
     assert (changed.status, "4 up to date, 2 to run" in changed.err) == (0, True), changed.err
-    now = storage.read(folder / "class_mean/simclr/seed0.json")
+    now = storage.read(folder / "class_mean/two_crops/seed0.json")
     assert now.method_digest != record.method_digest
     assert now.encoder.weights_sha256 != record.encoder.weights_sha256
 
 
 def test_a_comment_in_a_file_is_no_change_and_a_version_is(shell, tmp_path):
-    what = ("--methods", "./simclr.py", "--tasks", "voc_cls")
+    what = ("--methods", "./two_crops.py", "--tasks", "voc_cls")
     assert shell(*RUN, *what).status == 0
-    method = tmp_path / "simclr.py"
+    method = tmp_path / "two_crops.py"
     text = method.read_text()
     method.write_text(f"# A comment.\n{text}")
     assert "2 up to date, 0 to run" in shell(*RUN, *what).err
@@ -163,7 +163,7 @@ def test_a_comment_in_a_file_is_no_change_and_a_version_is(shell, tmp_path):
 
 
 def test_a_changed_task_is_refused_for_some_of_its_rows(shell, tmp_path):
-    assert shell(*RUN, "--methods", "simclr.py", "--tasks", "./class_mean.py").status == 0
+    assert shell(*RUN, "--methods", "two_crops.py", "--tasks", "./class_mean.py").status == 0
     task = tmp_path / "class_mean.py"
     task.write_text(task.read_text().replace("votes.argmax(1)", "votes.argmin(1)"))
     refused = shell(*RUN, "--methods", "random_init", "--tasks", "./class_mean.py")
@@ -172,13 +172,13 @@ def test_a_changed_task_is_refused_for_some_of_its_rows(shell, tmp_path):
         "was scored by other code of class_mean, version 1; run it again in the same" in refused.err
     )
     assert "or accept it with --keep" in refused.err.splitlines()[-1]
-    whole = shell(*RUN, "--methods", "simclr.py", "--tasks", "./class_mean.py")
+    whole = shell(*RUN, "--methods", "two_crops.py", "--tasks", "./class_mean.py")
     assert (whole.status, "0 up to date, 2 to run" in whole.err) == (0, True), whole.err
 
 
 ENTRY_POINTS = """
 [ssl_gap.methods]
-simclr = outside.simclr:SimClr
+two_crops = outside.two_crops:TwoCrops
 teacher = outside.teacher:Teacher
 [ssl_gap.tasks]
 class_mean = outside.class_mean:ClassMean
@@ -194,7 +194,7 @@ def installed(shell, tmp_path):
     package = site / "outside"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text("")
-    for name in ("simclr", "teacher", "class_mean", "class_accuracy"):
+    for name in ("two_crops", "teacher", "class_mean", "class_accuracy"):
         shutil.move(tmp_path / f"{name}.py", package)
     about = site / "outside-1.0.dist-info"
     about.mkdir()
@@ -207,8 +207,8 @@ def installed(shell, tmp_path):
 def test_an_installed_package(shell, installed, tmp_path):
     listed = shell("list", sets=())
     assert listed.status == 0
-    assert all(f"  {name} " in listed.out for name in ("simclr", "teacher", "class_mean"))
-    what = ("--methods", "simclr,teacher", "--tasks", "class_mean,voc_cls")
+    assert all(f"  {name} " in listed.out for name in ("two_crops", "teacher", "class_mean"))
+    what = ("--methods", "two_crops,teacher", "--tasks", "class_mean,voc_cls")
     done = shell(*RUN, *what)
     assert done.status == 0, done.err
     for task in ("class_mean", "voc_cls"):
@@ -220,11 +220,11 @@ def test_an_installed_package(shell, installed, tmp_path):
     changed = shell(*RUN, *what)
     assert (changed.status, "4 up to date, 2 to run" in changed.err) == (0, True), changed.err
 
-    shutil.copy(OUTSIDE / "simclr.py", tmp_path)
-    twice = shell(*RUN, "--methods", "./simclr.py", "--tasks", "voc_cls")
+    shutil.copy(OUTSIDE / "two_crops.py", tmp_path)
+    twice = shell(*RUN, "--methods", "./two_crops.py", "--tasks", "voc_cls")
     assert twice.status == 2
-    places = (installed / "simclr.py", tmp_path / "simclr.py")
-    assert f"method 'simclr' exists twice: {places[0]} and {places[1]}" in twice.err
+    places = (installed / "two_crops.py", tmp_path / "two_crops.py")
+    assert f"method 'two_crops' exists twice: {places[0]} and {places[1]}" in twice.err
 
     shell.path.pop(0)  # uninstalled
     without = shell("leaderboard", "--out", "out", sets=())
@@ -339,17 +339,17 @@ def test_a_model_of_another_backbone_has_a_table_of_its_own(evaluate):
 
 
 def test_names_files_and_classes(evaluate, tmp_path):
-    shutil.copy(OUTSIDE / "simclr.py", tmp_path)
-    rows, said = evaluate([str(tmp_path / "simclr.py"), "random_init"], tasks=["voc_cls"])
-    assert {*rows.index} == {"simclr", "random_init"}
-    method = tmp_path / "simclr.py"
+    shutil.copy(OUTSIDE / "two_crops.py", tmp_path)
+    rows, said = evaluate([str(tmp_path / "two_crops.py"), "random_init"], tasks=["voc_cls"])
+    assert {*rows.index} == {"two_crops", "random_init"}
+    method = tmp_path / "two_crops.py"
     method.write_text(method.read_text().replace("-1e4", "-2e4"))
     _, said = evaluate(str(method))
     assert "2 cells, 1 up to date, 1 to run" in said
-    assert plugins.load("methods", "simclr").__module__ in sys.modules
+    assert plugins.load("methods", "two_crops").__module__ in sys.modules
 
     rows, said = evaluate(plugins.load("methods", "rotation"), name="turned")
-    assert {*rows.index} == {"simclr", "random_init", "turned"}
+    assert {*rows.index} == {"two_crops", "random_init", "turned"}
     _, said = evaluate(plugins.load("methods", "rotation"), name="turned")
     assert "2 cells, 2 up to date, 0 to run" in said
 
@@ -357,7 +357,7 @@ def test_names_files_and_classes(evaluate, tmp_path):
 TEST = ("test", "--suite", "scenes.toml")
 
 
-@pytest.mark.parametrize("name", ["simclr", "teacher", "class_mean"])
+@pytest.mark.parametrize("name", ["two_crops", "teacher", "class_mean"])
 def test_the_contracts_hold(shell, name):
     done = shell(*TEST, f"./{name}.py")
     assert done.status == 0, done.out
@@ -368,7 +368,7 @@ def test_the_contracts_hold(shell, name):
 
 BROKEN = {
     "a wrong count of views": (
-        "simclr",
+        "two_crops",
         "views_per_image: ClassVar[int] = 2",
         "views_per_image: ClassVar[int] = 1",
         "As many images go through the encoder as `views_per_image` says.",

@@ -310,10 +310,10 @@ print(json.dumps([texts, [m for m in ("torch", "timm", "torchvision") if m in sy
 
 
 def test_describing_plugins_imports_no_torch():
-    method, task = str(OUTSIDE / "simclr.py"), str(OUTSIDE / "class_mean.py")
+    method, task = str(OUTSIDE / "two_crops.py"), str(OUTSIDE / "class_mean.py")
     texts, imported = run(DESCRIBE.format(method=method, task=task))
     assert imported == []
-    assert ["simclr", 1, plugins.describe_file(OUTSIDE / "simclr.py").summary] in texts
+    assert ["two_crops", 1, plugins.describe_file(OUTSIDE / "two_crops.py").summary] in texts
     assert all(text[2] for text in texts[:-1])
     assert {*plugins.names("methods"), *plugins.names("tasks")} <= {text[0] for text in texts[:-1]}
 

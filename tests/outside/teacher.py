@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
 from bench.data.transforms import random_crop, to_unit_range
-from bench.training.heads import Classifier
+from bench.training.parts.heads import Classifier
 from bench.training.pretext import PretextTask
 
 CLUSTERS = 4

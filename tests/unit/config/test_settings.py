@@ -35,8 +35,8 @@ class Tempered(PretextTask):
 
 
 @pytest.fixture
-def simclr(own_plugins):
-    return plugins.add_path("methods", OUTSIDE / "simclr.py")
+def two_crops(own_plugins):
+    return plugins.add_path("methods", OUTSIDE / "two_crops.py")
 
 
 @pytest.fixture
@@ -108,19 +108,21 @@ def test_a_wrong_key_of_a_recipe_names_its_section(override, message):
     assert str(error.value).startswith(f"suite mini, [recipes.rotation]: {message}")
 
 
-def test_a_method_has_settings_of_its_own(simclr):
-    suite = loader.load("mini", ["recipes.simclr.temperature=0.2", "recipes.simclr.views=96"])
-    recipe = settings.recipe(suite, simclr)
+def test_a_method_has_settings_of_its_own(two_crops):
+    suite = loader.load("mini", ["recipes.two_crops.temperature=0.2", "recipes.two_crops.views=96"])
+    recipe = settings.recipe(suite, two_crops)
     assert (recipe.temperature, recipe.views) == (0.2, 96)
     assert recipe.batch == suite.pretraining.batch
-    assert settings.recipe(loader.load("mini"), simclr).temperature == 0.5
-    wrong = loader.load("mini", ["recipes.simclr.temperature=0.0"])
-    message = r"^suite mini, \[recipes\.simclr\]: key 'temperature' \('0\.0'\): Input should be gr"
+    assert settings.recipe(loader.load("mini"), two_crops).temperature == 0.5
+    wrong = loader.load("mini", ["recipes.two_crops.temperature=0.0"])
+    message = (
+        r"^suite mini, \[recipes\.two_crops\]: key 'temperature' \('0\.0'\): Input should"
+    )
     with pytest.raises(UserError, match=message):
-        settings.recipe(wrong, simclr)
-    typo = loader.load("mini", ["recipes.simclr.temperatur=0.1"])
+        settings.recipe(wrong, two_crops)
+    typo = loader.load("mini", ["recipes.two_crops.temperatur=0.1"])
     with pytest.raises(UserError, match="unknown key 'temperatur': did you mean temperature"):
-        settings.recipe(typo, simclr)
+        settings.recipe(typo, two_crops)
 
 
 def test_a_task_of_ones_own_has_defaults_and_a_section(class_mean):

@@ -141,8 +141,8 @@ def test_a_wrong_key_is_one_line_with_its_name(override, message):
 
 
 def test_a_section_of_a_plugin_that_is_not_loaded_is_kept():
-    suite = loader.load("mini", ["recipes.simclr.temperature=0.2", "tasks.class_mean.stage=3"])
-    assert suite.recipes["simclr"] == {"temperature": 0.2}
+    suite = loader.load("mini", ["recipes.two_crops.temperature=0.2", "tasks.class_mean.stage=3"])
+    assert suite.recipes["two_crops"] == {"temperature": 0.2}
     assert suite.tasks["class_mean"] == {"stage": 3}
 
 

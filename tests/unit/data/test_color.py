@@ -4,7 +4,7 @@ import torch
 from skimage import color
 
 from bench.data.color import lab_to_rgb, rgb_to_lab
-from bench.training import color_bins
+from bench.training.parts import color_bins
 
 # The 313 bins, written down again from their source: a -> every b from the first to the second.
 RANGES = """

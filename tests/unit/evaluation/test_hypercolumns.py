@@ -13,7 +13,7 @@ from bench.evaluation.hypercolumns import (
     values_at,
     whole_strides,
 )
-from bench.evaluation.ridge_softmax import LinearLayer
+from bench.evaluation.probes.ridge_softmax import LinearLayer
 
 SHAPE = (37, 53)  # of the image, which was resized to 64 x 64
 

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import LinearSVC
 
-from bench.evaluation import linear_svm
+from bench.evaluation.probes import linear_svm
 from bench.metrics import average_precision
 
 COSTS = [0.01, 1.0, 100.0]

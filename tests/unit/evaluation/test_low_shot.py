@@ -9,8 +9,8 @@ from sklearn.svm import LinearSVC
 
 from bench import plugins
 from bench.errors import UserError
-from bench.evaluation import linear_svm, low_shot
 from bench.evaluation.features import features
+from bench.evaluation.probes import linear_svm, low_shot
 from bench.metrics import average_precision, class_average_precisions, registry
 from bench.training.method import load_or_pretrain
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from bench import plugins
 from bench.errors import UserError
-from bench.evaluation.nearest import vote
+from bench.evaluation.probes.nearest import vote
 from bench.metrics import mean_average_precision, registry
 from bench.training.method import load_or_pretrain
 

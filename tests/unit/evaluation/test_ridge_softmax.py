@@ -4,7 +4,7 @@ import torch
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
-from bench.evaluation.ridge_softmax import fits
+from bench.evaluation.probes.ridge_softmax import fits
 
 RIDGES = [1e-1, 1e-2, 1e-3]
 

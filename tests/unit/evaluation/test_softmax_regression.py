@@ -10,8 +10,8 @@ from torch import nn
 
 from bench import plugins
 from bench.errors import UserError
-from bench.evaluation import softmax_regression
 from bench.evaluation.features import features
+from bench.evaluation.probes import softmax_regression
 from bench.metrics import registry
 from bench.training.method import load_or_pretrain
 from bench.training.trainer import NonFiniteLossError

@@ -11,7 +11,7 @@ from torch import nn
 from bench import plugins
 from bench.data.color import rgb_to_lab
 from bench.data.transforms import to_unit_range
-from bench.training.adversarial import ImagePool, adversarial_loss, diversity
+from bench.training.parts.adversarial import ImagePool, adversarial_loss, diversity
 
 
 class Constant(nn.Module):

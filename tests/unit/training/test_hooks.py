@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from bench.data.transforms import random_crop, to_unit_range
 from bench.training import trainer
-from bench.training.heads import Classifier
+from bench.training.parts.heads import Classifier
 from bench.training.pretext import PretextTask
 
 

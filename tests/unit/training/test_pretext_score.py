@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from bench.data.color import rgb_to_lab
 from bench.data.transforms import to_unit_range
 from bench.encoders.pretraining import PretextScore
-from bench.training import color_bins
 from bench.training.method import load_or_pretrain
+from bench.training.parts import color_bins
 from bench.training.pretext_score import (
     ACCURACY,
     Measure,

@@ -11,8 +11,8 @@ from bench import plugins
 from bench.data.color import lab_to_rgb, rgb_to_lab
 from bench.data.transforms import patches, to_unit_range
 from bench.encoders.encoder import side_mask
-from bench.training import color_bins
 from bench.training.method import load_or_pretrain
+from bench.training.parts import color_bins
 
 
 def module(name):

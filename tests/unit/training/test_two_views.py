@@ -4,7 +4,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as operations
 
-from bench.training.two_views import (
+from bench.training.parts.two_views import (
     Distortion,
     ViewRecipe,
     blur,

@@ -10,9 +10,9 @@ from support import Says, batch_of, built
 from torch import nn
 from torch.nn import functional as F
 
-from bench.training.heads import PrototypeHead, perceptron
+from bench.training.parts.heads import PrototypeHead, perceptron
+from bench.training.parts.teacher import follow, make_teacher, rising_momentum
 from bench.training.pretext_score import retrievals
-from bench.training.teacher import follow, make_teacher, rising_momentum
 
 NAMES = ("simclr", "moco", "byol", "barlow_twins", "dino")
 TAUGHT = ("moco", "byol", "dino")

@@ -1,4 +1,4 @@
-"""SimCLR: two crops of an image are more alike than crops of two images."""
+"""Two crops: two crops of an image are more alike than crops of two images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.data.transforms import random_crop, to_unit_range
 from bench.training.pretext import PretextTask
 
 
-class SimClr(PretextTask):
+class TwoCrops(PretextTask):
     """Contrastive learning with a temperature of its own."""
 
     reference: ClassVar[str] = "Chen et al. 2020, https://arxiv.org/abs/2002.05709"

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.evaluation.linear_svm import (
+from bench.evaluation.probes.linear_svm import (
     ACCURACY,
     FEWEST,
     FORCING,

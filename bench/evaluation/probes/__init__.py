@@ -1,0 +1,1 @@
+"""Classifiers on frozen features, every problem of a stage together."""

@@ -1,0 +1,1 @@
+"""Parts of methods: heads, color bins, views, discriminators, averaged teachers."""
