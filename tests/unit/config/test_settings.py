@@ -115,9 +115,7 @@ def test_a_method_has_settings_of_its_own(two_crops):
     assert recipe.batch == suite.pretraining.batch
     assert settings.recipe(loader.load("mini"), two_crops).temperature == 0.5
     wrong = loader.load("mini", ["recipes.two_crops.temperature=0.0"])
-    message = (
-        r"^suite mini, \[recipes\.two_crops\]: key 'temperature' \('0\.0'\): Input should"
-    )
+    message = r"^suite mini, \[recipes\.two_crops\]: key 'temperature' \('0\.0'\): Input should"
     with pytest.raises(UserError, match=message):
         settings.recipe(wrong, two_crops)
     typo = loader.load("mini", ["recipes.two_crops.temperatur=0.1"])
