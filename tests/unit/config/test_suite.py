@@ -39,7 +39,7 @@ def test_every_shipped_suite_loads(name):
 
 
 def test_the_suites_that_ship():
-    assert loader.names() == ["mini", "mini_vit", "smoke", "tiny", "voc", "voc_one_rate"]
+    assert loader.names() == ["mini", "mini_vit", "small", "smoke", "tiny", "voc", "voc_one_rate"]
 
 
 def test_an_override_changes_the_hash_and_the_value():
