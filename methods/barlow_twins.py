@@ -73,10 +73,10 @@ class BarlowTwins(PretextTask):
         return distance_to_identity(correlation, self.recipe.redundancy)
 
     def score(self, batch: Views) -> Scores:
-        """Whether the projections of two views find each other, or their pixels do."""
-        views = distorted_views(batch)
-        first, second = (F.normalize(z - z.mean(0), dim=1) for z in self._project(views))
-        return retrievals(first @ second.T, views[0], views[1])
+        """Whether the projections of two views, less their mean, find each other in the batch."""
+        projected = self._project(distorted_views(batch))
+        first, second = (F.normalize(z - z.mean(0), dim=1) for z in projected)
+        return retrievals(first @ second.T)
 
     def _project(self, views: Tensor) -> Tensor:
         """Projections (2, B, dimensions) of views (2, B, 3, H, H)."""

@@ -82,10 +82,9 @@ class Byol(PretextTask):
         follow(self.teacher, [self.encoder, self.projection], momentum)
 
     def score(self, batch: Views) -> Scores:
-        """Whether predictions and targets find each other, or their views' pixels do."""
-        views = distorted_views(batch)
-        predictions, targets = self._embed(views)
-        return retrievals(predictions[0] @ targets[1].T, views[0], views[1])
+        """Whether predictions and targets find each other in the batch."""
+        predictions, targets = self._embed(distorted_views(batch))
+        return retrievals(predictions[0] @ targets[1].T)
 
     def _embed(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Predictions and targets, (2, B, dimensions) of length 1, of views (2, B, 3, H, H)."""

@@ -70,6 +70,8 @@ class Dino(PretextTask):
         """Dimensions in which crops and prototypes are compared (DINOHead)."""
         prototypes: Positive = 65_536
         """Of which there is a distribution (out_dim)."""
+        head_norm: bool = False
+        """Whether the head's hidden layers have batch norms (use_bn_in_head)."""
 
     recipe: Settings
 
@@ -80,7 +82,7 @@ class Dino(PretextTask):
         small = {"crop": recipe.small_crop, "crop_scale": recipe.small_crop_scale}
         self.small = recipe.model_copy(update=small)
         widths = [self.encoder.channels[-1], recipe.hidden, recipe.hidden, recipe.bottleneck]
-        self.head = PrototypeHead(widths, recipe.prototypes)
+        self.head = PrototypeHead(widths, recipe.prototypes, recipe.head_norm)
         self.teacher = make_teacher([self.encoder, self.head])
         self.center: Tensor
         self.register_buffer("center", torch.zeros(recipe.prototypes))
@@ -106,14 +108,14 @@ class Dino(PretextTask):
         self.center.lerp_(self.mean, 1 - CENTER_MOMENTUM)
 
     def score(self, batch: tuple[Views, Views]) -> Scores:
-        """Whether logits of student and teacher find each other's large crop, or pixels do.
+        """Whether logits of student and teacher find each other's large crop in the batch.
 
         Their directions are compared, as each distribution has a temperature of its own.
         """
         first, second = distorted_views(batch[0])
         logits = (self._student(first[None])[0], self._teacher(second[None])[0] - self.center)
         student, teacher = (F.normalize(x - x.mean(1, keepdim=True), dim=1) for x in logits)
-        return retrievals(student @ teacher.T, first, second)
+        return retrievals(student @ teacher.T)
 
     def _student(self, views: Tensor) -> Tensor:
         return _logits([self.encoder, self.head], views)

@@ -89,10 +89,9 @@ class MoCo(PretextTask):
         self.queue.copy_(torch.cat([self.keys, self.queue])[: len(self.queue)])
 
     def score(self, batch: Views) -> Scores:
-        """Whether queries and keys find each other in the batch, or their views' pixels do."""
-        first, second = distorted_views(batch)
-        queries, keys = self._embed(first, second)
-        return retrievals(queries @ keys.T, first, second)
+        """Whether queries and keys find each other in the batch."""
+        queries, keys = self._embed(*distorted_views(batch))
+        return retrievals(queries @ keys.T)
 
     def _embed(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """Queries of the first views and keys of the second, (B, dimensions) of length 1."""

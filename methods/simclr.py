@@ -70,10 +70,9 @@ class SimClr(PretextTask):
         return nt_xent(first, second, self.recipe.temperature)
 
     def score(self, batch: Views) -> Scores:
-        """Whether the projections of two views find each other, or their pixels do."""
-        views = distorted_views(batch)
-        first, second = self._project(views)
-        return retrievals(first @ second.T, views[0], views[1])
+        """Whether the projections of two views find each other in the batch."""
+        first, second = self._project(distorted_views(batch))
+        return retrievals(first @ second.T)
 
     def _project(self, views: Tensor) -> Tensor:
         """Projections (2, B, dimensions) of length 1 of views (2, B, 3, H, H)."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from bench.encoders.pretraining import PretextScore
 
@@ -35,7 +34,7 @@ class Measure:
 
 
 ACCURACY = Measure("accuracy", "chance", higher_is_better=True)
-RETRIEVAL = Measure("retrieval of the other view", "the nearest pixels", higher_is_better=True)
+RETRIEVAL = Measure("retrieval of the other view", "chance", higher_is_better=True)
 
 
 def accuracies(logits: Tensor, labels: Tensor) -> Scores:
@@ -49,26 +48,16 @@ def accuracies(logits: Tensor, labels: Tensor) -> Scores:
     return values, torch.full_like(values, 1 / logits.shape[-1])
 
 
-def retrievals(similarity: Tensor, first: Tensor, second: Tensor) -> Scores:
-    """Whether each of two views finds the other one among those of the batch: the mean of both.
-
-    The trivial answer is the view whose pixels, less their mean over the batch, have the most
-    similar direction.
+def retrievals(similarity: Tensor) -> Scores:
+    """Whether each of two views finds the other one among those of the batch, and chance.
 
     Args:
         similarity: of each image's first view (row) to each image's second view (column), (B, B).
-        first: the first views, (B, 3, H, W).
-        second: the second views, of the same shape.
     """
-    pixels = [F.normalize((views - views.mean(0)).flatten(1)) for views in (first, second)]
-    return _found(similarity), _found(pixels[0] @ pixels[1].T)
-
-
-def _found(similarity: Tensor) -> Tensor:
-    """The share of rows and columns with the largest value on the diagonal, by image, (B,)."""
     own = torch.arange(len(similarity), device=similarity.device)
     found = [(similarity.argmax(dim) == own).float() for dim in (0, 1)]
-    return torch.stack(found).mean(0)
+    values = torch.stack(found).mean(0)
+    return values, torch.full_like(values, 1 / len(similarity))
 
 
 def squared_errors(predicted: Tensor, trivial: Tensor, truth: Tensor) -> Scores:

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from timm.layers import BatchNormAct2d
 from bench.runtime import distributed as processes
 from bench.training.batchnorm import population_statistics, synchronize
+from bench.training.whole_batch import rows_of_all
 
 def network():
     torch.manual_seed(0)
@@ -56,6 +57,26 @@ def compare():
 
 processes.init()
 compare()
+
+def vectors():
+    # A batch norm of vectors, and a loss of all rows at once.
+    torch.manual_seed(1)
+    batch = torch.randn(8, 5).double() * 3 + 1
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Linear(6, 3)).double()
+    shared = copy.deepcopy(whole)
+    synchronize(shared)
+    loss = lambda rows: (rows @ rows.T).softmax(1).diagonal().log().sum()
+    expected = loss(whole(batch))
+    expected.backward()
+    parallel = DistributedDataParallel(shared)
+    rows = rows_of_all(parallel(batch.chunk(2)[distributed.get_rank()]))
+    torch.testing.assert_close(loss(rows), expected, rtol=1e-5, atol=1e-7)
+    loss(rows).backward()
+    for (name, one), (_, other) in zip(whole.named_parameters(), shared.named_parameters()):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-4, atol=1e-5, msg=name)
+
+vectors()
 """
 
 
@@ -328,6 +349,25 @@ def test_a_run_of_two_processes_measures_what_one_does(bench, cache, tmp_path):
                 ours, theirs = (record["pretraining"]["pretext"] for record in (a, b))
                 assert ours["num_images"] == theirs["num_images"]
                 assert ours["value"] == pytest.approx(theirs["value"], abs=1e-2)
+
+
+VIEWED = ("simclr", "moco", "byol", "barlow_twins", "dino")
+
+
+@pytest.mark.slow
+def test_losses_of_a_whole_batch_are_those_of_one_process(bench, cache, tmp_path):
+    what = ["run", "--methods", ",".join(VIEWED), "--tasks", "voc_cls", "--suite", "smoke"]
+    what += ["--device", "cpu", *(part for key in SHORT for part in ("--set", key))]
+    one, two = tmp_path / "one", tmp_path / "two"
+    done = bench(*what, "--out", one, "--cache", cache)
+    assert done.status == 0, done.err
+    torchrun("-m", "bench", *what, "--out", two, "--cache", tmp_path / "cache")
+    for method in VIEWED:
+        a, b = (
+            json.loads((out / "smoke/voc_cls" / method / "seed0.json").read_text())["pretraining"]
+            for out in (one, two)
+        )
+        same_training(b["trace"], a["trace"])
 
 
 @pytest.fixture(scope="module")

@@ -51,11 +51,12 @@ class PrototypeHead(nn.Module):
     Args:
         widths: of a perceptron of GELU; the last is that of the bottleneck and of prototypes.
         prototypes: how many.
+        norm: of the perceptron.
     """
 
-    def __init__(self, widths: Sequence[int], prototypes: int) -> None:
+    def __init__(self, widths: Sequence[int], prototypes: int, norm: bool) -> None:
         super().__init__()
-        self.layers = perceptron(widths, norm=False, activation=nn.GELU)
+        self.layers = perceptron(widths, norm, nn.GELU)
         self.prototypes = nn.Parameter(torch.randn(prototypes, widths[-1]))
 
     def forward(self, vectors: Tensor) -> Tensor:
