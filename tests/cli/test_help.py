@@ -36,7 +36,7 @@ def test_the_version_is_printed(bench):
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("bench run --suite mi", ["mini"]),
+        ("bench run --suite ti", ["tiny"]),
         ("bench run --methods rot", ["rotation"]),
         ("bench run --methods rotation,ji", ["rotation,jigsaw"]),
         ("bench run --tasks voc_cls,voc_cls", ["voc_cls,voc_cls_finetune"]),

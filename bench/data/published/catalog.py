@@ -163,6 +163,7 @@ VOC2012 = PublishedDataset(
     splits=(
         Split("train", "ImageSets/Main/train.txt", 5717),
         Split("val", "ImageSets/Main/val.txt", 5823),
+        Split("trainval", "ImageSets/Main/trainval.txt", 11540),
         Split("segmentation train", "ImageSets/Segmentation/train.txt", 1464),
         Split("segmentation val", "ImageSets/Segmentation/val.txt", 1449),
     ),
@@ -177,7 +178,7 @@ VOC2012 = PublishedDataset(
     layout=(
         "VOCdevkit/VOC2012/JPEGImages/ID.jpg",
         "VOCdevkit/VOC2012/Annotations/ID.xml",
-        "VOCdevkit/VOC2012/ImageSets/Main/train.txt, val.txt, CLASS_train.txt, ...",
+        "VOCdevkit/VOC2012/ImageSets/Main/train.txt, val.txt, trainval.txt, CLASS_train.txt, ...",
         "VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt, val.txt",
         "VOCdevkit/VOC2012/SegmentationClass/ID.png",
     ),
