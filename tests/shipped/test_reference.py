@@ -93,10 +93,14 @@ def test_the_calibration_of_mini_is_of_its_records(task, tables):
 
 @pytest.mark.parametrize("method", PRETRAINED)
 def test_on_rendered_images_every_method_solves_its_own_task(method, reference):
-    """Better than a trivial answer on images that it was not trained on, with every seed."""
+    """Better than a trivial answer on images that it was not trained on, with every seed.
+
+    All but one, of which docs/recipes.md says that it does not learn at this budget.
+    """
     for record in reference["mini", method].records:
         if record.recipe:
-            assert record.pretraining.pretext.improves, f"{method}, seed {record.seed}"
+            improves = record.pretraining.pretext.improves
+            assert improves == (method != "dino"), f"{method}, seed {record.seed}"
 
 
 @pytest.mark.parametrize(("name", "method"), [(n, m) for n in SUITES for m in PLACES[n]])
