@@ -40,7 +40,6 @@ from bench.training.pretext_score import RETRIEVAL, Scores, retrievals
 JITTER = (0.4, 0.4, 0.2, 0.1)
 LARGE = (Distortion(JITTER, blurred=1.0), Distortion(JITTER, blurred=0.1, solarized=0.2))
 SMALL = (Distortion(JITTER, blurred=0.5),) * 6
-CENTER_MOMENTUM = 0.9  # section 3.1, table 7
 
 
 class Dino(PretextTask):
@@ -64,6 +63,8 @@ class Dino(PretextTask):
         """Divides the student's logits (DINOLoss, student_temp)."""
         teacher_temperature: Annotated[float, Field(gt=0)] = 0.04
         """Divides the teacher's: it is sharper (teacher_temp)."""
+        center_momentum: Fraction = 0.9
+        """Share that the teacher's center keeps of itself in each step (DINOLoss)."""
         hidden: Positive = 2048
         """Width of the head's hidden layers (DINOHead)."""
         bottleneck: Positive = 256
@@ -105,7 +106,7 @@ class Dino(PretextTask):
         """Let the teacher follow, and its center the batch's mean."""
         momentum = rising_momentum(self.recipe.teacher_momentum, step, steps)
         follow(self.teacher, [self.encoder, self.head], momentum)
-        self.center.lerp_(self.mean, 1 - CENTER_MOMENTUM)
+        self.center.lerp_(self.mean, 1 - self.recipe.center_momentum)
 
     def score(self, batch: tuple[Views, Views]) -> Scores:
         """Whether logits of student and teacher find each other's large crop in the batch.

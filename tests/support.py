@@ -22,7 +22,8 @@ SHORT = [
         for m in ("rotation", "supervised", "split_brain_halves", "bigan", "pix2pix")
     ),
     *(f"recipes.{m}.views=64" for m in ("cyclegan", "deepcluster", "mae")),
-    *(f"recipes.{m}.views=64" for m in ("simclr", "moco", "byol", "barlow_twins", "dino")),
+    *(f"recipes.{m}.views=64" for m in ("simclr", "moco", "byol", "barlow_twins")),
+    "recipes.dino.views=128",
     "recipes.counting.views=80",
     *(f"recipes.{m}.views=72" for m in ("context_prediction", "jigsaw")),
     *(f"tasks.{t}.views=16" for t in ("voc_det", "voc_seg", "voc_cls_finetune")),
