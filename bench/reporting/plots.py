@@ -101,7 +101,7 @@ def plots(table: Table) -> list[Plot]:
         listed.append(Plot("doubt", "Where the doubt comes from", DOUBT))
     if any(row.method != table.reference and row.stages for row in table.rows):
         listed.append(Plot("stages", f"{metric} of every stage", _stages_caption(table)))
-    if class_gaps(table)[0]:
+    if len(class_gaps(table)[0]) > 1:
         caption = (
             f"Points of {metric} of each class below {REFERENCE}; a class below 0 beats it. Single "
             "classes have few images and no interval here: read them as hints."
