@@ -375,9 +375,9 @@ BROKEN = {
         "views_per_image is 1, but the encoder is shown 2",
     ),
     "labels without saying so": (
-        "teacher",
-        "    uses_labels: ClassVar[bool] = True\n",
-        "",
+        "two_crops",
+        "[random_crop(image, self.recipe) for _ in range(2)]",
+        "[random_crop(image, self.recipe) + label for _ in range(2)]",
         "The class of an image changes nothing, unless the class says `uses_labels = True`.",
         "`transform` depends on the label; if that is meant, say `uses_labels = True`",
     ),

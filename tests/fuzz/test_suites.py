@@ -25,7 +25,15 @@ TEXT = to_toml(SMOKE)
 PLUGINS = (("recipes",), ("tasks",))  # sections that plug-ins check by themselves
 OPTIONAL = (
     *(("warmup",), ("milestones",), ("precision",), ("betas",), ("test",), ("validation",)),
-    *(("damaged",), ("folder",), ("masks",), ("classes",), ("min_positives",), ("synthetic",)),
+    *(
+        ("images_per_class",),
+        ("damaged",),
+        ("folder",),
+        ("masks",),
+        ("classes",),
+        ("min_positives",),
+        ("synthetic",),
+    ),
 )
 NUMBERS = (float("nan"), float("inf"), -math.inf, 10**30, -(10**30), -1, -0.5, 2**53 + 1)
 
