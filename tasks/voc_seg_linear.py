@@ -74,8 +74,8 @@ class _Pixels:
 
     def of(self, images: np.ndarray) -> tuple[Tensor, Tensor]:
         """Features and labels of the pixels of some images."""
-        chosen = torch.isin(self.image, torch.from_numpy(images).to(self.image))
-        return self.features[chosen], self.labels[chosen]
+        selected = torch.isin(self.image, torch.from_numpy(images).to(self.image))
+        return self.features[selected], self.labels[selected]
 
 
 class VocSegLinear:

@@ -93,10 +93,10 @@ def fit(
         passed = sum(epoch >= share * optimization.epochs for share in optimization.milestones)
         order = np.random.default_rng([seed, epoch]).permutation(rows)
         for start in range(0, len(order), optimization.batch):
-            chosen = order[start : start + optimization.batch]
-            x = _read(features, chosen, scale, device)
+            selected = order[start : start + optimization.batch]
+            x = _read(features, selected, scale, device)
             gradient = _logits(x, weights).softmax(2)
-            true = torch.from_numpy(labels[chosen]).to(device)
+            true = torch.from_numpy(labels[selected]).to(device)
             gradient[torch.arange(len(true), device=device), :, true] -= 1
             gradient = (x.T @ gradient.flatten(1)).view_as(weights) / len(true)
             velocity.mul_(MOMENTUM).add_(gradient).add_(weights, alpha=optimization.weight_decay)

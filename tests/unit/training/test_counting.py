@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from support import batch_of, built
-
 from bench.methods import counting
+from support import batch_of, built
 
 
 @pytest.mark.parametrize("kernel", counting.KERNELS)

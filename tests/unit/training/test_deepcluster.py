@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from bench.methods import deepcluster
 from sklearn.decomposition import PCA
 from support import built
 
 from bench.errors import UserError
-from bench.methods import deepcluster
 from bench.training import trainer
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import timm
 import torch
+from bench.methods import mae
 from support import Says, built
 
 from bench.config.schema import Backbone
 from bench.encoders.encoder import Encoder, load_encoder
 from bench.errors import UserError
-from bench.methods import mae
 from bench.training.method import load_or_pretrain
 
 
