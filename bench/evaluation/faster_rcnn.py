@@ -54,8 +54,9 @@ class DetectionSettings(FineTuning):
     dataset: str = "voc"
     protocol: Literal["fpn", "c4"]
     """A feature pyramid, or one map of stride 16 with the last stage in the head."""
-    metric: Literal["AP50", "AP50_area"] = "AP50"
-    """The main score: 11-point average precision as VOC 2007, or the area as VOC 2010."""
+    metric: Literal["AP50", "AP50_exact", "AP50_area"] = "AP50"
+    """The main score: 11-point average precision as VOC 2007, as released evaluators round its
+    recalls or exactly, or the area as VOC 2010."""
     scale: tuple[Rate, Rate] = (1.0, 1.0)
     """`fpn` only: a training image's longest side, smallest and largest, in shares of `size`."""
     shortest_sides: tuple[Side, ...] = ()

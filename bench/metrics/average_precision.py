@@ -14,11 +14,16 @@ from numpy.typing import ArrayLike, NDArray
 from bench.metrics import checks
 from bench.metrics.checks import NothingToScoreError
 
-Kind = Literal["area", "11-point", "step"]
+Kind = Literal["area", "11-point", "11-point-exact", "step"]
 Difficult = Literal["ignore", "negative", "positive"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
-ELEVEN = np.arange(11)  # recalls of 11-point average precision, in tenths
+KINDS: tuple[Kind, ...] = ("area", "11-point", "step")  # those of the literature
+# Recalls of 11-point average precision, as released evaluators write them (voc_eval.py of
+# py-faster-rcnn, pascal_voc_evaluation.py of detectron2), and the same in exact tenths.
+ELEVEN = np.arange(0.0, 1.1, 0.1)
+TENTHS = np.arange(11)
+LATE = np.flatnonzero(TENTHS / 10 < ELEVEN).tolist()  # 3, 6, 7: rounding puts them above the tenth
 
 
 def weighted_average_precision(
@@ -35,8 +40,11 @@ def weighted_average_precision(
 
     Kinds: "area" is the area under the monotone envelope of precision (VOC2010 devkit, section
     3.4.1; Goyal et al. 2019); "11-point" the mean over recall 0, .1, ..., 1 of the best precision
-    at that recall or more (VOC2007 devkit), with recalls compared exactly, as integers; "step" the
-    area without an envelope (scikit-learn's `average_precision_score`).
+    at that recall or more (VOC2007 devkit). There recalls are floats, and so are the eleven:
+    `ELEVEN`, of which three are above their tenth, so that a recall of exactly .3, .6 or .7 does
+    not reach them (the devkit's Matlab, 0:0.1:1, is a matter of its own rounding).
+    "11-point-exact" compares integers instead. "step" is the area without an envelope
+    (scikit-learn's `average_precision_score`).
 
     Args:
         scores: (N,) finite, higher is more positive; floats, or integers of at most 2^53.
@@ -89,10 +97,15 @@ def _precisions(
     every = recalled[-1] if total is None else total
     if kind != "step":
         precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    if kind == "11-point":
+    if kind in ("11-point", "11-point-exact"):
         # The first threshold of at least that recall; past the last one precision counts as 0.
-        columns = zip(10 * recalled.T, every, strict=True)
-        reached = [np.searchsorted(own, whole * ELEVEN) for own, whole in columns]
+        columns = zip(recalled.T, np.maximum(every, 1), strict=True)
+        reached = [
+            np.searchsorted(own / whole, ELEVEN)
+            if kind == "11-point"
+            else np.searchsorted(10 * own, whole * TENTHS)
+            for own, whole in columns
+        ]
         padded = np.concatenate([precision, np.zeros_like(precision[:1])])
         value: Floats = padded[np.stack(reached, axis=1), np.arange(len(reached))].mean(axis=0)
     else:
@@ -212,7 +225,7 @@ def mean_average_precision(
 
 
 def mean_average_precisions(scores: ArrayLike, truth: ArrayLike) -> dict[str, float | None]:
-    """`mean_average_precision` of every kind and treatment of difficult images, in points 0-100.
+    """`mean_average_precision` of `KINDS` and every treatment of difficult images, in points.
 
     The arguments and errors are those of `class_average_precisions`.
 
@@ -220,7 +233,7 @@ def mean_average_precisions(scores: ArrayLike, truth: ArrayLike) -> dict[str, fl
         `mAP_KIND_difficult_TREATMENT` -> value; None where no class has a positive image.
     """
     values: dict[str, float | None] = {}
-    for kind in get_args(Kind):
+    for kind in KINDS:
         for difficult in get_args(Difficult):
             name = f"mAP_{kind}_difficult_{difficult}"
             try:

@@ -143,9 +143,8 @@ def detection_average_precision(
     """Average precision of the detections of one class, matched as PASCAL VOC does (`match`).
 
     Detections of equal score share a threshold, so their order never matters; where scores are
-    distinct the curve is the devkit's. Recalls of 11-point are compared exactly: where one falls on
-    a tenth, released Python evaluators can lose that point to rounding (3 of 10 detected: 4 / 11
-    here, 3 / 11 there).
+    distinct the curve is the devkit's. Recalls of 11-point are compared as floats, as released
+    Python evaluators do it: 3 of 10 detected are 3 / 11, and 4 / 11 by "11-point-exact".
 
     Args:
         boxes: (D, 4) detections: xmin, ymin, xmax, ymax in inclusive pixels, any origin. They are
@@ -156,7 +155,8 @@ def detection_average_precision(
         true_images: (T,) integers.
         difficult: (T,) true and false, or 1 and 0, objects that count neither way; none if not
             given.
-        kind: "11-point" is VOC 2007's, "area" that of 2010 and later.
+        kind: "11-point" is VOC 2007's, "area" that of 2010 and later; see
+            `metrics.weighted_average_precision`.
         overlap: intersection over union above which a detection finds an object, in 0..1, below 1.
 
     Returns:

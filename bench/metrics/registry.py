@@ -199,6 +199,7 @@ SHIPPED: tuple[Metric, ...] = (
     MeanAveragePrecision("mAP_step", "step"),
     SampledAveragePrecision("mAP_samples", "area"),
     DetectionAveragePrecision("AP50", "11-point"),
+    DetectionAveragePrecision("AP50_exact", "11-point-exact"),
     DetectionAveragePrecision("AP50_area", "area"),
     MeanIntersectionOverUnion(),
     Top1(),

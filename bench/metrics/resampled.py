@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from bench.metrics import checks
-from bench.metrics.average_precision import Difficult, Floats, Kind, checked
+from bench.metrics.average_precision import LATE, Difficult, Floats, Kind, checked
 from bench.metrics.detection import IGNORED, TRUE_POSITIVE, boxes_of, match_checked
 
 Predictions = Mapping[str, NDArray[Any]]
@@ -121,8 +121,9 @@ def ranked_precisions(
     precision = np.divide(recalled, np.maximum(seen, 1, out=seen), dtype=np.float64)
     if kind != "step":
         _accumulate(np.maximum, precision[::-1])
-    if kind == "11-point":
-        value = np.einsum("tb,tb->b", precision, _recalls_reached(recalled, every)) / 11
+    if kind in ("11-point", "11-point-exact"):
+        late = LATE if kind == "11-point" else []
+        value = np.einsum("tb,tb->b", precision, _recalls_reached(recalled, every, late)) / 11
     else:
         value = np.einsum("tb,tb->b", precision, hits) / np.maximum(every, 1)
     return np.where(every > 0, value, np.nan)
@@ -143,11 +144,21 @@ def _accumulate(operation: np.ufunc, rows: NDArray[np.floating]) -> None:
         operation(above, row, out=row)
 
 
-def _recalls_reached(recalled: Weights, total: Floats) -> NDArray[np.int8]:
-    """Number of the recalls 0, .1, ... 1 that each threshold is the first to reach, (T, B)."""
+def _recalls_reached(recalled: Weights, total: Floats, late: list[int]) -> NDArray[np.int8]:
+    """Number of the recalls 0, .1, ... 1 that each threshold is the first to reach, (T, B).
+
+    A quotient of integers up to 2^24 is a tenth as a float only where it is one exactly.
+
+    Args:
+        recalled: weight of the positives at each threshold, (T, B).
+        total: of all of them, (B,).
+        late: the tenths that a recall must exceed, as a float of them does, see `LATE`.
+    """
     tenths = np.multiply(recalled, 10, dtype=np.float64)
     tenths /= np.maximum(total, 1)
     reached: NDArray[np.int8] = tenths.astype(np.int8)
+    for tenth in late:
+        reached -= tenths == tenth
     reached[1:] -= reached[:-1].copy()
     reached[0] += 1  # the recall 0
     return reached

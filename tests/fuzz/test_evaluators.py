@@ -195,7 +195,7 @@ def test_order_and_scale_do_not_matter(data):
     changed["scores"] = changed["scores"] * scale + (
         data.draw(st.integers(-8, 8)) if scale == 1 else 0
     )
-    kind = data.draw(st.sampled_from(["area", "step", "11-point"]))
+    kind = data.draw(st.sampled_from(["area", "step", "11-point", "11-point-exact"]))
     result = attempt("evaluator", lambda: function(**changed, kind=kind), refusals=(ValueError,))
     check(
         "harmless",

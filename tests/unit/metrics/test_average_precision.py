@@ -19,11 +19,22 @@ from bench.metrics import (
 )
 from bench.metrics.average_precision import weighted_average_precision
 
-KINDS = ("area", "11-point", "step")
+KINDS = ("area", "11-point", "11-point-exact", "step")
 # Few distinct scores, so that ties are the rule.
 rankings = st.lists(st.tuples(st.integers(-2, 3), st.booleans()), min_size=1, max_size=40).filter(
     lambda images: any(positive for _, positive in images)
 )
+
+
+def eleven_points(points, total, kind):
+    """The mean of the best precisions of (hits, precision), by the loop of voc_eval.py."""
+    if kind == "11-point":
+        recalls = [
+            [p for h, p in points if h / float(total) >= t] for t in np.arange(0.0, 1.1, 0.1)
+        ]
+    else:
+        recalls = [[p for h, p in points if 10 * h >= k * total] for k in range(11)]
+    return sum(max([*own, 0]) for own in recalls) / 11
 
 
 def naive(scores, positive, kind):
@@ -34,9 +45,8 @@ def naive(scores, positive, kind):
         hits = int((taken & positive).sum())
         points.append((hits, hits / taken.sum()))
     total = int(positive.sum())
-    if kind == "11-point":
-        best = [max(p for hits, p in points if 10 * hits >= k * total) for k in range(11)]
-        return sum(best) / 11
+    if kind.startswith("11-point"):
+        return eleven_points(points, total, kind)
     area, before = 0.0, 0
     for i, (hits, _) in enumerate(points):
         area += (hits - before) / total * max(p for _, p in points[i:])
@@ -60,13 +70,42 @@ def test_a_case_computed_by_hand(kind, expected):
     assert average_precision(scores, positive, kind) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_eleven_recalls_are_compared_exactly():
-    # Three of ten positives are found at precision 1: recall .3 counts, though 3 * .1 > .3.
+@pytest.mark.parametrize("found", range(1, 10))
+def test_the_eleven_recalls_are_compared_as_released_evaluators_do_it(found):
+    # Some of ten positives are found at precision 1, the others last. 3 * .1 > .3, so that a
+    # recall of .3 does not reach it; of .6 and .7 the same is true.
     scores = -np.arange(110.0)
     positive = np.zeros(110, dtype=bool)
-    positive[:3] = positive[-7:] = True
-    value = average_precision(scores, positive, "11-point")
-    assert value == pytest.approx((4 + 7 * 10 / 110) / 11)
+    positive[:found] = positive[found - 10 :] = True
+    exactly = average_precision(scores, positive, "11-point-exact")
+    assert exactly == pytest.approx((found + 1 + (10 - found) * 10 / 110) / 11)
+    reached = found - (found in (3, 6, 7))
+    released = average_precision(scores, positive, "11-point")
+    assert released == pytest.approx((reached + 1 + (10 - reached) * 10 / 110) / 11)
+
+
+def voc_ap(rec, prec):
+    """As py-faster-rcnn and detectron2 have it, with `use_07_metric`."""
+    ap = 0.0
+    for t in np.arange(0.0, 1.1, 0.1):
+        p = 0 if np.sum(rec >= t) == 0 else np.max(prec[rec >= t])
+        ap = ap + p / 11.0
+    return ap
+
+
+def test_eleven_points_are_those_of_released_evaluators():
+    rng = np.random.default_rng(0)
+    differ = 0
+    for _ in range(400):
+        total = int(rng.integers(1, 5)) * int(rng.choice([1, 10]))
+        positive = rng.permutation(np.arange(total + rng.integers(0, 40)) < total)
+        tp, fp = positive.cumsum().astype(float), (~positive).cumsum().astype(float)
+        peer = voc_ap(tp / float(total), tp / np.maximum(tp + fp, np.finfo(np.float64).eps))
+        scores = -np.arange(len(positive))
+        value = average_precision(scores, positive, "11-point")
+        assert value == pytest.approx(peer, abs=1e-12)
+        differ += value < average_precision(scores, positive, "11-point-exact") - 1e-9
+    assert differ > 50
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,9 +229,8 @@ def naive_detection(detections, objects, kind, overlap):
     for threshold in sorted({score for score, _ in ranked}, reverse=True):
         at = [first for score, first in ranked if score >= threshold]
         points.append((sum(at), sum(at) / len(at)))
-    if kind == "11-point":
-        recalls = (max([p for h, p in points if 10 * h >= k * total] + [0]) for k in range(11))
-        return sum(recalls) / 11
+    if kind.startswith("11-point"):
+        return eleven_points(points, total, kind)
     area, before = 0.0, 0
     for i, (hits, _) in enumerate(points):
         area += (hits - before) / total * max(p for _, p in points[i:])
@@ -200,7 +238,7 @@ def naive_detection(detections, objects, kind, overlap):
     return area
 
 
-@pytest.mark.parametrize("kind", ["11-point", "area"])
+@pytest.mark.parametrize("kind", ["11-point", "11-point-exact", "area"])
 def test_detections_score_as_a_naive_reading_of_the_devkit_says(kind):
     rng = np.random.default_rng(0)
     for _ in range(1500):

@@ -121,7 +121,10 @@ def test_average_precisions_of_images_are_those_of_the_evaluator(images, name, k
     assert registry.value(metric, images) == pytest.approx(mean, abs=1e-9)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("AP50", "11-point"), ("AP50_area", "area")])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("AP50", "11-point"), ("AP50_exact", "11-point-exact"), ("AP50_area", "area")],
+)
 def test_average_precisions_of_boxes_are_those_of_the_evaluator(boxes, name, kind):
     expected = {}
     for index in boxes["counted"]:

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from bench.metrics import (
+    average_precision,
     detection_average_precision,
     mean_average_precision,
     mean_iou,
     registry,
     resampled,
 )
+from bench.metrics.average_precision import weighted_average_precision
 from bench.statistics import resampling
 
 
@@ -65,7 +67,7 @@ def detection(seed=0, n=40, classes=4):
     }
 
 
-@pytest.mark.parametrize("kind", ["area", "step", "11-point"])
+@pytest.mark.parametrize("kind", ["area", "step", "11-point", "11-point-exact"])
 def test_images_score_as_if_they_were_repeated(kind):
     predictions = classification()
     counts = counts_of(60)
@@ -107,7 +109,7 @@ def class_average_precision(predictions, label, kind, copies):
     )
 
 
-@pytest.mark.parametrize("kind", ["area", "11-point"])
+@pytest.mark.parametrize("kind", ["area", "11-point", "11-point-exact"])
 @pytest.mark.parametrize("seed", range(3))
 def test_detections_score_as_if_their_images_were_repeated(kind, seed):
     predictions = detection(seed)
@@ -150,7 +152,7 @@ def test_masks_score_as_the_metric_says():
     np.testing.assert_allclose(values, expected, rtol=0, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["area", "step", "11-point"])
+@pytest.mark.parametrize("kind", ["area", "step", "11-point", "11-point-exact"])
 def test_every_image_once_is_the_main_score(kind):
     images = classification()
     expected = mean_average_precision(images["scores"], images["truth"], kind)
@@ -162,15 +164,23 @@ def test_every_image_once_is_the_main_score(kind):
     assert value == pytest.approx(100 * np.nanmean(by_class), abs=1e-9)
 
 
-def test_the_eleven_recalls_are_compared_exactly():
-    # Three of ten positives are predictions at precision 1: recall .3 counts, though 3 * .1 > .3.
+@pytest.mark.parametrize("found", range(1, 11))
+@pytest.mark.parametrize("kind", ["11-point", "11-point-exact"])
+def test_recalls_of_weighted_images_reach_what_those_of_copies_do(found, kind):
+    """A tenth is one on every weighting: of `found` of ten, and of the same a million times."""
     positive = np.zeros(110, dtype=bool)
-    positive[:3] = positive[-7:] = True
+    positive[:found] = positive[100 + found :] = True
     weights = np.ones((110, 2), dtype=np.float32)
-    value = resampled.ranked_precisions(
-        -np.arange(110.0), positive, np.arange(110), weights, "11-point"
-    )
-    assert value == pytest.approx((4 + 7 * 10 / 110) / 11)
+    weights[positive, 1] = 1_000_000
+    scores = -np.arange(110.0)
+    value = resampled.ranked_precisions(scores, positive, np.arange(110), weights, kind)
+    plain = average_precision(scores, positive, kind)
+    assert value[0] == pytest.approx(plain)
+    counts = np.full((1, 110), 1)
+    counts[0, positive] = 1_000_000
+    (heavy,) = weighted_average_precision(scores, positive, counts, kind)
+    assert value[1] == pytest.approx(heavy)
+    assert heavy > plain or found == 10
 
 
 def test_recalls_of_millions_are_compared_exactly():

@@ -35,7 +35,7 @@ def test_halves_vary_as_samples_do():
     assert (counts @ values / 200).std() == pytest.approx(expected, rel=0.05)
 
 
-@pytest.mark.parametrize("kind", ["area", "step", "11-point"])
+@pytest.mark.parametrize("kind", ["area", "step", "11-point", "11-point-exact"])
 @pytest.mark.parametrize("difficult", ["ignore", "negative"])
 def test_a_resample_scores_as_the_images_repeated(kind, difficult):
     scores, truth = problem()
