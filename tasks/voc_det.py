@@ -38,7 +38,7 @@ class VocDet(FineTunedTask):
 
     reference: ClassVar[str] = "Ren et al. 2015, https://arxiv.org/abs/1506.01497"
     metric: ClassVar[str] = "AP50"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     dataset_kinds: ClassVar[tuple[str, ...]] = ("voc", "coco")
     Settings = DetectionSettings
 
