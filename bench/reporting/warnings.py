@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bench.results.record import Record
 from bench.statistics.intervals import Estimate
 
+CONTINUOUS = ("cost", "learning_rate", "ridge")  # hyperparameters whose grid could go further
 COLLAPSED = 0.1  # an adversarial method whose images vary less than this share of real ones'
 
 
@@ -19,6 +20,7 @@ def warnings(records: Sequence[Record], gains: Mapping[str, Estimate]) -> list[s
     """
     scored = [record for record in records if record.status == "ok"]
     texts = sorted({text for record in scored for text in record.warnings})
+    texts += sorted({text for record in scored for text in at_edges(record)})
     texts += [f"seed {record.seed} failed" for record in records if record.status != "ok"]
     diversities = [record.pretraining.logged.get("diversity", 1.0) for record in scored]
     if min(diversities, default=1.0) < COLLAPSED:
@@ -32,3 +34,17 @@ def warnings(records: Sequence[Record], gains: Mapping[str, Estimate]) -> list[s
     texts += [f"below {' and '.join(below)}"] if below else []
     texts += [f"not distinguishable from {' and '.join(alike)}"] if alike else []
     return texts
+
+
+def at_edges(record: Record) -> Iterator[str]:
+    """The hyperparameters whose grid should go further: most were selected at an end of it."""
+    for name in CONTINUOUS:
+        grid = record.hyperparameters.tried.get(name, [])
+        if any(type(value) not in (int, float) for value in grid) or len({*grid}) < 2:
+            continue
+        selected = record.hyperparameters.selected.get(name)
+        each = list(selected.values()) if isinstance(selected, dict) else [selected]
+        ends = sum(value in (min(grid), max(grid)) for value in each)
+        if 2 * ends > len(each):
+            some = f" for {ends} of {len(each)}" if isinstance(selected, dict) else ""
+            yield f"{name} selected at the edge of its grid{some}"

@@ -9,6 +9,7 @@ from made_up import FAILED, calibrate, encoder, save, text_of
 from bench.encoders.pretraining import PretextScore, Pretraining
 from bench.reporting import columns, format, leaderboard, markdown, text
 from bench.results import storage
+from bench.results.record import HyperparameterFacts
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
 
@@ -307,6 +308,25 @@ def test_a_row_that_learned_nothing_of_its_own_task_is_warned_of(folder):
     save(folder, "turned", 2.5, pretraining=own_score(0.3, 0.02))
     save(folder, "turned", 2.5, seed=1, pretraining=own_score(0.27, -0.01))
     assert rows(folder)["turned"].warnings == ("not better than chance at its own task",)
+
+
+@pytest.mark.parametrize(
+    ("name", "tried", "selected", "warned"),
+    [
+        ("learning_rate", [0.1, 0.01, 0.001], 0.01, ""),
+        ("learning_rate", [0.1, 0.01, 0.001], 0.001, " "),
+        ("learning_rate", [0.1], 0.1, ""),  # nothing was tuned
+        ("cost", [1, 10, 100], {"cat": 1, "cow": 10, "dog": 100}, " for 2 of 3"),
+        ("cost", [1, 10, 100], {"cat": 1, "cow": 10, "dog": 10, "hen": 100}, ""),
+        ("neighbors", [10, 20], 20, ""),  # a list by itself, not steps of a scale
+        ("ridge", ["low", "high"], "low", ""),  # a task from elsewhere may record anything
+    ],
+)
+def test_a_rate_or_cost_at_the_edge_of_its_grid_is_warned_of(folder, name, tried, selected, warned):
+    facts = HyperparameterFacts(selected={name: selected}, tried={name: tried})
+    save(folder, "narrow", 2.5, hyperparameters=facts)
+    text = f"{name} selected at the edge of its grid{warned}".strip()
+    assert rows(folder)["narrow"].warnings == ((text,) if warned else ())
 
 
 def test_a_collapsed_generator_is_warned_of(folder):
