@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,7 +46,7 @@ class Leaderboard:
         tables: one for each task and backbone; of a task, that of the suite's backbone first.
         audit: of near-duplicates among the images, where there is one.
         problems: the records that were left out.
-        correlations: of any two tasks on the suite's backbone, over the methods pretrained here.
+        scores: of each table, in order, for the rank correlations; empty for a page without them.
     """
 
     suite: str
@@ -54,7 +55,21 @@ class Leaderboard:
     tables: tuple[Table, ...] = ()
     audit: Audit | None = None
     problems: tuple[Problem, ...] = ()
-    correlations: Mapping[tuple[str, str], RankCorrelation] = field(default_factory=dict)
+    scores: tuple[Scores, ...] = field(default=(), compare=False, repr=False)
+
+    @cached_property
+    def correlations(self) -> Mapping[tuple[str, str], RankCorrelation]:
+        """Of any two tasks on the suite's backbone, over the methods pretrained here."""
+        scored = zip(self.tables, self.scores, strict=bool(self.scores))
+        own = [(table, scores) for table, scores in scored if not table.backbone]
+        return {
+            (table.task, other.task): rank_correlation(
+                scores.rows,
+                other_scores.rows,
+                [row.method for row in table.rows if row.role == "pretrained"],
+            )
+            for (table, scores), (other, other_scores) in combinations(own, 2)
+        }
 
     def failed(self, methods: Collection[str], tasks: Collection[str]) -> bool:
         """Whether any cell of some methods and tasks failed."""
@@ -189,23 +204,8 @@ def build(
         tuple(table for table, _ in made),
         audited,
         tuple(problems),
-        _correlations(made),
+        tuple(found for _, found in made),
     )
-
-
-def _correlations(
-    made: Iterable[tuple[Table, Scores]],
-) -> dict[tuple[str, str], RankCorrelation]:
-    """The rank correlation of any two tasks on the suite's backbone."""
-    own = [(table, scores) for table, scores in made if not table.backbone]
-    return {
-        (table.task, other.task): rank_correlation(
-            scores.rows,
-            other_scores.rows,
-            [row.method for row in table.rows if row.role == "pretrained"],
-        )
-        for (table, scores), (other, other_scores) in combinations(own, 2)
-    }
 
 
 def _table(

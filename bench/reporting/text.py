@@ -283,10 +283,13 @@ def _answer(probes: Mapping[str, RankCorrelation]) -> str:
     if not found:
         most = max(len(c.methods) for c in probes.values())
         return f"Not known: methods with both scores: {most}, needed: {FEWEST}."
-    above = [task for task, e in found.items() if e.low is not None and e.low > 0]
-    verb = "does" if len(above) == 1 else "do"
     shown = ", ".join(f"`{task}` {coefficient(e)}" for task, e in found.items())
-    return f"{len(above)} of {len(found)} {verb}, by an interval above 0: {shown}."
+    known = [task for task in found if probes[task].runs]
+    if not known:
+        return f"Not claimed, since training runs are not known: {shown}."
+    above = [task for task in known if (found[task].low or 0) > 0]
+    verb = "does" if len(above) == 1 else "do"
+    return f"{len(above)} of {len(known)} {verb}, by an interval above 0: {shown}."
 
 
 def setup(leaderboard: Leaderboard) -> list[tuple[str, str]]:

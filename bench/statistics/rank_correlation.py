@@ -85,8 +85,10 @@ def rank_correlation(
     if len(shared) < FEWEST or not (np.ptp(values, axis=1) > 0).all():
         return RankCorrelation(shared)
     moves = np.array([[_moves(row) for row in side] for side in rows])
-    apart = np.array([[_moves(row, apart=True) for row in side] for side in rows[1:]])
-    ends = [interval(values, moves), interval(values, np.concatenate([moves[:1], apart]))]
+    ends = [interval(values, moves)]
+    if all(any(row.varies for row in side) for side in rows):
+        apart = np.array([[_moves(row, apart=True) for row in rows[1]]])
+        ends.append(interval(values, np.concatenate([moves[:1], apart])))
     found = ConfidenceInterval(min(e.low for e in ends), max(e.high for e in ends))
     value = float(tau_b(values[0], values[1]))
     runs = all(row.known for side in rows for row in side)
@@ -103,12 +105,13 @@ def _moves(row: RowScore, apart: bool = False) -> Floats:
 
 def tau_b(one: ArrayLike, other: ArrayLike) -> Floats:
     """Kendall's tau-b of scores (..., R) in two tasks, (...), -1 to 1; nan where all are tied."""
-    first, second = np.triu_indices(np.shape(one)[-1], 1)
-    sides = (np.asarray(one), np.asarray(other))
-    signs = [np.sign(side[..., first] - side[..., second]) for side in sides]
-    untied = [np.square(side).sum(axis=-1) for side in signs]
+    signs = []
+    for side in map(np.asarray, (one, other)):
+        above = side[..., :, None] > side[..., None, :]
+        signs.append(above.astype(np.int8) - np.swapaxes(above, -1, -2))
+    first, second = (np.count_nonzero(side, axis=(-2, -1)) for side in signs)
     with np.errstate(invalid="ignore"):
-        tau: Floats = (signs[0] * signs[1]).sum(axis=-1) / np.sqrt(untied[0] * untied[1])
+        tau: Floats = (signs[0] * signs[1]).sum(axis=(-2, -1)) / np.sqrt(first * second)
     return tau
 
 
