@@ -61,6 +61,7 @@ _methods = _completed(lambda: [*plugins.names("methods"), "all"])
 _tasks = _completed(lambda: [*plugins.names("tasks"), "all"])
 
 OUT = Path("results/local")
+TABLES = Path("results/literature")  # of published numbers
 
 Out = Annotated[Path, typer.Option(help="Folder for records and leaderboards.")]
 Cache = Annotated[
@@ -497,7 +498,9 @@ def leaderboard(
 @app.command()
 def compare(
     left: Annotated[str, typer.Argument(metavar="A", help="METHOD, FOLDER/METHOD or FOLDER.")],
-    right: Annotated[str, typer.Argument(metavar="B", help="The same.")],
+    right: Annotated[
+        str, typer.Argument(metavar="B", help="The same, or `literature`: published numbers.")
+    ],
     out: Annotated[Path, typer.Option(help="Where methods and suites are looked up.")] = OUT,
     metric: Metrics = None,
     verbose: Verbose = False,
@@ -511,7 +514,11 @@ def compare(
     for path in metric or []:
         plugins.add_metric(path)
     stdout = _stdout()
-    for part in command.render(command.compare(left, right, out), left, right):
+    if right == command.LITERATURE:
+        parts = command.render_published(command.published(left, out, TABLES), left)
+    else:
+        parts = command.render(command.compare(left, right, out), left, right)
+    for part in parts:
         stdout.print(part, highlight=False, markup=False)
 
 
@@ -595,9 +602,7 @@ def reproduce(
 
 @app.command()
 def literature(
-    out: Annotated[Path, typer.Option(help="The folder of CSV files.")] = Path(
-        "results/literature"
-    ),
+    out: Annotated[Path, typer.Option(help="The folder of CSV files.")] = TABLES,
     check: Annotated[bool, typer.Option("--check", help="Only say whether it is stale.")] = False,
     verbose: Verbose = False,
 ) -> None:

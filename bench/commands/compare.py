@@ -1,4 +1,9 @@
-"""`bench compare`: two rows, or the rows of two suites, side by side. Imports no torch."""
+"""`bench compare`: two rows, or the rows of two suites, side by side. Imports no torch.
+
+`bench compare ROW literature` lays published numbers of the same method and task beside a row. A
+suite of another protocol is shown as well, with the reason why it is not comparable and without a
+difference: the sources and their status are of use to a reader before the expensive run is made.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +20,25 @@ from rich.table import Table as Grid
 
 from bench.errors import UserError, one_line, unknown
 from bench.metrics import registry
-from bench.reporting.format import MISSING, settled, signed_interval
+from bench.reporting import literature
+from bench.reporting.format import MISSING, estimate, settled, signed_interval
+from bench.reporting.literature import Column, Number
 from bench.results import comparability, storage
 from bench.results.differences import Difference, differences
 from bench.results.record import Record
 from bench.statistics import calibration
 from bench.statistics.cache import EXACT, SEED, find_metric, weights
-from bench.statistics.intervals import Estimate
+from bench.statistics.intervals import ConfidenceInterval, Estimate
 from bench.statistics.planning import Needed
 from bench.statistics.scores import IMAGES_ONLY, less, row_score
 from bench.statistics.training_runs import Runs, training_runs
 
 EXTREMES = 3  # classes shown at either end
+LITERATURE = "literature"  # in place of B
+ELSEWHERE = (
+    "Published rows are of other pretraining, and of other tuning: no ranking. Only those that are"
+    " verified were checked in their source."
+)
 
 Arrays = Mapping[str, NDArray[Any]]
 Seeds = Sequence[tuple[Path, Record]]
@@ -82,6 +94,36 @@ class Contrast:
     paired: bool
 
 
+@dataclass(frozen=True)
+class Published:
+    """A row's score beside a published number.
+
+    Attributes:
+        record: a record of the row.
+        column: that the number is of.
+        number: as it was published.
+        score: of the row, in points; with its interval where it is the main score; None if the
+            record does not have it.
+        reasons: why the two are not comparable.
+    """
+
+    record: Record
+    column: Column
+    number: Number
+    score: Estimate | None
+    reasons: tuple[str, ...]
+
+    @property
+    def difference(self) -> Estimate | None:
+        """The score less the number, with the score's interval; None if not comparable."""
+        if self.score is None or self.reasons:
+            return None
+        value = float(self.number.value)
+        own = self.score.interval
+        moved = ConfidenceInterval(own.low - value, own.high - value) if own else None
+        return Estimate(self.score.value - value, moved)
+
+
 def compare(left: str, right: str, out: Path) -> list[Comparison]:
     """Compare two rows in every task that both have.
 
@@ -116,6 +158,86 @@ def compare(left: str, right: str, out: Path) -> list[Comparison]:
         )
         for a, b in pairs
     ]
+
+
+def published(row: str, out: Path, folder: Path) -> list[Published]:
+    """The published numbers of a row's method, in each of its tasks.
+
+    Args:
+        row: see `compare`; a folder alone is all its methods.
+        out: where names are looked up.
+        folder: of the tables.
+
+    Raises:
+        UserError: no such records, tables that break their schema, or nothing published.
+    """
+    rows, named, suite = _rows_of(row, out)
+    names = literature.read_names(folder)
+    files = literature.read_all(folder)
+    found = []
+    for (task, method), seeds in sorted(rows.items()):
+        if named in (None, method):
+            runs = runs_of(rows, (task, method), suite)
+            found += _published(seeds, runs, literature.beside(seeds[0][1], names, files), names)
+    if not found:
+        tasks = ", ".join(sorted({task for task, method in rows if named in (None, method)}))
+        raise UserError(f"{row}: {folder} has no number of it in {tasks}; see {literature.NAMES}")
+    return found
+
+
+def _published(
+    seeds: Seeds, runs: Runs, numbers: Sequence[tuple[Column, Number]], names: literature.Names
+) -> list[Published]:
+    record = seeds[0][1]
+    backbone = record.encoder.backbone if record.encoder else ""
+    scores = {column.score: _score(seeds, runs, column.score) for column, _ in numbers}
+    found = []
+    for column, number in numbers:
+        reasons = column.differences(record)
+        if names.backbones.get(backbone) != number.backbone:
+            reasons.append(f"backbone {backbone}, published: {number.backbone}")
+        found.append(Published(record, column, number, scores[column.score], tuple(reasons)))
+    return found
+
+
+def _score(seeds: Seeds, runs: Runs, name: str) -> Estimate | None:
+    """The main score with its interval, or the mean of a diagnostic; None if a seed lacks it."""
+    if name:
+        each = [record.diagnostics.get(name) for _, record in seeds]
+        known = [value for value in each if value is not None]
+        return Estimate(float(np.mean(known))) if len(known) == len(each) else None
+    for path, record in seeds:
+        check_value(path, record)
+    metric, _ = find_metric(seeds[0][1].metric)
+    if metric is None:
+        return Estimate(_mean([record for _, record in seeds]))
+    arrays = [storage.read_predictions(*seed) for seed in seeds]
+    values = [registry.resampled_values(metric, a, weights(len(a["ids"]))) for a in arrays]
+    return row_score(seeds[0][1].method, values, runs).estimate
+
+
+def render_published(rows: Sequence[Published], row: str) -> Iterator[Grid | str]:
+    """What the terminal shows: scores beside numbers with source and status, and the reasons."""
+    grid = Grid(title=f"A = {row}, B = {LITERATURE}", box=box.SIMPLE, title_justify="left")
+    headings = ("task", "method", "score", "A (95% CI)", "B", "A - B", "protocol", "status, source")
+    for heading in headings:
+        grid.add_column(heading, overflow="fold")
+    for each in rows:
+        number = each.number
+        text = MISSING if each.score is None else estimate(each.score)
+        apart = signed_interval(each.difference)
+        protocol = f"{number.protocol}, {number.backbone}"
+        source = ", ".join(part for part in (number.status, number.source, number.note) if part)
+        cells = (each.record.task, number.row, number.metric, text, number.value, apart)
+        grid.add_row(*cells, protocol, source)
+    yield grid
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for each in rows:
+        reasons[each.record.task] += each.reasons
+    for task, listed in reasons.items():
+        if listed:
+            yield f"{task}, not comparable: {'; '.join(dict.fromkeys(listed))}"
+    yield ELSEWHERE
 
 
 def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:

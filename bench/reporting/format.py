@@ -62,6 +62,14 @@ def settled(difference: Estimate, needed: Needed) -> str:
     return f"at this difference, {' or '.join(ways)} would tell them apart in half of the repeats"
 
 
+def coefficient(estimated: Estimate) -> str:
+    """A correlation with two decimals, and its interval."""
+    text = f"{estimated.value:z.2f}"
+    if estimated.interval is None:
+        return text
+    return f"{text} [{estimated.interval.low:z.2f}, {estimated.interval.high:z.2f}]"
+
+
 def share(estimated: Estimate) -> str:
     """A share in percent, with its interval."""
     text = f"{100 * estimated.value:z.0f}%"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from bench.statistics import calibration, intervals
 from bench.statistics.cache import Resampled, all_resampled_scores
 from bench.statistics.calibration import Uncertainty
 from bench.statistics.intervals import Estimate
+from bench.statistics.rank_correlation import RankCorrelation, rank_correlation
 from bench.statistics.scores import Scores, score_rows
 from bench.statistics.simultaneous import Ranks
 
@@ -44,6 +46,7 @@ class Leaderboard:
         tables: one for each task and backbone; of a task, that of the suite's backbone first.
         audit: of near-duplicates among the images, where there is one.
         problems: the records that were left out.
+        scores: of each table, in order, for the rank correlations; empty for a page without them.
     """
 
     suite: str
@@ -52,6 +55,21 @@ class Leaderboard:
     tables: tuple[Table, ...] = ()
     audit: Audit | None = None
     problems: tuple[Problem, ...] = ()
+    scores: tuple[Scores, ...] = field(default=(), compare=False, repr=False)
+
+    @cached_property
+    def correlations(self) -> Mapping[tuple[str, str], RankCorrelation]:
+        """Of any two tasks on the suite's backbone, over the methods pretrained here."""
+        scored = zip(self.tables, self.scores, strict=bool(self.scores))
+        own = [(table, scores) for table, scores in scored if not table.backbone]
+        return {
+            (table.task, other.task): rank_correlation(
+                scores.rows,
+                other_scores.rows,
+                [row.method for row in table.rows if row.role == "pretrained"],
+            )
+            for (table, scores), (other, other_scores) in combinations(own, 2)
+        }
 
     def failed(self, methods: Collection[str], tasks: Collection[str]) -> bool:
         """Whether any cell of some methods and tasks failed."""
@@ -83,6 +101,28 @@ class Leaderboard:
             for (method, other), pair in table.pairs.items()
         ]
         names = ("task", "method", "other", "difference", "low", "high", "p_better")
+        return pd.DataFrame(rows, columns=list(names))
+
+    def correlations_dataframe(self) -> pd.DataFrame:
+        """One row per pair of tasks: Kendall's tau-b of `task` and `other`, with its interval.
+
+        Pairs without a number, see `RankCorrelation`, are left out.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "task": task,
+                "other": other,
+                "tau_b": found.estimate.value,
+                "low": found.estimate.low,
+                "high": found.estimate.high,
+                "methods": len(found.methods),
+            }
+            for (task, other), found in self.correlations.items()
+            if found.estimate
+        ]
+        names = ("task", "other", "tau_b", "low", "high", "methods")
         return pd.DataFrame(rows, columns=list(names))
 
     def to_latex(self, task: str | None = None) -> str:
@@ -153,12 +193,19 @@ def build(
     groups: dict[tuple[str, str], dict[Path, Record]] = defaultdict(dict)
     for path, record in records.items():
         groups[record.task, record.other_backbone][path] = record
-    tables = tuple(
+    made = [
         _table(*key, group, scores, uncertainty, audited) for key, group in sorted(groups.items())
-    )
+    ]
     first = next(iter(records.values()))
-    settings = first.suite_settings
-    return Leaderboard(first.suite, first.suite_sha256, settings, tables, audited, tuple(problems))
+    return Leaderboard(
+        first.suite,
+        first.suite_sha256,
+        first.suite_settings,
+        tuple(table for table, _ in made),
+        audited,
+        tuple(problems),
+        tuple(found for _, found in made),
+    )
 
 
 def _table(
@@ -168,7 +215,7 @@ def _table(
     resampled: Mapping[Path, Resampled],
     uncertainty: Uncertainty | None,
     audited: Audit | None,
-) -> Table:
+) -> tuple[Table, Scores]:
     comparability.check_table(records, task)
     groups: dict[str, list[tuple[Path, Record]]] = defaultdict(list)
     for path, record in records.items():
@@ -198,7 +245,8 @@ def _table(
         for r in rows
         if r.scored
     )
-    return replace(table, rows=(*filled, *(row for row in rows if not row.scored)))
+    failed = (row for row in rows if not row.scored)
+    return replace(table, rows=(*filled, *failed)), scores
 
 
 def _ranks(scores: Scores) -> dict[str, Ranks]:

@@ -1,7 +1,8 @@
 """Numbers from the literature: their own table and plot, never ranked with measured rows.
 
 Each row of `results/literature/*.csv` is one number as its source prints it, with how far it was
-checked. `bench literature` renders LITERATURE.md and a plot for each file. Imports no torch.
+checked. `bench literature` renders LITERATURE.md and a plot for each file. `names.toml` beside them
+says which of them `bench compare ROW literature` lays beside a record. Imports no torch.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from bench.config import loader
+from bench.config.schema import Plain, Section, tuples
 from bench.errors import UserError, from_validation
 from bench.reporting.plots import BLUE, ORANGE, guarded, new_figure, style
+from bench.results.record import Record
 from bench.runtime import regular
 from bench.runtime.files import atomic_write
 
@@ -31,6 +35,7 @@ Line = Annotated[str, AfterValidator(_line)]
 Text = Annotated[Line, Field(min_length=1)]
 MARKS = {"verified": "", "unverified": "?", "conflicting": "!"}
 PAGE = "LITERATURE.md"
+NAMES = "names.toml"
 LARGEST = 2**24  # bytes of a CSV file
 FEWEST = 7  # methods that a column needs for a plot
 
@@ -66,6 +71,83 @@ class Number(BaseModel):
         """The method, with its pretraining images where they are neither ImageNet nor none."""
         usual = self.pretraining in ("", "none", "ImageNet")
         return self.method if usual else f"{self.method} ({self.pretraining})"
+
+
+class Column(Section):
+    """A column of published numbers, and the task that measures the same here."""
+
+    task: str
+    """Of this project."""
+    score: str = ""
+    """A diagnostic of the record, in points; its main score if empty."""
+    published: str
+    """The task in the tables."""
+    metric: str
+    protocols: tuple[str, ...]
+    images: tuple[int, int]
+    """How many it is trained and tested on."""
+    settings: Plain = Field(default_factory=dict)
+    """Those of the task here that make it this protocol."""
+    differs: str = ""
+    """What is never the same here and there."""
+
+    def holds(self, number: Number) -> bool:
+        """Whether a number is of this column."""
+        task, protocol, metric = number.column
+        return (task, metric) == (self.published, self.metric) and protocol in self.protocols
+
+    def differences(self, record: Record) -> list[str]:
+        """Why a record does not measure this column; empty if it does."""
+        if record.suite_settings.synthetic:
+            return ["its images are rendered"]
+        reasons = [self.differs] if self.differs else []
+        parts = (("trained", "train"), ("tested", "test"))
+        for (verb, part), count in zip(parts, self.images, strict=True):
+            own = record.num_images.get(f"{record.dataset}_{part}", count)
+            if own != count:
+                reasons.append(f"{verb} on {own:,} images, published: {count:,}")
+        own_settings = record.task_settings
+        return reasons + [
+            f"{key} = {own_settings.get(key)}, published: {value}"
+            for key, value in self.settings.items()
+            if own_settings.get(key) != value
+        ]
+
+
+class Names(Section):
+    """What this project's methods, backbones and tasks are called in the tables."""
+
+    methods: dict[str, tuple[str, ...]]
+    backbones: dict[str, str]
+    columns: tuple[Column, ...]
+
+
+def read_names(folder: Path) -> Names:
+    """The names beside the CSV files.
+
+    Raises:
+        UserError: there are none, or they break the schema.
+    """
+    path = folder / NAMES
+    try:
+        return Names.model_validate(tuples(loader.read_toml(path)))
+    except ValidationError as error:
+        raise from_validation(str(path), error) from None
+
+
+def beside(
+    record: Record, names: Names, files: Mapping[str, Sequence[Number]]
+) -> list[tuple[Column, Number]]:
+    """The numbers of a record's method in its task, each with its column."""
+    called = names.methods.get(record.method, ())
+    return [
+        (column, number)
+        for column in names.columns
+        if column.task == record.task
+        for numbers in files.values()
+        for number in numbers
+        if number.method in called and column.holds(number)
+    ]
 
 
 def read(path: Path) -> list[Number]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from bench.reporting import columns, text
 from bench.reporting.columns import Column
-from bench.reporting.format import MISSING, points
+from bench.reporting.format import MISSING, coefficient, points
 from bench.reporting.leaderboard import Leaderboard
 from bench.reporting.plots import plots
 from bench.reporting.rows import REFERENCE, Cell, Row, Table, of_several_backbones, overview
@@ -40,6 +40,7 @@ def markdown(leaderboard: Leaderboard, page: str, with_plots: bool = True) -> st
         "\n".join(text.problems(leaderboard)),
         *(_section(leaderboard, table, with_plots) for table in leaderboard.tables),
         _overview(leaderboard),
+        agreement(leaderboard),
         backbones(leaderboard),
         setup(leaderboard),
         reading(leaderboard),
@@ -136,6 +137,20 @@ def _overview(leaderboard: Leaderboard) -> str:
     text_ += " metric and protocol. An empty cell was not run."
     grid = "\n".join(_grid(headings, lines, [True, *(False for _ in tasks)]))
     return "\n\n".join([f"## Overview: gap to {REFERENCE} (95% CI)", text_, grid])
+
+
+def agreement(leaderboard: Leaderboard) -> str:
+    """Rank correlations between tasks; empty where no two have enough methods in common."""
+    texts = {k: coefficient(c.estimate) for k, c in leaderboard.correlations.items() if c.estimate}
+    if not texts:
+        return ""
+    tasks = [t.task for t in leaderboard.tables if any(t.task in pair for pair in texts)]
+    rows = [
+        [_escaped(task), *(texts.get((task, other), "") for other in tasks[1:])]
+        for task in tasks[:-1]
+    ]
+    grid = "\n".join(_grid(("", *tasks[1:]), rows, [True, *(False for _ in tasks[1:])]))
+    return "\n\n".join(["## Do tasks agree?", grid, *text.agreement(leaderboard)])
 
 
 def backbones(leaderboard: Leaderboard) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from bench.errors import UserError
@@ -43,11 +44,14 @@ def render(leaderboard: Leaderboard, folder: Path, warn: Callable[[str], None]) 
 def write_without_plots(leaderboard: Leaderboard, folder: Path) -> None:
     """Write the tables and the page alone, which takes a fraction of a second.
 
+    They have no rank correlations between tasks either.
+
     Raises:
         UserError: the folder cannot be written.
     """
-    files = texts(leaderboard, with_plots=False)
-    _write(folder, files | {PAGE: web.html(leaderboard, {})})
+    plain = replace(leaderboard, scores=())
+    files = texts(plain, with_plots=False)
+    _write(folder, files | {PAGE: web.html(plain, {})})
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

@@ -11,11 +11,12 @@ from bench.config.schema import PRETRAINING, FineTuning, ImageFolder
 from bench.errors import UserError, one_line
 from bench.plugins import Description, Kind
 from bench.reporting import columns
-from bench.reporting.format import deviation, estimate, settled
+from bench.reporting.format import coefficient, deviation, estimate, settled
 from bench.reporting.leaderboard import Leaderboard
-from bench.reporting.rows import BASELINE, REFERENCE, Row, Table
+from bench.reporting.rows import BASELINE, FINE_TUNED, REFERENCE, Row, Table
 from bench.results.record import Record
 from bench.statistics.cache import find_metric
+from bench.statistics.rank_correlation import FEWEST, RankCorrelation
 from bench.statistics.training_runs import Source
 
 LISTED = 4  # rows that a sentence names
@@ -225,6 +226,70 @@ def listing(names: Sequence[str]) -> str:
         return f"{len(names)} rows"
     texts = [f"`{name}`" for name in names]
     return texts[0] if len(texts) == 1 else f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+def agreement(leaderboard: Leaderboard) -> list[str]:
+    """What the rank correlations between tasks are of, and whether frozen probes predict others."""
+    found = {pair: c for pair, c in leaderboard.correlations.items() if c.estimate}
+    counts = sorted({len(c.methods) for c in found.values()})
+    number = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+    tables = [t for t in leaderboard.tables if any(t.task in pair for pair in found)]
+    unknown = [f"`{t.task}`" for t in tables if _unknown_runs(t)]
+    paragraphs = [
+        f"Kendall's tau-b between the scores of the {number} methods that were pretrained here and"
+        " have both scores. 1 is the same order, -1 the opposite one."
+        f" {REFERENCE} and untrained rows are left out, since they would decide it. Brackets are"
+        " 95% intervals for the expected scores of these methods, over test images and training"
+        " runs."
+        " Noise pulls the number itself towards 0, so it may be near one end. Which methods there"
+        " are is not in the interval: others may correlate otherwise."
+    ]
+    if unknown:
+        paragraphs.append(
+            f"**Test images only** in {', '.join(unknown)}: it is not known how far another run"
+            " would move a row there. Intervals with these tasks are too narrow."
+        )
+    return paragraphs + _predictions(leaderboard)
+
+
+def _unknown_runs(table: Table) -> bool:
+    """Whether nothing is known of the training runs of any method pretrained here."""
+    rows = [row for row in table.rows if row.role == "pretrained" and row.scored]
+    return any(row.runs.source == "unknown" for row in rows)
+
+
+def _predictions(leaderboard: Leaderboard) -> list[str]:
+    """Of every fine-tuned task, whether the frozen probes order methods as it does."""
+    own = [table for table in leaderboard.tables if not table.backbone]
+    frozen = [table.task for table in own if not _fine_tuned(table)]
+    sentences = []
+    for table in own if frozen else []:
+        if _fine_tuned(table):
+            pairs = {k: c for k, c in leaderboard.correlations.items() if table.task in k}
+            probes = {task: c for k, c in pairs.items() for task in k if task in frozen}
+            sentences.append(
+                f"Do frozen probes predict `{table.task}` ({table.metric})? {_answer(probes)}"
+            )
+    return sentences
+
+
+def _fine_tuned(table: Table) -> bool:
+    return any(row.runs.kind == FINE_TUNED for row in table.rows)
+
+
+def _answer(probes: Mapping[str, RankCorrelation]) -> str:
+    """How many probes correlate with a task, by their intervals."""
+    found = {task: c.estimate for task, c in probes.items() if c.estimate}
+    if not found:
+        most = max(len(c.methods) for c in probes.values())
+        return f"Not known: methods with both scores: {most}, needed: {FEWEST}."
+    shown = ", ".join(f"`{task}` {coefficient(e)}" for task, e in found.items())
+    known = [task for task in found if probes[task].runs]
+    if not known:
+        return f"Not claimed, since training runs are not known: {shown}."
+    above = [task for task in known if (found[task].low or 0) > 0]
+    verb = "does" if len(above) == 1 else "do"
+    return f"{len(above)} of {len(known)} {verb}, by an interval above 0: {shown}."
 
 
 def setup(leaderboard: Leaderboard) -> list[tuple[str, str]]:

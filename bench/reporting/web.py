@@ -64,6 +64,7 @@ def html(leaderboard: Leaderboard, figures: Mapping[str, bytes]) -> bytes:
         setup=_rendered([markdown.setup(leaderboard)]),
         reading=_rendered([markdown.reading(leaderboard)]),
         overview=_overview(leaderboard),
+        agreement=_rendered([markdown.agreement(leaderboard)]),
         backbones=_rendered([markdown.backbones(leaderboard)]),
         curves=_loss_curves(leaderboard),
         curve_size=CURVE_SIZE,

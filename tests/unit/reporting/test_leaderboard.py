@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 import pytest
-from made_up import FAILED, calibrate, encoder, save, text_of
+from made_up import FAILED, TUNED, TUNING, calibrate, encoder, save, text_of
+from scipy.stats import kendalltau
 
 from bench.encoders.pretraining import PretextScore, Pretraining
 from bench.reporting import columns, format, leaderboard, markdown, text
@@ -429,3 +430,54 @@ def test_rows_of_another_backbone_have_a_table_of_their_own(folder):
 
 def test_one_backbone_is_not_put_beside_itself(folder):
     assert markdown.backbones(leaderboard.load(folder / "made")) == ""
+
+
+def of_two_tasks(folder, methods=6, tuned=4):
+    """Scores of a frozen task, and of a fine-tuned one in the same order for the first methods."""
+    for method, quality in (("imagenet", 2.0), ("random_init", 0.2)):
+        save(folder, method, quality)
+        save(folder, method, quality, task="voc_det", task_settings=TUNING, **TUNED)
+    for k in range(methods):
+        save(folder, f"m{k}", 0.3 + 0.3 * k)
+    for k in range(tuned):
+        save(folder, f"m{k}", 0.3 + 0.3 * k, task="voc_det", task_settings=TUNING, **TUNED)
+
+
+def test_tasks_agree_over_the_methods_pretrained_here(tmp_path):
+    of_two_tasks(tmp_path, tuned=6)
+    found = leaderboard.load(tmp_path / "made")
+    ((tasks, correlation),) = found.correlations.items()
+    assert tasks == ("voc_cls", "voc_det")
+    assert sorted(correlation.methods) == [f"m{k}" for k in range(6)], "no reference, no untrained"
+    assert not correlation.runs
+    scores = [{row.method: row.value.value for row in table.rows} for table in found.tables]
+    expected = kendalltau(*([side[f"m{k}"] for k in range(6)] for side in scores))[0]
+    assert correlation.estimate.value == pytest.approx(expected)
+    assert 0 < correlation.estimate.low <= correlation.estimate.high <= 1
+    (line,) = found.correlations_dataframe().itertuples()
+    assert (line.tau_b, line.methods) == (correlation.estimate.value, 6)
+    shown = text_of(tmp_path)
+    assert f"| voc_cls | {format.coefficient(correlation.estimate)} |" in shown
+    assert "between the scores of the 6 methods" in shown
+    question = "Do frozen probes predict `voc_det` (mAP)? "
+    assert f"{question}Not claimed, since training runs are not known: `voc_cls` " in shown
+    assert "**Test images only** in `voc_cls`, `voc_det`: " in shown
+    calibrate(tmp_path, tasks={"voc_cls"})
+    assert "**Test images only** in `voc_det`: " in text_of(tmp_path)
+    calibrate(tmp_path)
+    shown = text_of(tmp_path)
+    assert f"{question}1 of 1 does, by an interval above 0: `voc_cls` " in shown
+    assert "**Test images only** in `" not in shown
+
+
+def test_few_methods_in_common_have_no_correlation(tmp_path):
+    of_two_tasks(tmp_path)
+    found = leaderboard.load(tmp_path / "made")
+    assert found.correlations["voc_cls", "voc_det"].estimate is None
+    assert found.correlations_dataframe().empty
+    assert markdown.agreement(found) == ""
+    for k in range(6):
+        save(tmp_path, f"m{k}", 2 - 0.3 * k, task="knn")
+    shown = markdown.agreement(leaderboard.load(tmp_path / "made"))
+    assert "|  | voc_cls |" in shown, "a task without a number has no column"
+    assert "`voc_det` (mAP)? Not known: methods with both scores: 4, needed: 5." in shown

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from bench import plugins
+from bench.config import loader
+from bench.config.settings import task_settings
 from bench.errors import UserError
 from bench.reporting import literature
 
@@ -35,11 +38,33 @@ def save(folder, *rows, name="made.csv"):
 
 def test_what_ships_is_of_the_schema_and_its_page_is_current():
     found = literature.read_all(SHIPPED)
-    assert {*found} == {"resnet50", "rotnet_voc"}
+    assert {*found} == {"alexnet_linear", "resnet50", "resnet50_lowshot", "rotnet_voc", "vit"}
     assert not literature.stale(SHIPPED)
-    for name, numbers in found.items():
-        assert {"verified", "unverified"} <= {n.status for n in numbers}
+    for name in ("resnet50", "rotnet_voc"):
+        assert {"verified", "unverified"} <= {n.status for n in found[name]}
         assert (SHIPPED / f"{name}.svg").is_file()
+
+
+def test_the_names_that_ship_are_of_this_project_and_of_the_tables():
+    names = literature.read_names(SHIPPED)
+    numbers = [number for each in literature.read_all(SHIPPED).values() for number in each]
+    assert {*names.methods} <= {*plugins.names("methods")}
+    assert {name for each in names.methods.values() for name in each} <= {n.method for n in numbers}
+    assert {*names.backbones.values()} <= {n.backbone for n in numbers}
+    for column in names.columns:
+        assert column.task in plugins.names("tasks")
+        for protocol in column.protocols:
+            key = (column.published, protocol, column.metric)
+            assert key in {n.column for n in numbers}, key
+
+
+def test_a_row_of_the_papers_setting_is_comparable():
+    """What `voc` declares is what the columns ask for."""
+    names = literature.read_names(SHIPPED)
+    suite = loader.load("voc")
+    for column in names.columns:
+        settings = task_settings(suite, column.task).model_dump(mode="json")
+        assert column.settings.items() <= settings.items(), column
 
 
 def test_numbers_are_on_the_page_as_printed_with_status_and_source(tmp_path):
