@@ -82,7 +82,7 @@ def test_a_record_of_somebody_else_goes_onto_the_pages(bench, publish, local, re
     assert not place(reference).exists()
     assert bench(*first[1:], "--out", out).status == 0
     assert bench("leaderboard", "--out", reference).status == 0
-    for name in ("made/LEADERBOARD.md", "made/leaderboard.html"):
+    for name in ("made/LEADERBOARD.md", "made/leaderboard.html", "index.html"):
         assert "mine" in (reference / name).read_text(), name
     assert SOURCE in (reference / "made/LEADERBOARD.md").read_text()
     assert bench("leaderboard", "--out", reference, "--check").status == 0
