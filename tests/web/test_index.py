@@ -111,6 +111,8 @@ def test_a_stale_page_is_noticed(bench, folder, tmp_path):
     said = bench("leaderboard", "--out", tmp_path).out.splitlines()
     assert said == [str(tmp_path / "a/LEADERBOARD.md"), str(tmp_path / "index.html")]
     assert bench("leaderboard", "--out", tmp_path, "--check").status == 0
+    (tmp_path / index.PAGE).unlink()
+    assert bench("leaderboard", "--out", tmp_path, "--check").status == 0, "as after a run"
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     for path in storage.files(tmp_path / "b"):
         forge(path, suite="b")
