@@ -1,6 +1,10 @@
 """Somebody else's records on their way into the reference and onto its pages, and what is not."""
 
+import os
+import re
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
 from made_up import FAILED, OTHER_RECIPE, SUITE, arrays_of, save
@@ -11,6 +15,7 @@ from bench.metrics import registry
 from bench.results import storage
 from bench.results.record import Provenance
 
+ROOT = Path(__file__).parents[2]
 THERE = {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}
 SOURCE = "https://example.org/mine"
 OWN = {"method_digest": "d" * 64}  # code that does not ship
@@ -93,6 +98,66 @@ def test_what_was_published_is_published_again_without_its_address(publish, loca
     shutil.rmtree(local)
     shutil.move(tmp_path / "submission", local)
     assert publish(source="").status == 0
+
+
+def script(name, *arguments, cwd=ROOT):
+    """A script of .ci/, as the workflows call it."""
+    return subprocess.run(
+        ["bash", ROOT / ".ci" / name, *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+@pytest.fixture
+def fork(reference, tmp_path):
+    """The reference with one record more, as in a pull request."""
+    out = shutil.copytree(reference, tmp_path / "fork")
+    save(out, "mine", 1.0, **OWN, provenance=Provenance(source=SOURCE))
+    return out
+
+
+def test_the_workflow_of_pull_requests_takes_new_records(fork, reference):
+    done = script("submitted", fork, reference)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "made: 1 record of mine; 3 left out" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "words"),
+    [
+        ("rotation", {"created": "later"}, "are different records of one cell"),
+        ("mine", {"value": 1.0}, "value 1.0, but its predictions give"),
+        ("mine", {"task_version": 2}, "differ in the task version"),
+        ("mine", {"provenance": Provenance()}, "do not ship; say where they are"),
+    ],
+)
+def test_the_workflow_refuses_in_a_line(fork, reference, method, changes, words):
+    forge(place(fork, method), **changes)
+    done = script("submitted", fork, reference)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and words in done.stderr
+
+
+def test_the_workflow_misses_what_was_removed(fork, reference):
+    place(fork, "rotation").unlink()
+    done = script("submitted", fork, reference)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{place(fork, 'rotation')}: is missing; restore it")
+
+
+def test_what_is_published_has_an_index_and_all_records(bench, reference, tmp_path):
+    results, site = tmp_path / "results/reference", tmp_path / "site"
+    shutil.move(reference, results)
+    assert "stale" in script("pages", site, cwd=tmp_path).stderr
+    assert not site.exists()
+    assert bench("leaderboard", "--out", results).status == 0
+    assert script("pages", site, cwd=tmp_path).returncode == 0
+    links = re.findall(r'href="([^"#]+)"', (site / "index.html").read_text())
+    assert links and all((site / link).exists() for link in links)
+    assert place(site, "rotation").exists() and place(site, "rotation").with_suffix(".npz").exists()
 
 
 @pytest.mark.parametrize(
