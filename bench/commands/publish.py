@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench import plugins
+from bench import plugins, specs
 from bench.commands import merge
 from bench.commands.merge import Places
 from bench.commands.plan import check_settings
@@ -56,16 +56,16 @@ def publish(
     try:
         _check_arguments(out, into, source)
         there = merge.collected([into], needed=False)
-        wanted = merge.collected(sources, wanted=lambda n: not methods or n.parts[2] in methods)
-        known = {name.parts[2] for name in wanted}
+        given = merge.collected(sources, wanted=lambda n: not methods or n.parts[2] in methods)
+        known = {name.parts[2] for name in given}
         for method in methods:
             if method not in known:
                 raise unknown("method", method, known)
-        new = {name: place for name, place in wanted.items() if name not in there}
-        for path, record in wanted.values():
-            _check_version(path, record)
+        others = {n: p for n, p in given.items() if n not in there or p[1] != there[n][1]}
+        for path, record in others.values():
+            _check_plugins(path, record)
             _check_name(path, record, there)
-        new = {name: (path, _sourced(path, r, source)) for name, (path, r) in new.items()}
+        new = {n: (p, _for_others(r, source)) for n, (p, r) in others.items() if n not in there}
         for path, record in new.values():
             _check_known(path, record, there, cache)
         if not new:
@@ -78,9 +78,9 @@ def publish(
     for suite, own in merge.by_suite(new).items():
         for name, (path, record) in own.items():
             merge.copy(path, record, out / name)
-            if record.provenance.source:
+            if record != given[name][1]:
                 storage.save(record, out / name)
-        left_out = sum(name.parts[0] == suite for name in wanted.keys() - new.keys())
+        left_out = sum(name.parts[0] == suite for name in given.keys() - new.keys())
         yield f"{out / suite}: {_of(own)}; {left_out} left out, which {into} has"
     yield from _next(new, out, into)
 
@@ -101,8 +101,8 @@ def _check_arguments(out: Path, into: Path, source: str) -> None:
         raise UserError(f"--source {source}: must be an address, https://...") from None
 
 
-def _check_version(path: Path, record: Record) -> None:
-    """Refuse a record of another version of what ships, or of other code by its name.
+def _check_plugins(path: Path, record: Record) -> None:
+    """Refuse a record of another version or role than what ships has, or of other code by its name.
 
     Raises:
         UserError: names the record.
@@ -112,22 +112,32 @@ def _check_version(path: Path, record: Record) -> None:
         ("tasks", record.task, record.task_version, record.task_digest),
     )
     for kind, name, version, own in facts:
-        ships = name in plugins.names(kind) and plugins.source(kind, name).origin == "shipped"
-        if own and ships:
+        if not own:
+            _check_version(path, kind, name, version)
+        elif name in plugins.names(kind) and plugins.source(kind, name).origin == "shipped":
             raise UserError(
                 f"{path}: the name {name} is taken by a {kind[:-1]} of this project; give yours "
                 "another one"
             )
-        if own:
-            continue
-        try:
-            now = plugins.describe(kind, name).version
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        if version != now:
-            raise UserError(
-                f"{path}: is of version {version} of {name}, which is now {now}; run it again"
-            )
+    # Gaps are measured from these rows, and gains: the weights of another backbone may be a file.
+    role = "pretrained"
+    if not record.method_digest:
+        role = plugins.describe("methods", record.method).role
+    elif record.method == f"{specs.REFERENCE}@{record.other_backbone}":
+        role = "reference"
+    if record.role != role:
+        raise UserError(f"{path}: has role {record.role}, but {record.method} is {role}")
+
+
+def _check_version(path: Path, kind: plugins.Kind, name: str, version: int) -> None:
+    try:
+        now = plugins.describe(kind, name).version
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if version != now:
+        raise UserError(
+            f"{path}: is of version {version} of {name}, which is now {now}; run it again"
+        )
 
 
 def _check_name(path: Path, record: Record, there: Places) -> None:
@@ -176,12 +186,16 @@ def _foreign(record: Record) -> bool:
     return bool(record.task_digest or (record.method_digest and not public))
 
 
-def _sourced(path: Path, record: Record, source: str) -> Record:
-    """The record with the address of what does not ship."""
-    if not (source and _foreign(record)):
-        return record
-    provenance = record.provenance.model_copy(update={"source": source})
-    return record.model_copy(update={"provenance": provenance})
+def _for_others(record: Record, source: str) -> Record:
+    """The record with the address of what does not ship, and without folders of this machine."""
+    provenance = record.provenance
+    if source and _foreign(record):
+        provenance = provenance.model_copy(update={"source": source})
+    files = {
+        Path(name).name if Path(name).is_absolute() else name: content
+        for name, content in record.files.items()
+    }
+    return record.model_copy(update={"provenance": provenance, "files": files})
 
 
 def _of(places: Places) -> str:

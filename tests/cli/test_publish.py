@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from made_up import FAILED, OTHER_RECIPE, SUITE, arrays_of, save
+from made_up import FAILED, OTHER_RECIPE, SUITE, arrays_of, encoder, save
 from support import forge
 
 from bench.config.schema import Suite
@@ -219,9 +219,7 @@ def test_only_known_names_can_be_selected(publish):
     [
         ("rotation", OWN, "is taken by a method of this project"),
         ("rotation", {"recipe": OTHER_RECIPE}, "of another recipe; give yours another one"),
-        ("rotation", {"role": "reference"}, "of another role; give yours another one"),
         ("theirs", {"method_digest": "e" * 64}, "of another code; give yours another one"),
-        ("theirs", {"role": "untrained", **OWN}, "of another role; give yours another one"),
     ],
 )
 @pytest.mark.parametrize("task", ["voc_cls", "voc_det"])
@@ -231,6 +229,32 @@ def test_a_name_that_is_taken_is_refused(publish, local, reference, method, chan
     text = refused(publish)
     assert text.startswith(f"{place(local, method, task)}: the name {method} is taken by")
     assert words in text
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("a_better_imagenet", {"role": "reference", **OWN}),
+        ("a_random_init", {"role": "untrained", **OWN}),
+        ("jigsaw", {"role": "reference"}),
+        ("imagenet@net", {"role": "reference", **OWN}),
+    ],
+)
+def test_no_row_of_others_becomes_what_gaps_are_measured_from(publish, local, method, changes):
+    save(local, method, 1.0, task="voc_det", **changes)
+    assert f"has role {changes['role']}, but {method} is pretrained" in refused(publish)
+
+
+def test_weights_of_another_backbone_may_be_its_reference(publish, local):
+    save(
+        local,
+        "imagenet@other",
+        1.0,
+        role="reference",
+        encoder=encoder("rgb", backbone="other"),
+        **OWN,
+    )
+    assert publish("--methods", "imagenet@other").status == 0
 
 
 def test_an_older_version_of_what_ships_is_refused(publish, local):
@@ -243,6 +267,13 @@ def test_a_new_seed_of_a_row_is_welcome(publish, local, tmp_path):
     said = publish("--methods", "rotation", source="").out
     assert "1 record of rotation; 0 left out" in said
     assert place(tmp_path / "submission", "rotation", seed=1).exists()
+
+
+def test_no_folder_of_somebody_is_published(publish, local, tmp_path):
+    forge(place(local), files={"/home/ann/my.pth": "a" * 64, "package:weights/net.pth": "b" * 64})
+    publish()
+    files = storage.read(place(tmp_path / "submission")).files
+    assert files == {"my.pth": "a" * 64, "package:weights/net.pth": "b" * 64}
 
 
 @pytest.mark.parametrize("source", ["", "./mine.py", "http://example.org", "https://a b"])
