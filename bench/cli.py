@@ -428,6 +428,7 @@ def merge(
         list[Path], typer.Argument(metavar="SRC...", help="Folders of records, as --out of a run.")
     ],
     out: Annotated[Path, typer.Option(help="The folder that gets them; it may have records.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only make the checks.")] = False,
     cache: Cache = CACHE,
     verbose: Verbose = False,
 ) -> None:
@@ -437,7 +438,36 @@ def merge(
     """
     from bench.commands import merge as command
 
-    for line in command.merge(sources, out, cache):
+    for line in command.merge(sources, out, cache, dry_run):
+        typer.echo(line)
+
+
+@app.command()
+def publish(
+    sources: Annotated[
+        list[Path], typer.Argument(metavar="SRC...", help="Folders of records, as --out of a run.")
+    ],
+    out: Annotated[Path, typer.Option(help="The new folder that gets what the reference lacks.")],
+    into: Annotated[Path, typer.Option(help="The reference, in a clone of the project.")] = Path(
+        "results/reference"
+    ),
+    methods: Annotated[
+        str, typer.Option(help="Comma-separated names whose records are meant; else all.")
+    ] = "",
+    source: Annotated[
+        str,
+        typer.Option(metavar="URL", help="Where code or weights that do not ship can be found."),
+    ] = "",
+    cache: Cache = CACHE,
+    verbose: Verbose = False,
+) -> None:
+    """Check records against the reference, and lay them out for a pull request.
+
+    Example: bench publish results/local --methods mine --out submission --source https://...
+    """
+    from bench.commands import publish as command
+
+    for line in command.publish(sources, out, into, specs.parts(methods), source, cache):
         typer.echo(line)
 
 

@@ -111,6 +111,13 @@ class Description:
         return str(self.constants.get("backbone", ""))
 
     @property
+    def role(self) -> Literal["reference", "untrained", "pretrained"]:
+        """What a method's row is for the others."""
+        if self.constants.get("untrained"):
+            return "untrained"
+        return "reference" if self.constants.get("reference_row") else "pretrained"
+
+    @property
     def is_from_elsewhere(self) -> bool:
         """Whether its weights are neither trained here nor named by the suite."""
         return self.origin == "spec" or bool(self.backbone and self.constants.get("reference_row"))

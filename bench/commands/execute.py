@@ -425,11 +425,6 @@ def _identity(cell: Cell, context: Context, request: Request) -> dict[str, Any]:
     method = plugins.describe("methods", cell.method)
     task = plugins.describe("tasks", cell.task)
     suite = request.suite
-    role = "pretrained"
-    if method.constants.get("untrained"):
-        role = "untrained"
-    elif method.constants.get("reference_row"):
-        role = "reference"
     return {
         "suite": suite.name,
         "suite_sha256": suite.sha256,
@@ -437,7 +432,7 @@ def _identity(cell: Cell, context: Context, request: Request) -> dict[str, Any]:
         "method": cell.method,
         "method_version": method.version,
         "method_digest": plugins.own_digest("methods", cell.method),
-        "role": role,
+        "role": method.role,
         "recipe": settings.resolved_recipe(suite, cell.method, request.cache),
         "task": cell.task,
         "task_version": task.version,

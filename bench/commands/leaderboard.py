@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bench.errors import UserError
-from bench.reporting import leaderboard, publish
+from bench.reporting import index, leaderboard, publish
 from bench.results import storage
 
 
@@ -29,7 +29,7 @@ def suite_folders(out: Path, named: str) -> list[Path]:
 
 
 def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None]) -> Iterator[str]:
-    """Render every suite below a folder, or only say whether one is stale.
+    """Render every suite below a folder and the page over them, or only say whether one is stale.
 
     Args:
         out: has SUITE/TASK/METHOD/seedK.json.
@@ -38,13 +38,14 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
         warn: takes a line for each record that is left out.
 
     Yields:
-        The path of each leaderboard.
+        The path of each leaderboard, and that of the page over them.
 
     Raises:
         UserError: there are no records, or those of a suite belong in no table; or, with `check`,
             a leaderboard is stale.
     """
     refused: list[UserError] = []
+    rendered: list[leaderboard.Leaderboard] = []
     for folder in suite_folders(out, f"--out {out}"):
         try:
             loaded = leaderboard.load(folder, None if check and not cache.is_dir() else cache)
@@ -53,6 +54,7 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
             continue
         for problem in loaded.problems:
             warn(str(problem))
+        rendered.append(loaded)
         if not check:
             publish.render(loaded, folder, warn)
             yield str(folder / "LEADERBOARD.md")
@@ -61,6 +63,10 @@ def leaderboards(out: Path, cache: Path, check: bool, warn: Callable[[str], None
         if files:
             names = ", ".join(files)
             raise UserError(f"{folder}: stale: {names}; run bench leaderboard --out {out}")
+    if not check:
+        yield str(index.write(rendered, out))
+    elif not refused and index.stale(rendered, out):
+        raise UserError(f"{out}: stale: {index.PAGE}; run bench leaderboard --out {out}")
     for earlier in refused[:-1]:
         warn(str(earlier))
     if refused:

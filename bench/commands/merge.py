@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.commands.leaderboard import suite_folders
@@ -19,15 +19,18 @@ LARGEST_IMAGE = 2**28  # bytes
 NOTHING = "nothing was merged"
 
 Records = Mapping[Path, Record]
+Places = dict[Path, tuple[Path, Record]]  # SUITE/TASK/METHOD/seedK.json -> where it is, and what
+Wanted = Callable[[Path], bool]  # whether the record at SUITE/TASK/METHOD/seedK.json is asked for
 
 
-def merge(sources: Sequence[Path], out: Path, cache: Path) -> Iterator[str]:
+def merge(sources: Sequence[Path], out: Path, cache: Path, dry_run: bool = False) -> Iterator[str]:
     """Copy the records of several folders into one, which may have records.
 
     Args:
         sources: have SUITE/TASK/METHOD/seedK.json.
         out: the folder that gets them.
         cache: folder for what can be computed again.
+        dry_run: whether to make the checks alone.
 
     Yields:
         A line for each suite: how many records came from where. All checks were made before.
@@ -37,63 +40,93 @@ def merge(sources: Sequence[Path], out: Path, cache: Path) -> Iterator[str]:
             share a leaderboard; then nothing is written.
     """
     try:
-        suites = _collected(sources, out)
-        for suite, places in suites.items():
-            _check(suite, places, out, cache)
+        places = collected([out], needed=False)
+        for name, (path, record) in collected(sources).items():
+            _join(places, name, path, record)
+        check(places, out, cache)
     except UserError as error:
         raise UserError(f"{error}; {NOTHING}") from None
-    for suite, places in suites.items():
-        for target, (path, record) in places.items():
-            if path != target:
-                _copy(path, record, target)
-        yield _summary(suite, places, sources, out)
+    for suite, own in by_suite(places).items():
+        for name, (path, record) in own.items():
+            if path != out / name and not dry_run:
+                copy(path, record, out / name)
+        yield _summary(suite, own, sources, out)
 
 
-Places = dict[Path, tuple[Path, Record]]  # where a record belongs -> where it is, and what
+def collected(
+    sources: Sequence[Path], needed: bool = True, wanted: Wanted = lambda name: True
+) -> Places:
+    """The records of some folders, by place.
 
-
-def _collected(sources: Sequence[Path], out: Path) -> dict[str, Places]:
-    """The records of every suite; those that are in the folder stay.
+    Args:
+        sources: have SUITE/TASK/METHOD/seedK.json.
+        needed: whether each must have some.
+        wanted: tells by its place whether a record is asked for; others are not looked at.
 
     Raises:
         UserError: one cannot be used, or two of one cell differ.
     """
-    suites: dict[str, Places] = defaultdict(dict)
-    folders = sorted({path.parents[2] for path in storage.files(out, storage.IN_OUT)})
+    places: Places = {}
     for source in sources:
-        folders += suite_folders(source, str(source))
-    for folder in folders:
-        records, problems = storage.read_valid(folder)
-        if problems:
-            raise UserError(f"{problems[0].path}: {problems[0].reason}")
-        comparability.check_suite(records, folder)
-        for path, record in records.items():
-            target = out / path.relative_to(folder.parent)
-            first, known = suites[folder.name].setdefault(target, (path, record))
-            if known.checksum != record.checksum:
-                raise UserError(
-                    f"{first} and {path} are different records of one cell; move one away"
-                )
+        if not needed and not storage.files(source, storage.IN_OUT):
+            continue
+        for folder in suite_folders(source, str(source)):
+            records, problems = storage.read_valid(folder)
+            for problem in problems:
+                if wanted(problem.path.relative_to(source)):
+                    raise UserError(f"{problem.path}: {problem.reason}")
+            own = {p: r for p, r in records.items() if wanted(p.relative_to(source))}
+            comparability.check_suite(own, folder)
+            for path, record in own.items():
+                _join(places, path.relative_to(source), path, record)
+    return places
+
+
+def _join(places: Places, name: Path, path: Path, record: Record) -> None:
+    """Add a record; the same one may be there.
+
+    Raises:
+        UserError: another one is there.
+    """
+    first, known = places.setdefault(name, (path, record))
+    if known.checksum != record.checksum:
+        raise UserError(f"{first} and {path} are different records of one cell; move one away")
+
+
+def by_suite(places: Places) -> dict[str, Places]:
+    """The records of each suite."""
+    suites: dict[str, Places] = defaultdict(dict)
+    for name, place in sorted(places.items()):
+        suites[name.parts[0]][name] = place
     return suites
 
 
-def _check(suite: str, places: Places, out: Path, cache: Path) -> None:
-    """Refuse records that could not share a leaderboard.
+def check(places: Places, out: Path, cache: Path) -> None:
+    """Refuse records that could not share leaderboards.
+
+    Scores are computed again from predictions. What differs from records that were there before is
+    named as the later one of the two.
+
+    Args:
+        places: those that were there come first.
+        out: the folder that would have them all.
+        cache: folder for what can be computed again.
 
     Raises:
         UserError: names the records.
     """
-    for target, error in storage.odd_stages({t: r for t, (_, r) in places.items()}).items():
-        raise UserError(str(error).replace(str(target), str(places[target][0])))
-    records = dict(places.values())
-    scores, errors = all_resampled_scores(records, cache)
+    for name, error in storage.odd_stages({n: r for n, (_, r) in places.items()}).items():
+        raise UserError(str(error).replace(str(name), str(places[name][0]), 1))
+    scores, errors = all_resampled_scores(dict(places.values()), cache)
     for error in errors.values():
         raise error
-    comparability.check_suite(records, out / suite)
-    leaderboard.build(records, scores)
+    for suite in by_suite(places):
+        records = dict(place for name, place in places.items() if name.parts[0] == suite)
+        comparability.check_suite(records, out / suite)
+        leaderboard.build(records, scores)
 
 
-def _copy(path: Path, record: Record, target: Path) -> None:
+def copy(path: Path, record: Record, target: Path) -> None:
     """Copy a record after its predictions and images, which need not be there; each appears whole.
 
     Raises:
@@ -112,10 +145,10 @@ def _copy(path: Path, record: Record, target: Path) -> None:
 
 
 def _summary(suite: str, places: Places, sources: Sequence[Path], out: Path) -> str:
-    """How many records a suite has now, and from where."""
+    """How many records a suite has then, and from where."""
     counts = {source: 0 for source in sources}
-    for target, (path, _) in places.items():
-        if path != target:
+    for name, (path, _) in places.items():
+        if path != out / name:
             counts[next(source for source in sources if path.is_relative_to(source))] += 1
     parts = [f"{count} from {source}" for source, count in counts.items()]
     there = len(places) - sum(counts.values())

@@ -164,7 +164,7 @@ def is_up_to_date(cell: Cell, request: Request) -> bool:
     record = storage.find(path)
     if record is None or record.status == "failed":
         return False
-    _check_settings(path, record, request)
+    check_settings(path, record, request)
     if not (_same_versions(record) and same_files(record.files)):
         return False
     if not (request.keep or _same_code(record)):
@@ -186,8 +186,12 @@ def _same_code(record: Record) -> bool:
     return (record.method_digest, record.task_digest) == (method, task)
 
 
-def _check_settings(path: Path, record: Record, request: Request) -> None:
-    """Refuse a record of other settings: it is never overwritten, and never shares a table."""
+def check_settings(path: Path, record: Record, request: Request) -> None:
+    """Refuse a record of other settings: it is never overwritten, and never shares a table.
+
+    Raises:
+        UserError: names the record and what differs.
+    """
     suite = request.suite
     if record.suite_sha256 != suite.sha256:
         raise UserError(
@@ -278,7 +282,7 @@ def check_tables(todo: Sequence[Cell], request: Request) -> None:
     methods = {cell.method for cell in todo}
     hint = "run it again in the same command, or move it out of this folder"
     for path, record in _staying(todo, request).items():
-        _check_settings(path, record, request)
+        check_settings(path, record, request)
         if record.task not in tasks:
             continue
         task = plugins.describe("tasks", record.task)

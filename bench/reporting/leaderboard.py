@@ -222,6 +222,11 @@ def _table(
         groups[record.method].append((path, record))
     sizes = {resampled[p].num_images: p for p, r in records.items() if r.status == "ok"}
     comparability.check_sizes(sizes)
+    truths: dict[str, Path] = {}
+    for path in records:
+        if path in resampled and resampled[path].truth:
+            truths.setdefault(resampled[path].truth, path)
+    comparability.check_truths(truths)
     # Runs of another backbone may vary otherwise than those that were calibrated.
     calibrated = None if backbone else calibration.task(uncertainty, next(iter(records.values())))
     scores = score_rows(groups, resampled, calibrated)

@@ -497,6 +497,8 @@ def _method(name: str, row: Row, base: Mapping[str, Any]) -> str:
         parts = [f"`{name}`: {about.summary}", *([f"{reference}."] if reference else [])]
     elif row.role == "untrained" and row.inputs:
         parts = [f"`{name}`: untrained, inputs {', '.join(row.inputs)}."]
+    source = row.records[0].provenance.source
+    parts += [f"Source: <{source}>."] if source else []
     recipe = row.records[0].recipe
     own = recipe_text(recipe, base) if recipe else ""
     if own:

@@ -72,6 +72,21 @@ def check_seeds(records: Records, method: str) -> None:
     _check_same(records, f"recipe of {method}", _recipe)
 
 
+def other_method(record: Record, other: Record) -> str:
+    """What says that two records of one name are of two methods; empty if nothing does.
+
+    Recipes and versions may differ between suites.
+    """
+    facts: dict[str, Callable[[Record], Any]] = {
+        "code": lambda r: r.method_digest,
+        "role": lambda r: r.role,
+    }
+    if record.suite == other.suite:
+        facts |= {"version": lambda r: r.method_version, "recipe": _recipe}
+    pairs = ((what, read(record), read(other)) for what, read in facts.items())
+    return next((w for w, a, b in pairs if None not in (a, b) and a != b), "")
+
+
 def check_sizes(sizes: Mapping[int, Path]) -> None:
     """Refuse predictions of one task that are of different numbers of images.
 
@@ -86,6 +101,23 @@ def check_sizes(sizes: Mapping[int, Path]) -> None:
         raise UserError(
             f"{path} has predictions of {count} images, {other_path} of {other_count}: they cannot "
             "share a table; move one away"
+        )
+
+
+def check_truths(truths: Mapping[str, Path]) -> None:
+    """Refuse predictions of one task with another ground truth than those before them.
+
+    Args:
+        truths: digest of the images' names and ground truth -> the first record that has it.
+
+    Raises:
+        UserError: there are several.
+    """
+    if len(truths) > 1:
+        path, other, *_ = truths.values()
+        raise UserError(
+            f"{other} has other images or another ground truth than {path}: they cannot share a "
+            "table; move one away"
         )
 
 

@@ -16,6 +16,7 @@ from bench.errors import printable
 Role = Literal["reference", "untrained", "pretrained"]
 LONGEST = 200  # characters of a name
 ROUNDING = 1e-6  # points by which a score may leave 0 to 100
+ADDRESS = r"^(https://[^\s<>\"'`\\]{1,300})?$"
 MOST_PROCESSES = 4096  # of one run
 
 
@@ -90,6 +91,8 @@ class Provenance(Table):
     task_code: str = ""
     command: list[str] = []
     """The command line."""
+    source: Annotated[str, Field(pattern=ADDRESS)] = ""
+    """Address of code or weights that do not ship with the project, as `bench publish` was told."""
 
 
 class Record(Table):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import io
 import os
@@ -11,8 +12,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bench.errors import UserError
@@ -47,6 +50,7 @@ class Resampled:
         per_class: the score of every class that has something to score, in points.
         per_stage: the score of every stage of the encoder, in points; empty where the predictions
             are of one stage.
+        truth: digest of the images' names and their ground truth; empty without the metric.
     """
 
     num_images: int
@@ -54,6 +58,7 @@ class Resampled:
     reason: str = ""
     per_class: Mapping[str, float] = field(default_factory=dict)
     per_stage: Sequence[float] = ()
+    truth: str = ""
 
 
 def resampled_scores(path: Path, record: Record, cache: Path | None) -> Resampled:
@@ -184,10 +189,21 @@ def _compute(file: Path, metric: Metric) -> Resampled:
         per_class = registry.per_class(metric, predictions)
         stages = predictions.get(STAGES, ()) if "scores" in metric.arrays else ()
         per_stage = [registry.value(metric, {**predictions, "scores": own}) for own in stages]
+        truth = _content([predictions["ids"], *metric.ground_truth(predictions)])
     except Exception as error:  # whatever a damaged file or somebody's metric raises
         problem = f"cannot be scored by '{metric.name}' ({_one_line(error)})"
         raise UserError(f"{file}: {problem}; delete it and run again") from error
-    return Resampled(num_images, values, "", per_class, per_stage)
+    return Resampled(num_images, values, "", per_class, per_stage, truth)
+
+
+def _content(arrays: Sequence[NDArray[Any]]) -> str:
+    """SHA-256 of arrays: the same for equal values, of whatever number of bits."""
+    found = hashlib.sha256()
+    for array in map(np.asarray, arrays):
+        numbers = array.dtype.kind in "biuf"
+        values = (array.astype(float) + 0.0).tobytes() if numbers else repr(array.tolist()).encode()
+        found.update(f"{array.shape} {len(values)} ".encode() + values)
+    return found.hexdigest()
 
 
 def _num_images(file: Path) -> int:
@@ -254,9 +270,10 @@ def _load(kept: Path) -> Resampled | None:
             zip(archive["classes"].tolist(), archive["class_values"].tolist(), strict=True)
         )
         per_stage = archive["stage_values"].tolist()
+        truth = str(archive["truth"])
     if values.shape != (1 + RESAMPLES,):
         return None
-    return Resampled(num_images, values, "", per_class, per_stage)
+    return Resampled(num_images, values, "", per_class, per_stage, truth)
 
 
 def _keep(kept: Path, resampled: Resampled) -> None:
@@ -269,6 +286,7 @@ def _keep(kept: Path, resampled: Resampled) -> None:
         classes=np.array(list(resampled.per_class), str),
         class_values=np.array(list(resampled.per_class.values())),
         stage_values=np.array(resampled.per_stage),
+        truth=np.array(resampled.truth),
     )
     with suppress(OSError):  # a full or read-only cache only costs time
         write_cached(kept, buffer.getvalue())

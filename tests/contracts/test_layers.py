@@ -28,12 +28,12 @@ LIGHT = (
     *("bench.commands.run", "bench.commands.plan", "bench.commands.request"),
     *("bench.commands.compare", "bench.commands.check", "bench.commands.audit"),
     *("bench.commands.cells", "bench.commands.work", "bench.commands.status"),
-    *("bench.commands.merge", "bench.commands.submit", "bench.execution"),
+    *("bench.commands.merge", "bench.commands.publish", "bench.commands.submit", "bench.execution"),
     *(f"bench.{package}" for package in ("config", "metrics", "results", "statistics")),
     "bench.reporting",
 )
 MOST_MODULES = 15
-MOST_VERBS = 25
+MOST_VERBS = 26
 
 
 def place(path):

@@ -37,7 +37,7 @@ def table(heading):
 
 def rows_of(suite):
     (task,) = [t for t in leaderboard.load(REFERENCE / suite).tables if t.task == "voc_cls"]
-    return task.rows
+    return [row for row in task.rows if not row.records[0].method_digest]
 
 
 def test_the_results_are_those_of_the_leaderboard():

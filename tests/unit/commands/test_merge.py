@@ -10,6 +10,7 @@ from support import forge
 from bench.commands.merge import merge
 from bench.errors import UserError
 from bench.reporting import leaderboard
+from bench.results import storage
 
 METHODS = {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}
 
@@ -52,6 +53,16 @@ def test_records_of_two_people_are_in_one_folder(sources, tmp_path):
     assert files(out) == files(sources[0]) | files(sources[1])
     rows = leaderboard.load(out / "made").tables[0].rows
     assert {row.method for row in rows} == {*METHODS}
+
+
+def test_a_dry_run_makes_the_checks_alone(sources, tmp_path):
+    out = tmp_path / "all"
+    said = list(merge(sources, out, tmp_path / "cache", dry_run=True))
+    assert not out.exists()
+    assert said == list(merge(sources, out, tmp_path / "cache"))
+    forge(place(sources[1], "random_init"), task_version=2)
+    with pytest.raises(UserError, match="differ in the task version"):
+        list(merge(sources, tmp_path / "other", tmp_path / "cache", dry_run=True))
 
 
 def test_a_folder_keeps_what_it_has(sources, tmp_path):
@@ -122,6 +133,29 @@ def test_seeds_of_another_number_of_stages_are_refused(sources, tmp_path):
     forge(path, per_stage=[1.0], selected_stage=0)
     text = refused(sources, tmp_path / "all", tmp_path)
     assert text.startswith(f"{path}: has 1 stages, but other seeds of its row have")
+
+
+@pytest.mark.parametrize("what", ["truth", "ids"])
+def test_another_ground_truth_is_refused_by_name(sources, tmp_path, what):
+    """Scores that are right for it, and a checksum: the other rows say what it was."""
+    path = place(sources[1], "random_init")
+    arrays = storage.load_arrays(path.with_suffix(".npz"))
+    swapped = {name: arrays[name][::-1] for name in ("scores", "truth")}
+    arrays |= swapped if what == "truth" else {"ids": arrays["ids"][::-1]}
+    storage.save(storage.read(path), path, arrays)
+    first = place(sources[0], "imagenet")
+    assert refused(sources, tmp_path / "all", tmp_path) == (
+        f"{path} has other images or another ground truth than {first}: they cannot share a "
+        "table; move one away"
+    )
+
+
+def test_ground_truth_may_be_kept_in_other_types(sources, tmp_path):
+    path = place(sources[1], "random_init")
+    arrays = storage.load_arrays(path.with_suffix(".npz"))
+    wider = {"truth": arrays["truth"].astype(np.int64), "ids": arrays["ids"].astype("U40")}
+    storage.save(storage.read(path), path, arrays | wider)
+    assert list(merge(sources, tmp_path / "all", tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("what", ["record", "predictions", "missing"])
