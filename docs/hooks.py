@@ -11,6 +11,7 @@ import ast
 import inspect
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,11 +34,11 @@ SUITES = ROOT / "bench/config/suites"
 # What the site has from outside of docs/, by its place in the repository.
 ELSEWHERE = (
     *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md"),
-    *("results/reference/*/*.*", "results/reference/*/*/*/*.png", "results/literature/*.*"),
+    *("results/reference/**/*.*", "results/literature/*.*"),
 )
-SHOWN = {".md", ".html", ".csv", ".svg", ".png"}
 # Files to which pages link, and which the site shows as they are.
 TEXTS = ("CITATION.cff", "bench/statistics/model.py")
+LANGUAGES = {".py": "python", ".toml": "toml", ".cff": "yaml"}
 # Places on the site that are other ones than in the repository.
 MOVED = {"README.md": "get-started.md", "methods": "methods.md", "results/reference": "results.md"}
 CACHE = "~/.cache/ssl-gap"  # in the help, for the folder of whoever builds the site
@@ -56,7 +57,7 @@ PYTHON = ("evaluate", "load_results", "PretextTask", "Task", "Encoder")
 
 def place(path: str) -> str:
     """The place on the site of a file of the repository."""
-    if path.endswith((".py", ".toml", ".cff")):
+    if Path(path).suffix in LANGUAGES and not path.startswith("results/"):
         return str(Path(path.removeprefix("bench/config/")).with_suffix(".md"))
     return MOVED.get(path, path.removeprefix("docs/"))
 
@@ -65,9 +66,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the other pages, and put their names in the places that `nav` has for them."""
     for pattern in ELSEWHERE:
         for path in sorted(ROOT.glob(pattern)):
-            if path.suffix in SHOWN:
-                where = place(str(path.relative_to(ROOT)))
-                files.append(File.generated(config, where, abs_src_path=str(path)))
+            where = place(str(path.relative_to(ROOT)))
+            files.append(File.generated(config, where, abs_src_path=str(path)))
     pages: dict[str, dict[str, str]] = {
         "methods": {f"methods/{n}.md": plugin_page("methods", n) for n in plugins.names("methods")},
         "tasks": {f"tasks/{n}.md": plugin_page("tasks", n) for n in plugins.names("tasks")},
@@ -106,10 +106,15 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     return LINK.sub(moved, NUMBER.sub(r"\\[\1\\]", markdown))
 
 
+def on_post_build(config: MkDocsConfig) -> None:
+    """Put the files beside the web pages of leaderboards that link to them as they are."""
+    for path in REFERENCE.glob("*/LEADERBOARD.md"):
+        shutil.copy(path, Path(config.site_dir) / path.relative_to(ROOT))
+
+
 def code(path: Path) -> str:
     """A file as a block of code."""
-    language = {".py": "python", ".toml": "toml", ".cff": "yaml"}[path.suffix]
-    return f"````{language}\n{path.read_text()}````\n"
+    return f"````{LANGUAGES[path.suffix]}\n{path.read_text()}````\n"
 
 
 def folded(title: str, text: str) -> str:
