@@ -168,11 +168,11 @@ def published_voc(root, year="VOC2007"):
     )
 
 
-def write_lists(folder, split, classes):
+def write_lists(folder, split, classes, names=VOC_CLASSES):
     """The lists of a split, Main and Segmentation; `classes` has the class index of each image."""
     for kind in ("Main", "Segmentation"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
         (folder / kind / f"{split}.txt").write_text("".join(f"{name}\n" for name in classes))
-    for index, label in enumerate(VOC_CLASSES):
+    for index, label in enumerate(names):
         lines = [f"{name} {1 if own == index else -1}\n" for name, own in classes.items()]
         (folder / "Main" / f"{label}_{split}.txt").write_text("".join(lines))

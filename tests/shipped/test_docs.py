@@ -2,15 +2,13 @@
 
 import ast
 import re
-import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
-import typer
 from markdown_it import MarkdownIt
+from printed import blocks, parse
 
-from bench import cli
 from bench.reporting import columns
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +23,6 @@ AVOIDED = {
     for phrases in LISTS.values()
     for phrase, better in phrases.items()
 }
-COMMANDS = typer.main.get_command(cli.app)
 
 
 def relative(path):
@@ -43,11 +40,6 @@ def prose(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.value
-
-
-def blocks(text):
-    """The fenced code of a page: (language, code)."""
-    return [(t.info, t.content) for t in MarkdownIt().parse(text) if t.type == "fence"]
 
 
 def sentences(text):
@@ -74,16 +66,6 @@ def commands(text):
     lines = [line for _, code in blocks(text) for line in code.splitlines()]
     calls = [part for line in [*lines, *inline] for part in line.split("&&")]
     return [call.strip() for call in calls if re.match(r"\s*bench [a-z-]", call)]
-
-
-def parse(call):
-    """Parse a call of `bench` without running it; a name alone only names the command."""
-    name, *rest = shlex.split(call, comments=True)[1:]
-    if name.startswith("-"):
-        return COMMANDS.make_context("bench", [name], resilient_parsing=True)
-    command = COMMANDS.get_command(typer.Context(COMMANDS), name)
-    assert command is not None, f"no command {name}"
-    return command.make_context(name, rest, resilient_parsing=not rest)
 
 
 def test_readme_is_short():
