@@ -79,10 +79,21 @@ function filter() {
   byId("count").textContent = `${count} methods`;
 }
 find.addEventListener("input", filter);
+filter();
+filter();
+
+// What is wider than the window says so.
+function sideways() {
+  all(".sideways").forEach((hint) => {
+    const part = hint.nextElementSibling;
+    hint.hidden = part.scrollWidth <= part.clientWidth;
+  });
+}
+addEventListener("resize", sideways);
 byId("more").addEventListener("change", (event) => {
   root.classList.toggle("all", event.target.checked);
+  sideways();
 });
-filter();
 
 // A method whose row was clicked is marked in every table.
 function pick(method) {
@@ -124,6 +135,7 @@ function compare() {
     texts.forEach((text) => cell(row, "td", text));
   });
   table.parentElement.hidden = !rows.length;
+  sideways();
   const verdict = rows.length
     ? `${a} less ${b}, in points, paired; above 0, ${a} is better. `
       + "No probability is claimed where nothing is known of training runs."
