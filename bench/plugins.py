@@ -82,6 +82,7 @@ class Description:
         constants: the literals of its class, such as reference and version.
         has_settings: whether its class body defines `Settings`.
         origin: how it became known.
+        legend: first line of the docstring of `visualize`: what its image shows.
     """
 
     name: str
@@ -89,6 +90,22 @@ class Description:
     constants: dict[str, Any]
     has_settings: bool
     origin: Origin
+    legend: str = ""
+
+    @property
+    def title(self) -> str:
+        """Display name of a method: its summary up to the colon, `Random init (L only)`.
+
+        Empty without a colon, and of weights from elsewhere.
+        """
+        title, colon, _ = self.summary.partition(":")
+        if not colon or self.origin == "spec":
+            return ""
+        derived = _derived(self.name)[1]
+        parts = [name.replace("_", " ") for name in derived.get("inputs", ())]
+        parts = [f"{parts[0]} only"] if len(parts) == 1 else parts
+        parts += [derived["backbone"]] if "backbone" in derived else []
+        return f"{title} ({', '.join(parts)})" if parts else title
 
     @property
     def version(self) -> int:
@@ -492,17 +509,20 @@ def _describe_file(name: str, path: Path, origin: Origin) -> Description:
     summary = (ast.get_docstring(tree) or "").split("\n")[0]
     constants: dict[str, Any] = {}
     has_settings = False
+    legend = ""
     for body in (n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name[0] != "_"):
         for node in body:
             if isinstance(node, ast.ClassDef):
                 has_settings |= node.name == "Settings"
+            if isinstance(node, ast.FunctionDef) and node.name == "visualize":
+                legend = (ast.get_docstring(node) or "").split("\n")[0]
             if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
                 continue
             for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
                 has_settings |= ast.unparse(target) == "Settings"
                 with contextlib.suppress(ValueError):  # not a literal
                     constants[ast.unparse(target)] = ast.literal_eval(node.value)
-    return Description(name, summary, constants, has_settings, origin)
+    return Description(name, summary, constants, has_settings, origin, legend)
 
 
 def _describe_object(name: str, value: Any) -> Description:

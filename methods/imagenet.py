@@ -1,4 +1,4 @@
-"""Supervised ImageNet weights: the reference from which gaps are measured."""
+"""ImageNet: supervised weights, the reference from which gaps are measured."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The untrained backbone: the baseline of every method with the same input."""
+"""Random init: the untrained backbone, the baseline of every method with the same input."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""Supervised training on the pretraining images, with the budget of the self-supervised methods.
+"""Supervised: labels of the pretraining images, with the budget of the self-supervised methods.
 
 It shows what labels are worth there.
 """

@@ -96,7 +96,7 @@ class VocDet(FineTunedTask):
         return both | coco_scores(predictions)
 
     def visualize(self, network: Any, predictions: Arrays, context: Context) -> np.ndarray:
-        """The first test images with the most certain detections, each beside its objects."""
+        """Pairs of the first test images. Left: detections of score 0.5 or more; right: objects."""
         split: Any = context.dataset.test
         panels = []
         for number in range(min(NUM_IMAGES, len(split.ids))):

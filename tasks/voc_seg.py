@@ -66,5 +66,5 @@ class VocSeg(FineTunedTask):
         return pixel_accuracy(predictions)
 
     def visualize(self, network: Segmenter, predictions: Arrays, context: Context) -> np.ndarray:
-        """The first test images under the predicted labels, each beside that under its mask."""
+        """Pairs of the first test images. Left: the predicted labels; right: the mask."""
         return draw_masks(network.segment, context)

@@ -19,7 +19,7 @@ without windows, flips or several scales at test.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar
@@ -141,8 +141,12 @@ class VocSegLinear:
             ),
             diagnostics=pixel_accuracy(predictions),
             timings={"tuning": fitted - started, "testing": time.monotonic() - fitted},
-            image=draw_masks(segment, context) if distributed.is_main() else None,
+            image=self.visualize(segment, context) if distributed.is_main() else None,
         )
+
+    def visualize(self, segment: Callable[[Tensor], Tensor], context: Context) -> np.ndarray:
+        """Pairs of the first test images. Left: the predicted labels; right: the mask."""
+        return draw_masks(segment, context)
 
 
 def _draw_pixels(encoder: Encoder, size: int, context: Context) -> _Pixels:

@@ -43,6 +43,7 @@ class Column:
         section: `main`; `more`; `obtained`, how a row was obtained; `file`, in files only.
         shown_in: which outputs have it.
         trivial: of which rows it says nothing, such as the gap of the reference to itself.
+        printed: what tables show, where that is not the value in files.
         sort: what it is sorted by on the page, where that is not the value.
         ascending: whether the page sorts the smallest first.
     """
@@ -56,6 +57,7 @@ class Column:
     section: Section = "main"
     shown_in: tuple[Place, ...] = PAGES
     trivial: Callable[[Table, Row], bool] = _always
+    printed: Callable[[Table, Row], Value] | None = None
     sort: Callable[[Row], Value] | None = None
     ascending: bool = False
 
@@ -66,7 +68,7 @@ class Column:
 
     def text(self, table: Table, row: Row) -> str:
         """The value of a row, as text."""
-        value = self.value(table, row)
+        value = (self.printed or self.value)(table, row)
         if value in (None, "") or self.trivial(table, row):
             return formats.MISSING
         return self.format(value)
@@ -445,6 +447,7 @@ COLUMNS: tuple[Column, ...] = (
         "the row, or the seed, has no score. `not better than` an answer at its own task: the "
         "method does not improve on an answer that needs no training, or not beyond its interval.",
         value=_warnings,
+        printed=lambda table, row: "; ".join(table.own_warnings(row)),
     ),
 )
 

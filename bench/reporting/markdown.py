@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from bench.plugins import Kind
 from bench.reporting import columns, text
 from bench.reporting.columns import Column
 from bench.reporting.format import MISSING, coefficient, points
 from bench.reporting.leaderboard import Leaderboard
-from bench.reporting.plots import plots
+from bench.reporting.plots import Plot, plots
 from bench.reporting.rows import REFERENCE, Cell, Row, Table, of_several_backbones, overview
 from bench.results.record import Record
 
+NO_TITLES: Mapping[str, str] = {}
+ANCHOR = "how-to-read-the-tables"
 NO_REFERENCE = "no ImageNet weights"
 BACKBONES = (
     "Every backbone has tables of its own, and its gap is to ImageNet labels on that backbone. The"
     " rows are listed by backbone. They are not ranked together, since a larger network may score"
     " higher whatever it was pretrained on."
 )
-LINKS: tuple[tuple[str, Callable[[Record], str | None]], ...] = (
-    ("Generated images", lambda record: record.samples),
-    ("Predictions beside ground truth", lambda record: record.predictions_image),
-)
+LINKS: tuple[tuple[str, Kind, Callable[[Record], str | None]], ...] = (
+    ("Generated images", "methods", lambda record: record.samples),
+    ("Predictions beside ground truth", "tasks", lambda record: record.predictions_image),
+)  # title, whose `visualize` draws it, name of the file
 
 
 def markdown(leaderboard: Leaderboard, page: str, with_plots: bool = True) -> str:
@@ -32,16 +35,17 @@ def markdown(leaderboard: Leaderboard, page: str, with_plots: bool = True) -> st
         page: name of the web page beside it.
         with_plots: whether the plots are beside it.
     """
-    link = f"[{page}]({page}) has the same tables, to sort and filter."
+    link = f"[{page}]({page}) has the same tables, to sort, filter and compare."
+    titles = text.titles(leaderboard)
     parts = [
         f"# How far from ImageNet labels? Suite `{leaderboard.suite}`",
-        f"{text.summary(leaderboard)} {link}",
-        *text.key(leaderboard),
+        f"{text.summary(leaderboard)} {link} [How to read the tables](#{ANCHOR}).",
         "\n".join(text.problems(leaderboard)),
-        *(_section(leaderboard, table, with_plots) for table in leaderboard.tables),
-        _overview(leaderboard),
+        *(_section(leaderboard, table, titles, with_plots) for table in leaderboard.tables),
         agreement(leaderboard),
         backbones(leaderboard),
+        _overview(leaderboard),
+        "\n\n".join(["## How to read the tables", *text.key(leaderboard)]),
         setup(leaderboard),
         reading(leaderboard),
     ]
@@ -64,31 +68,49 @@ def reading(leaderboard: Leaderboard) -> str:
     return "\n\n".join("\n".join([f"## {title}", "", *lines]) for title, lines in parts.items())
 
 
-def _section(leaderboard: Leaderboard, table: Table, with_plots: bool) -> str:
+def _section(
+    leaderboard: Leaderboard, table: Table, titles: Mapping[str, str], with_plots: bool
+) -> str:
+    first, others = answer(plots(table) if with_plots else [])
     parts = [
         f"## {table.name}",
+        *(_image(plot, table) for plot in first),
         text.lead(table),
-        _table(table, columns.present(columns.shown("markdown", "main"), table)),
+        *text.shared_warnings(table),
+        _table(table, columns.present(columns.shown("markdown", "main"), table), titles),
+        *(plot.caption for plot in first),
         *text.caveats(leaderboard, table),
     ]
-    for plot in plots(table) if with_plots else []:
-        parts += [f"![{plot.title}]({plot.file(table)})", plot.caption]
     more = columns.present(columns.shown("markdown", "more"), table)
     parts += ["### More columns", _table(table, [columns.named("method"), *more])] if more else []
     obtained = columns.present(columns.shown("markdown", "obtained"), table)
     parts += ["### How each row was obtained", *text.protocol(table)]
     parts += [_table(table, [columns.named("method"), *obtained])] if obtained else []
+    for plot in others:
+        parts += [_image(plot, table), plot.caption]
     return "\n\n".join([*parts, *_stages(table), *_links(table)])
 
 
-def _table(table: Table, shown: Sequence[Column]) -> str:
-    rows = [[_cell(column, table, row) for column in shown] for row in table.rows]
+def answer(drawn: Sequence[Plot]) -> tuple[list[Plot], list[Plot]]:
+    """The plot that opens a section, of gaps, where there is one, and the others."""
+    first = [plot for plot in drawn if plot.name == "gap"]
+    return first, [plot for plot in drawn if plot not in first]
+
+
+def _image(plot: Plot, table: Table) -> str:
+    return f"![{plot.title}]({plot.file(table)})"
+
+
+def _table(table: Table, shown: Sequence[Column], titles: Mapping[str, str] = NO_TITLES) -> str:
+    rows = [[_cell(column, table, row, titles) for column in shown] for row in table.rows]
     left = [column.kind == "text" for column in shown]
     return "\n".join(_grid([column.title(table) for column in shown], rows, left))
 
 
-def _cell(column: Column, table: Table, row: Row) -> str:
+def _cell(column: Column, table: Table, row: Row, titles: Mapping[str, str] = NO_TITLES) -> str:
     cell = column.text(table, row)
+    if column.key == "method" and row.method in titles:
+        return f"{_escaped(titles[row.method])} `{row.method}`"
     return "" if column.key == "warnings" and cell == MISSING else _escaped(cell)
 
 
@@ -113,16 +135,16 @@ def _curve(row: Row, count: int) -> list[str]:
 
 def _links(table: Table) -> list[str]:
     """Links to images of what was generated and predicted, where there are any."""
-    parts = []
-    for title, read in LINKS:
-        links = [
-            f"[{row.method}]({table.task}/{row.method}/{file})"
-            for row in table.rows
-            for file in map(read, row.scored)
-            if file
-        ]
-        parts += [f"{title}: {', '.join(links)}."] if links else []
-    return parts
+    lines = [
+        f"- {title}, [{row.method}]({table.task}/{row.method}/{file})"
+        f".{f' {caption}' if caption else ''}"
+        for title, kind, read in LINKS
+        for row in table.rows
+        for caption in [text.legend(kind, row.method if kind == "methods" else table.task)]
+        for file in map(read, row.scored)
+        if file
+    ]
+    return ["\n".join(lines)] if lines else []
 
 
 def _overview(leaderboard: Leaderboard) -> str:

@@ -233,7 +233,7 @@ def gap(table: Table) -> dict[str, bytes]:
     rows = [row for row in reversed(table.rows) if row.gap and row.value]
     tips = {}
     with style():
-        figure = new_figure(figsize=(7.2, 1.2 + 0.34 * len(rows)), layout="constrained")
+        figure = new_figure(figsize=(7.2, 0.9 + 0.2 * len(rows)), layout="constrained")
         axes = figure.subplots()
         for index, row in enumerate(rows):
             assert row.gap is not None

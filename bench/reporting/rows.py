@@ -17,6 +17,7 @@ from bench.statistics.training_runs import Runs
 
 UNKNOWN = Runs(None)
 REFERENCE, BASELINE = "ImageNet", "random init"  # as text names the rows of these roles
+SHARED = 3  # pretrained rows from which on a warning of all of them is said once
 FINE_TUNED = "fine-tuned"  # kind of rows whose encoder or head the task trains
 
 Value = TypeVar("Value")
@@ -184,6 +185,21 @@ class Table:
         """The metric, as tables print it."""
         metric, _ = find_metric(self.example.metric)
         return metric.label if metric else self.example.metric
+
+    @property
+    def shared_warnings(self) -> list[str]:
+        """The warnings that every pretrained row with a score has, where there are several."""
+        rows = [row for row in self.rows if row.role == "pretrained" and row.scored]
+        if len(rows) < SHARED:
+            return []
+        return [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
+
+    def own_warnings(self, row: Row) -> list[str]:
+        """The warnings of a row, less those that every pretrained row has."""
+        if row.status == "failed":
+            return ["failed"]
+        shared = self.shared_warnings if row.role == "pretrained" else []
+        return [text for text in row.warnings if text not in shared]
 
     def row(self, method: str | None) -> Row | None:
         """The row of a method, if it is there."""

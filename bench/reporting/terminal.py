@@ -46,10 +46,10 @@ class TaskTable:
             shown = [column for column in shown if column.key != key]
             grid = self._grid(shown)
         yield grid
-        for row in self.table.rows:
-            warnings = ["failed"] if row.status == "failed" else row.warnings
+        own = [(row.method, self.table.own_warnings(row)) for row in self.table.rows]
+        for name, warnings in (("every pretrained row", self.table.shared_warnings), *own):
             if warnings:
-                line = f"{row.method}: {'; '.join(warnings)}"
+                line = f"{name}: {'; '.join(warnings)}"
                 yield Text(textwrap.fill(line, options.max_width, **INDENTED))
 
     def _grid(self, shown: Sequence[Column]) -> Grid:

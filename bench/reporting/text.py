@@ -116,6 +116,32 @@ def lead(table: Table) -> str:
     return f"{'; '.join(parts)}."
 
 
+def shared_warnings(table: Table) -> list[str]:
+    """The warnings that are above a table, since every pretrained row has them."""
+    return [f"Warning of every pretrained row: {verbatim(w)}." for w in table.shared_warnings]
+
+
+def titles(leaderboard: Leaderboard) -> dict[str, str]:
+    """Display name of every method that has one: of what is installed, by its docstring."""
+    names = dict.fromkeys(row.method for table in leaderboard.tables for row in table.rows)
+    found = {name: _described(name) for name in names}
+    return {name: about.title for name, about in found.items() if about and about.title}
+
+
+def _described(method: str) -> Description | None:
+    """Description of a method that is installed, variants of inputs and backbone too."""
+    try:
+        return plugins.describe("methods", method)
+    except UserError:
+        return None
+
+
+def legend(kind: Kind, name: str) -> str:
+    """What the image of a method or task shows, by the docstring of `visualize`."""
+    about = describe(kind, name)
+    return about.legend if about else ""
+
+
 def caveats(leaderboard: Leaderboard, table: Table) -> list[str]:
     """Caveats of one table, one paragraph each."""
     scored = [row for row in table.rows if row.scored]

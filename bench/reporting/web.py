@@ -19,11 +19,11 @@ from markdown_it import MarkdownIt
 from markupsafe import Markup
 
 from bench.encoders.pretraining import LossCurve
-from bench.reporting import columns, markdown, text
+from bench.reporting import columns, csv, latex, markdown, text
 from bench.reporting.columns import Column
-from bench.reporting.format import estimate, points, typographic
+from bench.reporting.format import MISSING, estimate, points, probability, typographic
 from bench.reporting.leaderboard import Leaderboard
-from bench.reporting.plots import plots
+from bench.reporting.plots import Plot, plots
 from bench.reporting.rows import BASELINE, REFERENCE, Cell, Row, Table, overview, views_seen
 from bench.results.record import Record
 from bench.statistics.cache import RESAMPLES
@@ -41,7 +41,6 @@ THEMED = {
     "#d55e00": "var(--orange)",
 }
 LONG = 8  # entries up to which a list is shown whole
-SEPARATE = ("method", "warnings")  # columns with cells of their own
 CURVE_SIZE = (400, 160)  # units of a loss curve's coordinates, which are integers
 
 
@@ -53,6 +52,7 @@ def html(leaderboard: Leaderboard, figures: Mapping[str, bytes]) -> bytes:
         figures: the plots as SVG by file name.
     """
     script, style = (_asset(name) for name in ("script.js", "style.css"))
+    titles = text.titles(leaderboard)
     page: str = _template().render(
         leaderboard=leaderboard,
         summary=text.summary(leaderboard),
@@ -69,7 +69,10 @@ def html(leaderboard: Leaderboard, figures: Mapping[str, bytes]) -> bytes:
         curves=_loss_curves(leaderboard),
         curve_size=CURVE_SIZE,
         tables=[_table(leaderboard, table, figures) for table in leaderboard.tables],
-        methods=len({row.method for table in leaderboard.tables for row in table.rows}),
+        titles=titles,
+        methods=list(dict.fromkeys(row.method for t in leaderboard.tables for row in t.rows)),
+        data={table.name: _data(table) for table in leaderboard.tables},
+        anchor=markdown.ANCHOR,
         reference=REFERENCE,
     )
     return page.encode()
@@ -95,12 +98,19 @@ def _template() -> Any:
     )
     environment.filters["breakable"] = _breakable
     environment.filters["points"] = _points
+    environment.filters["kind"] = _kind
     return environment.get_template("leaderboard.html")
 
 
 def _breakable(name: str) -> Markup:
     """A name that may go on in the next line after an underscore."""
     return Markup("_<wbr>").join(name.split("_"))
+
+
+def _kind(column: Column) -> str:
+    """Classes of a column's cells."""
+    classes = {"method": "name", "value": "n main score", "warnings": "warnings"}
+    return classes.get(column.key, "n more" if _is_more(column) else "n main")
 
 
 def _points(value: float | None) -> str:
@@ -113,8 +123,8 @@ def _asset(name: str) -> str:
 
 def _table(leaderboard: Leaderboard, table: Table, figures: Mapping[str, bytes]) -> dict[str, Any]:
     """What the template shows of one task."""
-    listed = columns.present(columns.shown("web"), table)
-    shown = [column for column in listed if column.key not in SEPARATE]
+    shown = sorted(columns.present(columns.shown("web"), table), key=_is_more)
+    first, others = markdown.answer(plots(table))
     values = [row.value for row in table.rows if row.value]
     lows = [v.value if v.low is None else v.low for v in values]
     highs = [v.value if v.high is None else v.high for v in values]
@@ -124,24 +134,55 @@ def _table(leaderboard: Leaderboard, table: Table, figures: Mapping[str, bytes])
         "task": table.name,
         "metric": table.metric,
         "lead": typographic(text.lead(table).replace("`", "")),
+        "shared": _rendered(text.shared_warnings(table)),
         "caveats": _rendered(text.caveats(leaderboard, table)),
         "protocol": _rendered(text.protocol(table)),
         "columns": [(column, column.title(table)) for column in shown],
-        "warned": any(column.key == "warnings" for column in listed),
         "axis": axis,
         "marks": [
             (name, _percent(row.value.value, axis))
             for name, row in marks.items()
             if row and row.value
         ],
-        "rows": [_row(row, table, shown, axis) for row in table.rows],
-        "plots": _plots(table, figures),
+        "rows": [
+            {"place": place, **_row(row, table, shown, axis)}
+            for place, row in enumerate(table.rows)
+        ],
+        "answer": _plots(first, table, figures),
+        "plots": _plots(others, table, figures),
     }
 
 
-def _plots(table: Table, figures: Mapping[str, bytes]) -> list[dict[str, Any]]:
+def _is_more(column: Column) -> bool:
+    """Whether a column is shown on demand; the warnings come before these."""
+    return column.section != "main"
+
+
+def _data(table: Table) -> dict[str, Any]:
+    """What the script compares and copies: rows, every pair of them, the table in other forms."""
+    rows = [row for row in table.rows if row.value]
+    return {
+        "rows": [(row.method, typographic(estimate(row.value))) for row in rows if row.value],
+        "pairs": [[_pair(table, row, other) for other in rows] for row in rows],
+        "csv": csv.render([table]),
+        "latex": latex.render([table], table.name),
+    }
+
+
+def _pair(table: Table, row: Row, other: Row) -> tuple[str, str]:
+    """One row less another with its interval, and the probability that it is better."""
+    pair = table.pairs.get((row.method, other.method))
+    if pair is None:
+        return "", ""
+    better = MISSING if pair.p_better is None else probability(pair.p_better)
+    return typographic(estimate(pair.difference)), typographic(better)
+
+
+def _plots(
+    drawn: Sequence[Plot], table: Table, figures: Mapping[str, bytes]
+) -> list[dict[str, Any]]:
     shown = []
-    for plot in plots(table):
+    for plot in drawn:
         content = figures.get(plot.file(table))
         if content is not None:
             label = f"{plot.title}, {table.name}"
@@ -159,11 +200,16 @@ def _row(
     first = (row.scored or row.records)[0]
     reference = table.row(table.reference)
     scores = reference.per_class if reference else {}
-    files = [(title, read(record)) for record in row.scored for title, read in markdown.LINKS]
+    files = [
+        (title, text.legend(kind, row.method if kind == "methods" else table.task), read(record))
+        for record in row.scored
+        for title, kind, read in markdown.LINKS
+    ]
     return {
         "method": row.method,
         "not_trained": row.role != "pretrained",
-        "warnings": ["failed"] if row.status == "failed" else row.warnings,
+        "warnings": table.own_warnings(row),
+        "every_warning": ["failed"] if row.status == "failed" else row.warnings,
         "cells": [(column, _cell(column, table, row)) for column in shown],
         "strip": _strip(row.value, axis),
         "differences": _differences(row, table),
@@ -181,7 +227,7 @@ def _row(
         "logged": _settings(first.pretraining.logged),
         "hyperparameters": _settings(first.hyperparameters.model_dump(exclude={"tried"})),
         "seeds": [_seed(record, folder) for record in row.records],
-        "images": [(title, f"{folder}/{quote(file)}") for title, file in files if file],
+        "images": [(title, say, f"{folder}/{quote(file)}") for title, say, file in files if file],
     }
 
 

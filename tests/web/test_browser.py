@@ -3,10 +3,13 @@
 import itertools
 import re
 import shutil
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from made_page import PAGE, QUALITIES, made
+
+from bench.reporting import csv, leaderboard
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +39,25 @@ def browser():
 class Visit:
     """The page in a window, with all that it asked for and complained of."""
 
-    def __init__(self, browser, path, **options):
+    def __init__(self, browser, path, query="", **options):
         self.context = browser.new_context(**options)
         self.page = self.context.new_page()
         self.requests, self.complaints = [], []
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.url = path.as_uri()
+        self.url = path.as_uri() + query
         self.page.goto(self.url)
 
     def column(self, table, place):
         """The texts of a column of the n-th table, shown rows only."""
         rows = self.page.locator("table.leaderboard").nth(table).locator("tbody tr:visible")
         return rows.evaluate_all("(rows, n) => rows.map((r) => r.cells[n].innerText)", place)
+
+    def names(self, table):
+        """The identifiers of the n-th table's shown rows."""
+        rows = self.page.locator("table.leaderboard").nth(table).locator("tbody tr:visible")
+        return rows.evaluate_all("(rows) => rows.map((r) => r.dataset.method)")
 
 
 @pytest.fixture
@@ -83,32 +91,31 @@ def test_headers_sort_both_ways_and_missing_values_stay_last(visit):
         numbers = [float(value) for value in values[:-1]]
         assert numbers == sorted(numbers, key=lambda v: order * v)
         assert len(numbers) == len(QUALITIES)
-    names = table.locator("thead th").nth(0)
+    names = table.locator("thead th").nth(1)
     names.locator("button").click()
     assert names.get_attribute("aria-sort") == "ascending"
     assert header.get_attribute("aria-sort") is None
-    assert first(page.column(0, 0)) == sorted([*QUALITIES, "broken"])
+    assert page.names(0) == sorted([*QUALITIES, "broken"])
     gap = table.get_by_role("button", name="Gap to ImageNet", exact=True)
     for _ in range(2):
         gap.click()
-        gaps = first(page.column(0, 4))
+        gaps = first(page.column(0, 3))
         assert gaps[-2:] == 2 * ["\N{EN DASH}"], "imagenet has none and the failed row has none"
 
 
-def test_filters_by_method_and_by_task(visit):
+def test_filters_by_identifier_and_display_name(visit):
     page = visit()
-    page.page.fill("#find", "ROT")
-    for table in range(3):  # two tasks, then the overview
-        assert first(page.column(table, 0)) == ["rotation"]
-    assert page.page.inner_text("#count") == "1 of 5 methods"
+    for part in ("ROTA", "rotation"):
+        page.page.fill("#find", part)
+        for table in range(3):  # two tasks, then the overview
+            assert page.names(table) == ["rotation"]
+        assert page.page.inner_text("#count") == "1 of 5 methods"
+    page.page.fill("#find", "random init")
+    assert page.names(0) == ["random_init"]
     page.page.fill("#find", "nothing")
     assert page.page.locator(".none:visible").count() == 2
     page.page.fill("#find", "")
-    assert len(page.column(0, 0)) == 5
-    page.page.uncheck("input[value=voc_cls]")
-    assert not page.page.is_visible("section[data-task=voc_cls]")
-    assert page.page.is_visible("section[data-task=voc_det]")
-    assert page.page.locator("thead th[data-task]:visible").count() == 1
+    assert len(page.names(0)) == 5
 
 
 def test_losses_are_drawn_in_their_panels_and_filtered(visit):
@@ -141,7 +148,7 @@ def test_more_columns_on_demand(visit):
 
 def test_a_row_opens_its_details_and_images_come_when_asked_for(visit, folder):
     page = visit()
-    page.page.locator("section[data-task=voc_det] button.open").nth(1).click()
+    page.page.locator("#voc_det button.open").nth(1).click()
     dialog = page.page.locator("dialog[open]")
     text = dialog.inner_text()
     assert all(word in text for word in ("rotation", "ape", "learning rate", "JSON"))
@@ -158,7 +165,7 @@ def test_a_row_opens_its_details_and_images_come_when_asked_for(visit, folder):
 
 def test_pointing_shows_intervals(visit):
     page = visit()
-    for place in ("section[data-task=voc_cls] td[data-tip]", "figure.gap [data-tip]"):
+    for place in ("#voc_cls td[data-tip]", "figure.gap [data-tip]"):
         page.page.locator(place).first.hover()
         assert re.search(r"[\d.]+.*([\d.]+ to|\[[\d.]+, )", page.page.inner_text("#tip"))
     page.page.mouse.move(0, 0)
@@ -183,8 +190,13 @@ def test_themes_follow_the_system_until_one_is_chosen(visit):
 def test_a_phone_scrolls_no_page_sideways(visit, scheme):
     page = visit(viewport={"width": 390, "height": 844}, color_scheme=scheme, has_touch=True).page
     wide = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    hints = page.locator(".leaderboard").locator("xpath=../preceding-sibling::p[@class='sideways']")
+    assert all(hint.is_visible() for hint in hints.all()[:2]), "a table that scrolls says so"
     page.check("#more")
     page.click("summary")
+    assert page.evaluate(wide) == 0
+    page.select_option("#compare select >> nth=0", "rotation")
+    page.select_option("#compare select >> nth=1", "random_init")
     assert page.evaluate(wide) == 0
     page.locator("button.open").first.tap()
     assert page.evaluate(wide) == 0
@@ -200,7 +212,7 @@ def test_a_phone_scrolls_no_page_sideways(visit, scheme):
 def test_a_keyboard_reaches_everything_and_sees_where_it_is(visit):
     page = visit().page
     wanted = page.evaluate(
-        """[...document.querySelectorAll('a, button, input, summary, [tabindex="0"]')]
+        """[...document.querySelectorAll('a, button, input, select, summary, [tabindex="0"]')]
         .filter((e) => e.checkVisibility()).length"""
     )
     seen = []
@@ -287,13 +299,16 @@ def test_every_text_has_contrast_enough(visit, scheme):
     page = visit(color_scheme=scheme).page
     page.check("#more")
     page.click("summary")
+    page.evaluate("pick('rotation')")
+    page.select_option("#compare select >> nth=0", "rotation")
+    page.select_option("#compare select >> nth=1", "random_init")
     found = page.evaluate(COLORS, "body")
     page.locator("tr[data-method=broken] button.open").click()
     found += page.evaluate(COLORS, "dialog[open]")
     page.keyboard.press("Escape")
     page.locator("table.leaderboard tbody tr").first.hover()
     found += page.evaluate(COLORS, "table.leaderboard")
-    page.locator("section[data-task=voc_cls] td[data-tip]").first.hover()
+    page.locator("#voc_cls td[data-tip]").first.hover()
     found += page.evaluate(COLORS, "#tip")
     assert len(found) > 200
     poor = [
@@ -302,6 +317,135 @@ def test_every_text_has_contrast_enough(visit, scheme):
         if contrast(ink, ground) < 4.5
     ]
     assert poor == []
+
+
+def test_the_first_figure_and_its_sentence_are_seen_without_scrolling(visit):
+    page = visit(viewport={"width": 1280, "height": 800}).page
+    for part in (".plot.gap svg", ".plot.gap .lead"):
+        box = page.locator(part).first.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 800
+        assert box["width"] > 100
+
+
+def test_six_columns_fit_a_laptop(visit):
+    page = visit(viewport={"width": 1280, "height": 800}).page
+    widths = """[...document.querySelectorAll('table.leaderboard')].map((table) => {
+        const shown = [...table.rows[0].cells].filter((cell) => cell.checkVisibility());
+        const box = table.parentElement;
+        return [shown.map((cell) => cell.innerText), box.scrollWidth - box.clientWidth];
+    })"""
+    (ranked, over), (plain, other), _ = page.evaluate(widths)
+    assert (over, other) == (0, 0)
+    assert [name.split()[0] for name in ranked] == [
+        *("Rank", "Method", "mAP", "Gap", "Gain", "Warnings")
+    ]
+    assert [name.split()[0] for name in plain] == ["Method", "mAP", "Gap", "Gain"]
+    assert page.locator(".sideways:visible").count() == 0
+    page.check("#more")
+    assert page.locator(".sideways:visible").count() == 2, "with more columns they scroll"
+
+
+MARKED = "[...document.querySelectorAll('tr[aria-current]')].map((row) => row.dataset.method)"
+
+
+def test_a_link_opens_a_task_and_marks_a_method(visit):
+    page = visit().page
+    top = "document.getElementById('voc_det').getBoundingClientRect().top"
+    page.click("nav a[href='#voc_det']")
+    assert 0 <= page.evaluate(top) < 150
+    page.locator("#voc_cls tr[data-method=rotation] .score").click()
+    assert page.url.endswith("leaderboard.html?method=rotation#voc_det")
+    assert page.evaluate(MARKED) == ["rotation"] * 3
+    page = visit(query="?method=rotation#voc_det").page
+    assert page.evaluate(MARKED) == ["rotation"] * 3
+    row = page.locator("#voc_det tr[data-method=rotation]")
+    page.wait_for_function("scrollY > 0")
+    box = row.bounding_box()
+    assert 0 < box["y"] < page.viewport_size["height"], "the row of the task is in view"
+    assert visit(query="?method=nobody#nowhere").page.evaluate(MARKED) == []
+
+
+def texts(page, where):
+    return page.locator(where).evaluate_all("(parts) => parts.map((part) => part.innerText)")
+
+
+def test_two_rows_are_compared_in_every_task_that_has_both(visit, folder):
+    pairs = leaderboard.load(folder / "made").pairs_dataframe()
+    page = visit().page
+    assert not page.is_visible("#compare table")
+    page.select_option("#compare select >> nth=0", "jig_saw")
+    page.select_option("#compare select >> nth=1", "rotation")
+    assert page.url.endswith("?compare=jig_saw,rotation")
+    pair = pairs.query("method == 'jig_saw' and other == 'rotation'").set_index("task")
+    for _ in range(2):  # as selected, and as a link
+        rows = texts(page, "#compare tbody tr")
+        assert [row.split()[0] for row in rows] == ["voc_cls", "voc_det"]
+        for row, task in zip(rows, pair.index, strict=True):
+            value, low, high = pair.loc[task, ["difference", "low", "high"]]
+            difference = f"{value:z.1f} [{low:z.1f}, {high:z.1f}]".replace("-", "\N{MINUS SIGN}")
+            assert difference in row
+        assert rows[0].split("\t")[-1] == f"{100 * pair.loc['voc_cls', 'p_better']:.0f}%"
+        assert rows[1].split("\t")[-1] == "\N{EN DASH}", "nothing is known of its training runs"
+        page.reload()
+    page.select_option("#compare select >> nth=1", "broken")
+    assert "No task has both." in page.inner_text("#compare")
+    assert not visit(query="?compare=nobody,rotation").page.is_visible("#compare table")
+
+
+def test_a_row_leads_to_its_comparison_by_keyboard(visit):
+    page = visit().page
+    page.locator("#voc_cls tr[data-method=rotation] button.open").focus()
+    page.keyboard.press("Space")
+    page.locator("dialog[open] .with").focus()
+    page.keyboard.press("Enter")
+    assert page.locator("dialog[open]").count() == 0
+    assert page.evaluate("document.activeElement.tagName") == "SELECT"
+    page.keyboard.type("random")
+    assert "compare=rotation,random_init" in page.url
+    assert "\nvoc_det\t" in page.inner_text("#compare table")
+
+
+def test_tables_and_figures_are_copied(visit, folder):
+    opened = visit(permissions=["clipboard-read", "clipboard-write"])
+    page = opened.page
+    found = leaderboard.load(folder / "made")
+    table = next(table for table in found.tables if table.name == "voc_det")
+
+    def copied(form):
+        page.locator(f"#voc_det .take[data-takes={form}]").first.click()
+        page.wait_for_function("said.textContent.startsWith('Copied')")
+        return page.evaluate("navigator.clipboard.readText()")
+
+    assert copied("csv") == csv.render([table])
+    assert copied("latex") == found.to_latex("voc_det")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        drawing = copied("svg")
+        assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
+        assert "var(" not in drawing and "#1c1f23" in drawing, "the light theme's ink"
+
+
+def test_a_page_that_may_not_copy_says_so(visit):
+    page = visit().page
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
+    page.locator(".take").first.click()
+    assert page.inner_text("#said") == "The browser does not let this page copy."
+
+
+def test_paper_has_tables_and_no_controls(visit):
+    page = visit().page
+    page.select_option("#compare select >> nth=0", "rotation")
+    page.select_option("#compare select >> nth=1", "jig_saw")
+    page.emulate_media(media="print", color_scheme="dark")
+    shown = page.evaluate(
+        """[...document.querySelectorAll('input, select, nav, .take, #theme, .sideways')]
+        .filter((e) => e.checkVisibility()).length"""
+    )
+    assert shown == 0
+    assert page.is_visible("#voc_cls table") and page.is_visible("#compare table")
+    background = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert background == "rgb(247, 246, 243)", "paper is light"
+    assert page.pdf(format="A4").startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

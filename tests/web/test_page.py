@@ -1,7 +1,9 @@
 """The page as a file; `test_browser.py` looks at it in a browser."""
 
+import json
 import re
 import shutil
+from itertools import product
 
 import pytest
 from made_page import LOSSES, PAGE, STEPS, made
@@ -9,7 +11,7 @@ from made_up import FAILED, encoder, save
 
 from bench import plugins
 from bench.encoders.pretraining import LossCurve, Pretraining
-from bench.reporting import leaderboard, publish
+from bench.reporting import csv, leaderboard, publish, text, web
 
 
 def copy(folder, where):
@@ -42,7 +44,7 @@ def test_only_a_task_with_stages_has_a_stage_plot(folder):
 
 def row_of(path, method, task):
     """The cells' sentences, the strip and the details of a row, as HTML."""
-    section = re.search(rf'<section data-task="{task}">.*?</section>', path.read_text(), re.DOTALL)
+    section = re.search(rf'<section id="{task}">.*?</section>', path.read_text(), re.DOTALL)
     line = re.search(rf'<tr data-method="{method}".*?</tr>', section[0], re.DOTALL)[0]
     opens = re.search(r'data-opens="(.*?)"', line)[1]
     details = re.search(rf'<dialog id="{opens}".*?</dialog>', section[0], re.DOTALL)[0]
@@ -134,7 +136,7 @@ def test_one_method_alone_makes_a_page(tmp_path):
     text = (tmp_path / PAGE).read_text()
     assert "the best method here" not in text
     assert "Gap to ImageNet" not in text.split('class="reading"')[0]
-    assert ">rotation</button>" in text
+    assert "<code>rotation</code></button>" in text
 
 
 def test_failures_alone_make_a_page(tmp_path):
@@ -215,3 +217,106 @@ def test_losses_of_many_methods_are_light(tmp_path):
         publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
         sizes.append((tmp_path / PAGE).stat().st_size)
     assert 0 < sizes[1] - sizes[0] < 100_000
+
+
+def test_the_page_carries_every_pair_and_each_table_as_csv_and_latex(folder):
+    text = (folder / PAGE).read_text()
+    data = json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+    found = leaderboard.load(folder / "made")
+    assert list(data) == [table.name for table in found.tables]
+    for table in found.tables:
+        part = data[table.name]
+        names = [name for name, _ in part["rows"]]
+        assert names == [row.method for row in table.rows if row.scored]
+        for (i, one), (j, other) in product(enumerate(names), repeat=2):
+            value = part["pairs"][i][j][0].split(" ")[0].replace("\N{MINUS SIGN}", "-")
+            pair = table.pairs.get((one, other))
+            assert value == (f"{pair.difference.value:z.1f}" if pair else "")
+        assert part["csv"] == csv.render([table])
+        assert part["latex"] == found.to_latex(table.name)
+
+
+def test_images_have_legends(folder):
+    *_, details = row_of(folder / PAGE, "rotation", "voc_det")
+    legend = plugins.describe("tasks", "voc_det").legend
+    assert (
+        legend
+        == "Pairs of the first test images. Left: detections of score 0.5 or more; right: objects."
+    )
+    assert f'<p class="legend">{legend}</p>' in details
+    text = (folder / "made/LEADERBOARD.md").read_text()
+    shown = "[rotation](voc_det/rotation/predictions.png)"
+    assert f"- Predictions beside ground truth, {shown}. {legend}" in text
+
+
+def test_every_shipped_plug_in_that_draws_says_what():
+    for kind, starts in (("methods", "Rows: "), ("tasks", "Pairs of the first test images. ")):
+        legends = [plugins.describe(kind, name).legend for name in plugins.names(kind)]
+        assert len([text for text in legends if text]) > 2
+        assert all(text.startswith(starts) for text in legends if text)
+
+
+def test_names_are_shown_beside_identifiers(folder, tmp_path):
+    line = re.search(
+        r'<tr data-method="random_init".*?</tr>', (folder / PAGE).read_text(), re.DOTALL
+    )
+    assert "Random init <code>random_<wbr>init</code>" in line[0]
+    titles = {
+        "split_brain": "Split-brain autoencoder",
+        "random_init-L": "Random init (L only)",
+        "random_init-above_diagonal-below_diagonal": "Random init (above diagonal, below diagonal)",
+        "random_init@resnet18": "Random init (resnet18)",
+    }
+    for method in titles:
+        save(tmp_path, method, 0.5)
+    save(tmp_path, "of_nobody", 0.4)
+    found = leaderboard.load(tmp_path / "made")
+    assert text.titles(found) == titles, "a method that is not installed has its identifier alone"
+    for name in plugins.names("methods"):
+        assert 2 < len(plugins.describe("methods", name).title) < 40
+
+
+def test_a_warning_of_every_pretrained_row_is_said_once(tmp_path):
+    common = "not audited: this test split was not searched"
+    for method in ("one", "two", "three"):
+        own = ["an odd loss"] if method == "two" else []
+        save(tmp_path, method, 0.8, warnings=[common, *own])
+    save(tmp_path, "imagenet", 2.0)
+    found = leaderboard.load(tmp_path / "made")
+    publish.write(found, tmp_path / "made")
+    page = (tmp_path / PAGE).read_text()
+    section = re.search(r'<section id="voc_cls">.*?</table>', page, re.DOTALL)[0]
+    for shown in (section, (tmp_path / "made/LEADERBOARD.md").read_text()):
+        assert shown.count(common) == 1
+        assert shown.count("an odd loss") == 1
+        assert shown.index(common) < shown.index("an odd loss")
+    warnings = found.to_dataframe().set_index("method")["warnings"]
+    assert warnings["one"] == common, "files have every warning of every row"
+    [table] = found.tables
+    assert table.own_warnings(table.row("one")) == []
+    assert table.own_warnings(table.row("two")) == ["an odd loss"]
+
+
+STYLE = web.ASSETS / "style.css"
+# Ink on what it is painted on; 3 is enough for what is not text (WCAG 2.2, 1.4.3 and 1.4.11).
+PAIRS = [
+    *((ink, paper, 4.5) for ink in ("ink", "muted", "link", "warn") for paper in ("paper", "card")),
+    *((ink, paper, 4.5) for ink in ("ink", "muted", "link", "warn") for paper in ("wash", "pick")),
+    ("paper", "ink", 4.5),
+    *((mark, paper, 3) for mark in ("blue", "orange") for paper in ("paper", "card", "pick")),
+]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize(("ink", "paper", "least"), PAIRS)
+def test_colors_have_contrast_enough_in_both_themes(theme, ink, paper, least):
+    found = re.findall(r"--(\w+): light-dark\((#\w{6}), (#\w{6})\)", STYLE.read_text())
+    colors = {name: values[theme] for name, *values in found}
+
+    def luminance(color):
+        levels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in levels]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    low, high = sorted(luminance(colors[name]) for name in (ink, paper))
+    assert (high + 0.05) / (low + 0.05) >= least

@@ -67,7 +67,7 @@ def test_rank_ranges_are_the_ranks_that_a_row_may_have(folder):
     assert ranks["broken"] is None
     pair = found.pairs["rotation", "near"]
     assert pair.difference.low < 0 < pair.difference.high
-    assert "| 2-3 | rotation |" in text_of(folder)
+    assert "| 2-3 | Rotation `rotation` |" in text_of(folder)
 
 
 def test_a_probability_is_the_share_of_samples_in_that_order(folder):

@@ -170,22 +170,24 @@ def test_a_plot_that_fails_loses_no_table(folder, monkeypatch):
     texts = publish.texts(found)
     for name, content in texts.items():
         assert (folder / "made" / name).read_bytes() == content
-    assert b">rotation</button>" in (folder / "made/leaderboard.html").read_bytes()
+    assert b"<code>rotation</code></button>" in (folder / "made/leaderboard.html").read_bytes()
     monkeypatch.undo()
     publish.write(found, folder / "made")
     assert publish.stale(found, folder / "made") == []
 
 
-def test_a_section_order_is_sentence_table_figures_more_and_how(folder):
+def test_a_section_order_is_figure_sentence_table_more_and_how(folder):
     save(folder, "worse", 0.0)
     calibrate(folder)
     text = text_of(folder)
     parts = [
-        "## voc_cls\n\n`imagenet` reaches",
+        "## voc_cls\n\n![Gap to ImageNet](gap_voc_cls.svg)\n\n`imagenet` reaches",
         "| Rank range | Method | mAP (95% CI) | Gap to ImageNet | Gain over random init | Warn",
-        "](gap_voc_cls.svg)",
+        "Points of mAP below ImageNet",
         "### More columns",
         "### How each row was obtained",
+        "](classes_voc_cls.svg)",
+        "## How to read the tables",
         "## Glossary",
     ]
     places = [text.index(part) for part in parts]
@@ -202,5 +204,5 @@ def test_what_a_record_says_cannot_break_a_table(folder):
     save(folder, "rotation", 0.8, warnings=["a | b\n<img src=x>"])
     calibrate(folder)
     line = next(x for x in text_of(folder).splitlines() if "img" in x)
-    assert line.startswith("| 2 | rotation |")
+    assert line.startswith("| 2 | Rotation `rotation` |")
     assert "a \\| b &lt;img src=x>" in line

@@ -294,7 +294,9 @@ def test_a_frozen_encoder_stays_as_it_is(task, context, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_moco_protocol_runs(context, tmp_path):
-    result = evaluate("voc_det", at(context, "voc_det", tmp_path, protocol="c4", shortest_sides=(64,), size=64))
+    result = evaluate(
+        "voc_det", at(context, "voc_det", tmp_path, protocol="c4", shortest_sides=(64,), size=64)
+    )
     for name in ("AP50", "COCO_AP50"):
         assert 0 <= result.diagnostics[name] <= 100
 
