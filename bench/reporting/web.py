@@ -51,7 +51,7 @@ def html(leaderboard: Leaderboard, figures: Mapping[str, bytes]) -> bytes:
         leaderboard: the leaderboard.
         figures: the plots as SVG by file name.
     """
-    script, style = (_asset(name) for name in ("script.js", "style.css"))
+    script, style = _asset("theme.js") + _asset("script.js"), _asset("style.css")
     titles = text.titles(leaderboard)
     page: str = _template().render(
         leaderboard=leaderboard,

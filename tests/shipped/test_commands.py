@@ -43,6 +43,8 @@ PARSED = {
     r"bench test \./(flip|my_rotation)\.py": MINUTES,  # of a task it takes seconds
     r"bench run .*--seeds 3": MINUTES,
     r"bench calibrate results/local/mini": "needs five seeds; tests/cli/test_calibrate.py has them",
+    r"bench publish .*": "needs results of a suite that ships; tests/cli/test_publish.py has some",
+    r"bench compare results/local/voc/rotation literature": ARCHIVES,
     r"bench run --methods ./flip.py,rotation --tasks ./class_mean.py": "says what is accepted",
 }
 XML = """<annotation><size><width>48</width><height>48</height></size><object>

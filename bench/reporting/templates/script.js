@@ -1,5 +1,3 @@
-"use strict";
-const root = document.documentElement;
 const all = (what, where = document) => [...where.querySelectorAll(what)];
 const byId = (id) => document.getElementById(id);
 const data = JSON.parse(byId("data").textContent);
@@ -11,31 +9,7 @@ function address(key, value) {
   history.replaceState(null, "", `?${query.toString().replaceAll("%2C", ",")}${location.hash}`);
 }
 
-// Theme: the system's until the button was pressed.
-const theme = byId("theme");
-const system = matchMedia("(prefers-color-scheme: dark)");
-function stored(value) {
-  try {
-    if (value) localStorage.setItem("theme", value);
-    return localStorage.getItem("theme");
-  } catch {
-    return value; // storage is off: the choice lasts as long as the page
-  }
-}
-function show(value) {
-  if (value) root.dataset.theme = value;
-  const dark = (value || (system.matches ? "dark" : "light")) === "dark";
-  theme.textContent = dark ? "Light" : "Dark";
-  theme.setAttribute("aria-label", `Switch to the ${dark ? "light" : "dark"} theme`);
-}
-theme.addEventListener("click", () => {
-  const value = theme.textContent.toLowerCase();
-  stored(value);
-  show(value);
-});
-system.addEventListener("change", () => show(root.dataset.theme));
-show(stored());
-all("#theme, #filters, #compare, .take").forEach((part) => (part.hidden = false));
+all("#filters, #compare, .take").forEach((part) => (part.hidden = false));
 
 // Sorting: numbers by value, names by letter, what is missing last either way.
 function sort(button) {
