@@ -45,6 +45,19 @@ def test_what_ships_is_of_the_schema_and_its_page_is_current():
         assert (SHIPPED / f"{name}.svg").is_file()
 
 
+def test_two_values_of_one_source_differ_in_their_notes():
+    for numbers in literature.read_all(SHIPPED).values():
+        told = {(n.source, n.row, n.backbone, n.column, n.status, n.note) for n in numbers}
+        assert len(told) == len(numbers)
+
+
+def test_segmentation_of_another_network_is_never_comparable():
+    columns = literature.read_names(SHIPPED).columns
+    (moco, other) = [c for c in columns if c.task == "voc_seg"]
+    assert (moco.protocols, moco.differs) == (("MoCo",), "")
+    assert "DenseCL" in other.protocols and "stride 8" in other.differs
+
+
 def test_the_names_that_ship_are_of_this_project_and_of_the_tables():
     names = literature.read_names(SHIPPED)
     numbers = [number for each in literature.read_all(SHIPPED).values() for number in each]
