@@ -13,9 +13,10 @@ from bench.results import comparability, storage
 from bench.results.record import Record
 from bench.runtime import regular
 from bench.runtime.files import atomic_write
-from bench.statistics.cache import all_resampled_scores
+from bench.statistics.cache import EXACT, all_resampled_scores
 
 LARGEST_IMAGE = 2**28  # bytes
+PNG = b"\x89PNG\r\n\x1a\n"
 NOTHING = "nothing was merged"
 
 Records = Mapping[Path, Record]
@@ -115,15 +116,38 @@ def check(places: Places, out: Path, cache: Path) -> None:
     Raises:
         UserError: names the records.
     """
+    for path, record in places.values():
+        for image in map(path.with_name, _images(path, record)):
+            if not regular.read(image, LARGEST_IMAGE).startswith(PNG):
+                raise UserError(f"{image}: is no PNG image; delete it")
     for name, error in storage.odd_stages({n: r for n, (_, r) in places.items()}).items():
         raise UserError(str(error).replace(str(name), str(places[name][0]), 1))
     scores, errors = all_resampled_scores(dict(places.values()), cache)
     for error in errors.values():
         raise error
+    for path, record in places.values():
+        if path in scores:
+            _check_facts(path, record, scores[path].num_images)
     for suite in by_suite(places):
         records = dict(place for name, place in places.items() if name.parts[0] == suite)
         comparability.check_suite(records, out / suite)
         leaderboard.build(records, scores)
+
+
+def _check_facts(path: Path, record: Record, num_images: int) -> None:
+    """Refuse a record that contradicts itself or the number of images of its predictions.
+
+    Raises:
+        UserError: names the record and what does not fit.
+    """
+    count = record.num_images.get(f"{record.dataset}_test", num_images)
+    if count != num_images:
+        raise UserError(f"{path}: {count} test images, but its predictions are of {num_images}")
+    if record.per_stage and record.selected_stage is not None and record.value is not None:
+        own = record.per_stage[record.selected_stage]
+        if abs(record.value - own) > EXACT:
+            stage = f"{own} of the stage that it selected"
+            raise UserError(f"{path}: value {record.value}, but {stage}")
 
 
 def copy(path: Path, record: Record, target: Path) -> None:
@@ -132,8 +156,7 @@ def copy(path: Path, record: Record, target: Path) -> None:
     Raises:
         UserError: a file cannot be read or written.
     """
-    files = [(name, LARGEST_IMAGE) for name in (record.samples, record.predictions_image) if name]
-    files = [(name, limit) for name, limit in files if path.with_name(name).exists()]
+    files = [(name, LARGEST_IMAGE) for name in _images(path, record)]
     if record.predictions is not None:
         files.append((record.predictions.file, storage.LARGEST_ARRAYS))
     for name, limit in [*files, (path.name, storage.LARGEST_RECORD)]:
@@ -142,6 +165,12 @@ def copy(path: Path, record: Record, target: Path) -> None:
             atomic_write(target.with_name(name), regular.read(path.with_name(name), limit))
         except OSError as error:
             raise UserError(f"{target}: cannot be written ({error.strerror}); see --out") from None
+
+
+def _images(path: Path, record: Record) -> list[str]:
+    """The images beside a record that are there."""
+    names = (record.samples, record.predictions_image)
+    return [name for name in names if name and path.with_name(name).exists()]
 
 
 def _summary(suite: str, places: Places, sources: Sequence[Path], out: Path) -> str:

@@ -68,6 +68,7 @@ def publish(
         new = {n: (p, _for_others(r, source)) for n, (p, r) in others.items() if n not in there}
         for path, record in new.values():
             _check_known(path, record, there, cache)
+        _check_copies(new, there)
         if not new:
             raise UserError(f"{into} has every cell of {', '.join(map(str, sources))}")
         suites = {name.parts[0] for name in new}
@@ -178,6 +179,23 @@ def _check_known(path: Path, record: Record, there: Places, cache: Path) -> None
         check_settings(path, record, request)
     elif not any(name.parts[0] == record.suite for name in there):
         raise UserError(f"{path}: {unknown('suite', record.suite, loader.names())}")
+
+
+def _check_copies(new: Places, there: Places) -> None:
+    """Refuse a new record with the very predictions of another cell: no other run gives them.
+
+    Raises:
+        UserError: names both.
+    """
+    first: dict[tuple[str, str, str], Path] = {}
+    for name, (path, record) in (there | new).items():
+        if record.predictions is not None:
+            own = (record.suite, record.task, record.predictions.sha256)
+            other = first.setdefault(own, path)
+            if other != path and name in new:
+                raise UserError(
+                    f"{path}: has the predictions of {other}; leave one out, or run it again"
+                )
 
 
 def _foreign(record: Record) -> bool:

@@ -28,6 +28,7 @@ def check_suite(records: Records, folder: Path) -> None:
                 advice = f"move {folder} out of {folder.parent}"
             raise UserError(f"{path}: is of suite {record.suite}; {advice}")
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
+    _check_same(records, "settings of the suite", lambda r: r.suite_settings.sha256)
 
 
 def check_places(records: Records, folder: Path) -> None:

@@ -42,6 +42,7 @@ def _flat(value: dict[str, Any]) -> dict[str, Any]:
 
 
 Name = Annotated[str, Field(max_length=LONGEST), AfterValidator(plain_name)]
+ImageName = Annotated[Name, Field(pattern=r"\.png$")]
 Count = Annotated[int, Field(ge=0, le=LARGEST)]
 Measure = Annotated[float, Field(ge=0)]
 Points = Annotated[float, Field(ge=-ROUNDING, le=100 + ROUNDING)]
@@ -138,9 +139,9 @@ class Record(Table):
     hyperparameters: HyperparameterFacts = HyperparameterFacts()
     warnings: list[str] = []
     predictions: Predictions | None = None
-    samples: Name | None = None
+    samples: ImageName | None = None
     """File of what the method generates, beside the record of seed 0."""
-    predictions_image: Name | None = None
+    predictions_image: ImageName | None = None
     """File of predictions beside ground truth, beside the record of seed 0."""
     encoder: EncoderFacts | None = None
     weights: Plain = {}
@@ -173,6 +174,8 @@ class Record(Table):
             raise ValueError("selected_stage is none of per_stage")
         if not isinstance(self.environment.get("commit") or "", str):
             raise ValueError("environment.commit is no text")
+        if self.predictions and self.predictions.file != f"seed{self.seed}.npz":
+            raise ValueError(f"predictions.file is not seed{self.seed}.npz")
         processes = self.environment.get("processes", 1)
         if not isinstance(processes, int) or not 1 <= processes <= MOST_PROCESSES:
             raise ValueError(f"environment.processes is not 1 to {MOST_PROCESSES}")

@@ -50,7 +50,8 @@ class Resampled:
         per_class: the score of every class that has something to score, in points.
         per_stage: the score of every stage of the encoder, in points; empty where the predictions
             are of one stage.
-        truth: digest of the images' names and their ground truth; empty without the metric.
+        truth: digest of the images' names, the classes and the ground truth; empty without the
+            metric.
     """
 
     num_images: int
@@ -189,7 +190,8 @@ def _compute(file: Path, metric: Metric) -> Resampled:
         per_class = registry.per_class(metric, predictions)
         stages = predictions.get(STAGES, ()) if "scores" in metric.arrays else ()
         per_stage = [registry.value(metric, {**predictions, "scores": own}) for own in stages]
-        truth = _content([predictions["ids"], *metric.ground_truth(predictions)])
+        names = np.array(metric.classes(predictions))
+        truth = _content([predictions["ids"], names, *metric.ground_truth(predictions)])
     except Exception as error:  # whatever a damaged file or somebody's metric raises
         problem = f"cannot be scored by '{metric.name}' ({_one_line(error)})"
         raise UserError(f"{file}: {problem}; delete it and run again") from error

@@ -10,7 +10,7 @@ import pytest
 from made_up import FAILED, OTHER_RECIPE, SUITE, arrays_of, encoder, save
 from support import forge
 
-from bench.config.schema import Suite
+from bench.config.schema import Backbone, Suite
 from bench.metrics import registry
 from bench.results import storage
 from bench.results.record import Provenance
@@ -20,6 +20,7 @@ THERE = {"imagenet": 2.0, "rotation": 0.8, "random_init": 0.2}
 SOURCE = "https://example.org/mine"
 OWN = {"method_digest": "d" * 64}  # code that does not ship
 NOTHING = "; nothing was published"
+OTHER_BACKBONE = SUITE.model_copy(update={"backbone": Backbone(name="other", imagenet="timm")})
 
 
 @pytest.fixture
@@ -148,6 +149,13 @@ def test_the_workflow_misses_what_was_removed(fork, reference):
     assert done.stderr.startswith(f"{place(fork, 'rotation')}: is missing; restore it")
 
 
+def test_the_workflow_misses_predictions_that_were_changed(fork, reference):
+    place(fork, "rotation").with_suffix(".npz").write_bytes(b"other")
+    done = script("submitted", fork, reference)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"{place(fork, 'rotation').with_suffix('.npz')}: was changed")
+
+
 def test_what_is_published_has_an_index_and_all_records(bench, reference, tmp_path):
     results, site = tmp_path / "results/reference", tmp_path / "site"
     shutil.move(reference, results)
@@ -172,6 +180,10 @@ def test_what_is_published_has_an_index_and_all_records(bench, reference, tmp_pa
         ({"task_settings": {"dataset": "voc"}}, "differ in the settings of voc_cls"),
         ({"environment": {"dirty": True}}, "ran with changes that were not committed"),
         ({"task_digest": "d" * 64}, "the name voc_cls is taken by a task of this project"),
+        ({"per_stage": [1.0, 2.0]}, "but 2.0 of the stage that it selected"),
+        ({"selected_stage": 0}, "of the stage that it selected"),
+        ({"num_images": {"voc_test": 99}}, "99 test images, but its predictions are of 120"),
+        ({"suite_settings": OTHER_BACKBONE}, "differ in the settings of the suite"),
         ({"metric": "other"}, "its score cannot be computed again, metric 'other' is not"),
         ({"provenance": Provenance(), "method_digest": ""}, "unknown method 'mine'"),
     ],
@@ -204,6 +216,32 @@ def test_another_ground_truth_is_refused(publish, local, reference):
     )
 
 
+def test_other_names_of_the_classes_are_refused(publish, local):
+    record = storage.read(place(local))
+    arrays = storage.read_predictions(place(local), record)
+    arrays["classes"] = arrays["classes"][::-1]
+    per_class = registry.per_class(registry.get("mAP"), arrays)
+    storage.save(record.model_copy(update={"per_class": per_class}), place(local), arrays)
+    assert "has other images or another ground truth than" in refused(publish)
+
+
+def test_one_run_is_no_two_seeds_and_no_two_methods(publish, local, reference):
+    record = storage.read(place(local))
+    arrays = storage.read_predictions(place(local), record)
+    storage.save(record.model_copy(update={"seed": 1}), place(local, seed=1), arrays)
+    text = refused(publish)
+    assert text == (
+        f"{place(local, seed=1)}: has the predictions of {place(local)}; leave one out, or run it "
+        "again"
+    )
+    place(local, seed=1).unlink()
+    theirs = save(reference, "theirs", 1.0, **OWN)
+    shutil.copy(place(reference, "theirs").with_suffix(".npz"), place(local).with_suffix(".npz"))
+    changes = {"method": "mine", "provenance": record.provenance}
+    storage.save(theirs.model_copy(update=changes), place(local))
+    assert f"has the predictions of {place(reference, 'theirs')}" in refused(publish)
+
+
 def test_a_failed_cell_is_refused_and_may_be_left_out(publish, local):
     save(local, "broken", 0, error="no luck", **OWN, **FAILED)
     assert "failed; run it again, or leave it out with --methods" in refused(publish)
@@ -222,7 +260,7 @@ def test_only_known_names_can_be_selected(publish):
         ("theirs", {"method_digest": "e" * 64}, "of another code; give yours another one"),
     ],
 )
-@pytest.mark.parametrize("task", ["voc_cls", "voc_det"])
+@pytest.mark.parametrize("task", ["voc_cls", "voc_seg"])
 def test_a_name_that_is_taken_is_refused(publish, local, reference, method, changes, words, task):
     save(reference, "theirs", 0.9, **OWN)
     save(local, method, 1.0, task=task, **changes)
@@ -241,7 +279,7 @@ def test_a_name_that_is_taken_is_refused(publish, local, reference, method, chan
     ],
 )
 def test_no_row_of_others_becomes_what_gaps_are_measured_from(publish, local, method, changes):
-    save(local, method, 1.0, task="voc_det", **changes)
+    save(local, method, 1.0, task="voc_seg", **changes)
     assert f"has role {changes['role']}, but {method} is pretrained" in refused(publish)
 
 

@@ -7,7 +7,7 @@ import pytest
 from made_up import save
 from support import forge
 
-from bench.commands.merge import merge
+from bench.commands.merge import PNG, merge
 from bench.errors import UserError
 from bench.reporting import leaderboard
 from bench.results import storage
@@ -75,11 +75,37 @@ def test_a_folder_keeps_what_it_has(sources, tmp_path):
 def test_images_are_copied_those_that_are_there(sources, tmp_path):
     record = place(sources[0], "rotation")
     forge(record, samples="samples.png", predictions_image="predictions.png")
-    record.with_name("samples.png").write_bytes(b"image")
+    record.with_name("samples.png").write_bytes(PNG + b"image")
     list(merge(sources, tmp_path / "all", tmp_path / "cache"))
     copied = place(tmp_path / "all", "rotation")
-    assert copied.with_name("samples.png").read_bytes() == b"image"
+    assert copied.with_name("samples.png").read_bytes() == PNG + b"image"
     assert not copied.with_name("predictions.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "text", "link"])
+def test_what_is_no_image_is_refused_before_anything_is_written(sources, tmp_path, kind):
+    record = place(sources[0], "rotation")
+    forge(record, samples="samples.png")
+    image = record.with_name("samples.png")
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    if kind == "folder":
+        image.mkdir()
+    elif kind == "link":
+        image.symlink_to(secret)
+    else:
+        image.write_text("<script>")
+    with pytest.raises(UserError, match=r"samples\.png: is n.*; nothing was merged$"):
+        list(merge(sources, tmp_path / "all", tmp_path / "cache"))
+    assert not (tmp_path / "all").exists()
+
+
+@pytest.mark.parametrize("name", ["seed1.npz", "seed1.json", "samples.html"])
+def test_a_record_names_no_file_of_another_one(sources, tmp_path, name):
+    """`rotation` seed 1 of the target would be overwritten."""
+    forge(place(sources[0], "rotation"), samples=name)
+    with pytest.raises(UserError, match=r"key 'samples'"):
+        list(merge(sources, tmp_path / "all", tmp_path / "cache"))
 
 
 def test_only_records_and_what_they_name_are_copied(sources, tmp_path):
