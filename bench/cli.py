@@ -285,7 +285,7 @@ def run(
         raise UserError("--engine-set: needs --on slurm or --on ray")
     if dry_run:
         if on:
-            raise UserError("--dry-run and --on: give one of them")
+            raise UserError("--dry-run and --on: give one of them; without --on it says the same")
         for line in estimate.dry_run(request):
             typer.echo(line)
         return

@@ -37,7 +37,10 @@ ELSEWHERE = (
     *("results/reference/**/*.*", "results/literature/*.*"),
 )
 # Files to which pages link, and which the site shows as they are.
-TEXTS = ("CITATION.cff", "bench/statistics/model.py")
+TEXTS = (
+    *("CITATION.cff", "bench/statistics/model.py"),
+    "bench/statistics/rank_correlation.py",
+)
 LANGUAGES = {".py": "python", ".toml": "toml", ".cff": "yaml"}
 # Places on the site that are other ones than in the repository.
 MOVED = {"README.md": "get-started.md", "methods": "methods.md", "results/reference": "results.md"}

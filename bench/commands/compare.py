@@ -247,7 +247,8 @@ def _rows_of(text: str, out: Path) -> tuple[Rows, str | None, Path]:
         folder = suite_folder(path)
         return read_rows(folder), None, folder
     parent = path.parent
-    named = parent if parent.is_dir() and parent != Path() else out / parent
+    inside = parent == Path() or (not parent.is_dir() and (out / parent).is_dir())
+    named = out / parent if inside else parent
     absent = not storage.files(named) and not storage.files(named, storage.IN_OUT)
     if absent and parent == Path():
         raise UserError(

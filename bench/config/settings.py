@@ -101,5 +101,7 @@ def _parse(model: type[BaseModel], section: dict[str, Any], suite: Suite, table:
         if first["type"] == "extra_forbidden":
             raise UserError(f"{where}: {unknown('key', key, model.model_fields)}") from None
         if first["type"] == "missing":
-            raise UserError(f"{where}: key '{key}' is missing") from None
+            raise UserError(
+                f"{where}: key '{key}' is missing; set it in a suite file, for --suite"
+            ) from None
         raise from_validation(where, error) from None

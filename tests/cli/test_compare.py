@@ -233,7 +233,7 @@ def test_rows_are_named_in_every_way_that_help_says(folder, bench):
 def test_what_is_not_there_is_named(folder, bench, tmp_path_factory):
     for arguments, message in (
         (("rotatoin", "rotation"), "'rotatoin': did you mean rotation or"),
-        (("nowhere/rotation", "rotation"), "nowhere: has no records; name METHOD"),
+        (("nowhere/rotation", "rotation"), "bench: nowhere: has no records; name METHOD"),
     ):
         done = bench("compare", *arguments, "--out", folder)
         assert (done.status, message in done.error) == (2, True)

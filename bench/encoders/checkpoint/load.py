@@ -310,6 +310,8 @@ def _refuse_half(path: Path, arch: str, selection: Selection, match: _Match) -> 
     if not match.fitting:
         parts = first_parts(selection.state)
         texts.append(f"its names begin with {parts}; if one is the encoder's, give it as prefix=")
+    elif match.misshapen:
+        texts.append(f"if {arch} is another network than the file's, give its own as arch=")
     where = [f"key={selection.key}"] if selection.key else []
     where += [f"prefix={selection.prefix}"] if selection.prefix else []
     read_as = ", ".join([selection.layout.name, *where])

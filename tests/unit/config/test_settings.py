@@ -81,7 +81,8 @@ def test_a_missing_key_of_a_task_names_its_section(key):
     with pytest.raises(UserError, match=rf"^suite mini, \[tasks\.voc_cls\]: key '{key}' is miss"):
         settings.task_settings(suite, "voc_cls")
     nothing = suite.model_copy(update={"tasks": {}})
-    with pytest.raises(UserError, match=r"\[tasks\.voc_det\]: key '\w+' is missing"):
+    remedy = "set it in a suite file, for --suite"
+    with pytest.raises(UserError, match=rf"\[tasks\.voc_det\]: key '\w+' is missing; {remedy}"):
         settings.task_settings(nothing, "voc_det")
 
 

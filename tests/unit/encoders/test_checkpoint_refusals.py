@@ -237,6 +237,7 @@ def test_the_wrong_arch_names_the_first_five_missing_keys(tmp_path):
     assert missing[0] == "layer1.0.conv3.weight"
     assert len(missing) == 5
     assert "read as MoCo v1, v2, key=state_dict, prefix=encoder_q." in message
+    assert message.endswith("if resnet50 is another network than the file's, give its own as arch=")
 
 
 def test_half_a_match_is_refused_unless_it_is_allowed(tmp_path):
