@@ -154,7 +154,7 @@ def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(tmp_path, cache
     folder = tmp_path / "smoke"
     process = start(tmp_path, cache)
     names = ("imagenet", "random_init")
-    wait_for(lambda: all(f">{name}</button>" in page_of(folder) for name in names), process)
+    wait_for(lambda: all(f'data-method="{name}"' in page_of(folder) for name in names), process)
     if sent == signal.SIGKILL:
         os.killpg(process.pid, sent)
     else:
@@ -162,7 +162,7 @@ def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(tmp_path, cache
     _, err = process.communicate(timeout=120)
     assert process.returncode == status, err
     assert sorted(rows_of(folder)) == ["imagenet", "random_init"]
-    assert all(f">{name}</button>" in page_of(folder) for name in names)
+    assert all(f'data-method="{name}"' in page_of(folder) for name in names)
     assert len(storage.read_all(folder)) == 2
     if sent != signal.SIGKILL:
         assert err.splitlines()[-1] == (

@@ -1,9 +1,12 @@
 """Files of the cache: whole or made again; partial ones are swept when nobody writes them."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -65,9 +68,9 @@ def make_leftovers(folder):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
-def test_leftovers_are_swept_when_no_process_holds_them(tmp_path, monkeypatch):
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+def test_leftovers_are_swept_when_no_process_holds_them(tmp_path, monkeypatch, request):
+    temporary = Path(tempfile.mkdtemp())  # a path short enough for sockets
+    request.addfinalizer(lambda: shutil.rmtree(temporary))
     monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr("tempfile.tempdir", str(temporary))
     foreign = temporary / "pymp-foreign"
