@@ -108,9 +108,8 @@ def lead(table: Table) -> str:
         best = pretrained[0]
         assert best.gap
         where = "behind" if best.gap.value >= 0 else "behind, so ahead of it"
-        parts.append(
-            f"the best method here, `{best.method}`, is {estimate(best.gap)} points {where}"
-        )
+        gap = f"{estimate(best.gap)} points {where}"
+        parts.append(f"of rows pretrained otherwise `{best.method}` is the best, {gap}")
     if baseline and baseline.gap:
         parts.append(f"{BASELINE} is {estimate(baseline.gap)} points behind")
     return f"{'; '.join(parts)}."

@@ -134,7 +134,7 @@ def test_one_method_alone_makes_a_page(tmp_path):
     save(tmp_path, "rotation", 0.8)
     publish.write(leaderboard.load(tmp_path / "made"), tmp_path / "made")
     text = (tmp_path / PAGE).read_text()
-    assert "the best method here" not in text
+    assert "pretrained otherwise" not in text
     assert "Gap to ImageNet" not in text.split('class="reading"')[0]
     assert "<code>rotation</code></button>" in text
 
