@@ -310,7 +310,7 @@ def _check_significant_bits(image: Image.Image) -> None:
 
     Writers differ in whether such samples span the full range.
     """
-    stream = image.fp  # type: ignore[attr-defined]
+    stream = image.fp  # type: ignore[attr-defined] # of an open file
     place = stream.tell()
     stream.seek(0)
     deep = stream.read(DEPTH + 1)[DEPTH] == 16

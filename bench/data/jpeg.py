@@ -53,7 +53,7 @@ def torchcodec_version() -> str:
         UserError: it is not, or does not.
     """
     try:
-        import torchcodec.decoders  # noqa: F401
+        import torchcodec.decoders  # noqa: F401 - whether it is there
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
             "decoder = 'torchcodec' of a data set needs torchcodec; run pip install "

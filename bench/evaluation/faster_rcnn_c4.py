@@ -208,7 +208,7 @@ class _ProposalHead(RPNHead):  # type: ignore[misc] # it has no types
         return [part.float() for part in logits], [part.float() for part in deltas]
 
 
-class _Proposals(RegionProposalNetwork):  # type: ignore[misc]
+class _Proposals(RegionProposalNetwork):  # type: ignore[misc] # likewise
     """Regions that may have an object, from one map.
 
     Args:
@@ -322,7 +322,7 @@ class _Predictor(nn.Module):
         return self.classes(regions).float(), self.boxes(regions).float()
 
 
-class _Regions(RoIHeads):  # type: ignore[misc]
+class _Regions(RoIHeads):  # type: ignore[misc] # likewise
     """Classes and boxes of regions.
 
     Args:

@@ -62,7 +62,7 @@ class Slurm:
             if not pattern.fullmatch(value):
                 raise UserError(f"--engine-set {key}={one_line(value)}: write {meaning}")
         try:
-            import submitit  # noqa: F401
+            import submitit  # noqa: F401 - whether it is there
         except ImportError:
             raise UserError(
                 "--on slurm: needs submitit; install it with pip install 'ssl-gap[slurm]'"
