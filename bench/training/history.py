@@ -32,6 +32,7 @@ class History:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
+        self._machines: list[str] = []
         self._pixels: list[list[float]] = []
         self._rates: list[float] = []  # first, last and maximum; empty before the first step
         self._rates_sha256 = ""
@@ -48,6 +49,11 @@ class History:
         self._final_steps = 0
         self._recent: dict[str, float] = {}
         self._recent_steps = 0
+
+    def add_machine(self, machine: str) -> None:
+        """Note where the steps that follow are computed, in words."""
+        if self._machines[-1:] != [machine]:
+            self._machines.append(machine)
 
     def add_batch(self, batch: Any) -> None:
         """Note the pixels of a batch; every process must call this at the same step."""
@@ -134,6 +140,7 @@ class History:
             descents=self._descents,
             updates=self._updates,
             optimizers=optimizers,
+            machines=self._machines,
         )
         return Pretraining(
             views_seen=views,

@@ -27,6 +27,7 @@ from bench.encoders.transformer import transformer_of
 from bench.errors import UserError
 from bench.runtime import distributed
 from bench.runtime.device import loader_workers, mixed_precision, seed_everything, yield_cores
+from bench.runtime.environment import machine
 from bench.runtime.pool import batches
 from bench.runtime.progress import Bar
 from bench.training.batchnorm import population_statistics, synchronize
@@ -220,6 +221,7 @@ class Trainer:
             NonFiniteLossError: the loss diverged.
         """
         self.module.train()
+        self.history.add_machine(machine(self.accelerator.device))
         bar.skip(self.step * self.job.recipe.batch)
         log = self.job.checkpoint.with_suffix(".jsonl")
         report = TrainingReport(log, self.job.tracking, self.accelerator, self.step)

@@ -108,7 +108,7 @@ def test_rendered_images_are_never_comparable(tmp_path, tables):
 
 def test_the_command_shows_source_status_and_one_line_a_task(bench, tmp_path, tables, monkeypatch):
     save(tmp_path, "rotation", 0.8, num_images=SIZES | {"voc_train": 80})
-    monkeypatch.setattr("bench.cli.TABLES", tables)
+    monkeypatch.setattr("bench.cli.results.TABLES", tables)
     monkeypatch.setenv("COLUMNS", "200")
     done = bench("compare", "rotation", "literature", "--out", tmp_path)
     assert done.status == 0

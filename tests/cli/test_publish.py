@@ -325,41 +325,39 @@ def test_weights_of_timm_need_no_address(publish, local):
     assert publish(source="").status == 0
 
 
-def test_a_suite_that_nobody_knows_is_refused(bench, local, tmp_path):
-    (tmp_path / "empty").mkdir()
-    shown = bench(
-        "publish",
-        local,
-        "--out",
-        tmp_path / "new",
-        "--into",
-        tmp_path / "empty",
-        "--source",
-        SOURCE,
-    )
-    assert shown.status == 2
-    assert "unknown suite 'made'" in shown.error
+@pytest.fixture
+def refused_by_an_empty_reference(bench, local, tmp_path):
+    """The line that refuses the records, as a function."""
+
+    def call():
+        (tmp_path / "empty").mkdir()
+        folders = ("--out", tmp_path / "new", "--into", tmp_path / "empty")
+        shown = bench("publish", local, *folders, "--source", SOURCE)
+        assert shown.status == 2
+        return shown.error
+
+    return call
 
 
-def test_settings_that_are_not_those_of_a_suite_that_ships_are_refused(bench, local, tmp_path):
-    (tmp_path / "empty").mkdir()
-    forge(
-        place(local), suite="mini", suite_settings=Suite(**{**SUITE.model_dump(), "name": "mini"})
-    )
-    shutil.move(local / "made", local / "mini")
-    shutil.rmtree(local / "mini/voc_cls/imagenet")
-    shown = bench(
-        "publish",
-        local,
-        "--out",
-        tmp_path / "new",
-        "--into",
-        tmp_path / "empty",
-        "--source",
-        SOURCE,
-    )
-    assert shown.status == 2
-    assert "has other settings of suite mini" in shown.error
+def test_a_suite_that_nobody_knows_is_refused(refused_by_an_empty_reference):
+    assert "unknown suite 'made'" in refused_by_an_empty_reference()
+
+
+@pytest.mark.parametrize(
+    ("suite", "line"),
+    [
+        ("mini", "has other settings of suite mini"),
+        ("smoke", "smoke tests the code and measures nothing; run another suite"),
+    ],
+)
+def test_a_suite_that_ships_must_be_as_it_is_and_measure(
+    refused_by_an_empty_reference, local, suite, line
+):
+    settings = Suite(**{**SUITE.model_dump(), "name": suite})
+    forge(place(local), suite=suite, suite_settings=settings)
+    shutil.move(local / "made", local / suite)
+    shutil.rmtree(local / suite / "voc_cls/imagenet")
+    assert line in refused_by_an_empty_reference()
 
 
 def test_nothing_new_and_no_folder_are_said(publish, local, reference, bench, tmp_path):

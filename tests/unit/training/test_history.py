@@ -90,6 +90,21 @@ def test_a_checkpoint_anywhere_changes_nothing():
     assert filled(250, flushes=range(250)) == filled(250) == filled(250, flushes=(3, 90, 249))
 
 
+def test_the_trace_names_where_each_part_of_a_run_was_computed(context, tmp_path):
+    kept = History(4)
+    for step, place in enumerate(("one", "one", "two", "one")):
+        kept.add_machine(place)
+        kept.add_step(step, 0.1, {"loss": torch.tensor(1.0)}, {})
+        again = History(4)
+        again.load_state_dict(kept.state_dict())
+        kept = again
+    assert kept.result(0, 0.0, [], {}).trace.machines == ["one", "two", "one"]
+    _, pretraining, _ = trained(context, tmp_path, views=32)
+    (place,) = pretraining.trace.machines
+    threads = torch.get_num_threads()
+    assert place.endswith(f", {threads} thread{'s' * (threads > 1)}, device cpu")
+
+
 def test_steps_after_the_first_ten_are_read_together(monkeypatch):
     """A value that is read makes the processor wait for the GPU."""
     kept = History(60)
