@@ -402,6 +402,50 @@ def torchvision_vit(model):
     return state | mlp("heads.", "head")
 
 
+def torchvision_convnext(model):
+    """pytorch/vision: models/convnext.py; the numbers are those of four stages."""
+    block = {"conv_dw": "block.0", "norm": "block.2", "mlp.fc1": "block.3", "mlp.fc2": "block.5"}
+    stages = {f"stages.{stage}": f"features.{number}" for stage, number in enumerate((1, 3, 5, 7))}
+    between = {f"stages.{stage}.downsample": f"features.{2 * stage}" for stage in (1, 2, 3)}
+    tree = {"classifier.2.weight": torch.ones(5, 4), "classifier.2.bias": torch.ones(5)}
+    for name, tensor in model.state_dict().items():
+        parts = name.split(".")
+        if parts[0] == "stem":
+            tree[name.replace("stem", "features.0")] = tensor
+        elif parts[0] == "head":
+            tree[name.replace("head.norm", "classifier.0")] = tensor
+        elif parts[2] == "downsample":
+            tree[f"{between['.'.join(parts[:3])]}.{'.'.join(parts[3:])}"] = tensor
+        elif parts[-1] == "gamma":
+            tree[f"{stages['.'.join(parts[:2])]}.{parts[3]}.layer_scale"] = tensor[:, None, None]
+        else:
+            inner = block[".".join(parts[4:-1])]
+            tree[f"{stages['.'.join(parts[:2])]}.{parts[3]}.{inner}.{parts[-1]}"] = tensor
+    return tree
+
+
+def torchvision_swin(model):
+    """pytorch/vision: models/swin_transformer.py; the numbers are those of four stages."""
+    stages = {f"layers.{stage}": f"features.{number}" for stage, number in enumerate((1, 3, 5, 7))}
+    between = {f"layers.{stage}.downsample": f"features.{2 * stage}" for stage in (1, 2, 3)}
+    mlp_parts = {"fc1": "0", "fc2": "3"}
+    tree = {"head.weight": torch.ones(5, 4), "head.bias": torch.ones(5)}
+    for name, tensor in model.state_dict().items():
+        parts = name.split(".")
+        if parts[0] == "patch_embed":
+            number = {"proj": "0", "norm": "2"}[parts[1]]
+            tree[f"features.0.{number}.{parts[2]}"] = tensor
+        elif parts[0] == "norm":
+            tree[name] = tensor
+        elif parts[2] == "downsample":
+            tree[f"{between['.'.join(parts[:3])]}.{'.'.join(parts[3:])}"] = tensor
+        else:
+            inner = [mlp_parts.get(part, part) for part in parts[4:]]
+            tree[f"{stages['.'.join(parts[:2])]}.{parts[3]}.{'.'.join(inner)}"] = tensor
+    index = torch.zeros(49 * 49, dtype=torch.long)
+    return tree | {"features.1.0.attn.relative_position_index": index}
+
+
 def hf_top(model, projection="projection."):
     """huggingface/transformers: ViTEmbeddings and the final layer norm."""
     state = model.state_dict()

@@ -11,6 +11,7 @@ import timm
 from PIL import Image
 from rich import box
 from rich.table import Table
+from torch import Tensor
 
 from bench import plugins
 from bench.commands import plan
@@ -22,7 +23,7 @@ from bench.data.image_folder import LabeledImages
 from bench.encoders.encoder import Encoder
 from bench.encoders.promises import check_promises
 from bench.encoders.weights import how_read
-from bench.errors import UserError
+from bench.errors import UserError, explanation, one_line
 from bench.evaluation import diagnostics, visualize
 from bench.evaluation.diagnostics import Stage
 from bench.runtime.device import seed_everything, select_device
@@ -102,7 +103,7 @@ def diagnose(request: Request, reporter: Reporter) -> Diagnosis:
     untrained = untrained_network(encoder.backbone)
     images = some_images(context.images)
     size = request.suite.pretraining.crop
-    values = diagnostics.averages(encoder, images.images, size)
+    values = _features(encoder, name, images, size)
     stages = tuple(diagnostics.stage(key, value) for key, value in values.items())
     last = list(values.values())[-1]
     nearest = diagnostics.neighbors(last, NEIGHBORS)
@@ -128,6 +129,23 @@ def diagnose(request: Request, reporter: Reporter) -> Diagnosis:
         facts.append(("neighbors", f"{text}; {beside}"))
     facts.append(("image", str(path)))
     return Diagnosis(tuple(facts), stages, tuple(suspicions), path)
+
+
+def _features(encoder: Encoder, name: str, images: LabeledImages, size: int) -> dict[str, Tensor]:
+    """The averages of every stage.
+
+    Raises:
+        UserError: the network cannot compute images of the suite's size.
+    """
+    try:
+        return diagnostics.averages(encoder, images.images, size)
+    except (RuntimeError, ValueError) as error:
+        if explanation(error):
+            raise
+        raise UserError(
+            f"{name}: cannot compute images of {size} x {size} pixels, as this suite has: "
+            f"{one_line(str(error))}"
+        ) from None
 
 
 def untrained_network(backbone: str) -> Encoder | None:

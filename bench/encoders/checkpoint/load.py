@@ -33,7 +33,7 @@ from bench.encoders.transformer import is_transformer
 from bench.errors import UserError, one_line
 
 CLASSIFIERS = (
-    *("fc.weight", "head.weight", "classifier.weight"),
+    *("fc.weight", "head.weight", "classifier.weight", "classifier.2.weight"),
     *("heads.head.weight", "head.fc.weight", "head.l.weight"),
 )
 SHOWN = 5  # names in a message
@@ -106,6 +106,9 @@ def load(
     selection = select(contents, key, prefix)
     state, heads = _encoder_state(path, selection, arch)
     module, needed = _create(arch, selection.layout, state, arguments)
+    rest = _rest_of_head(module, arch, state)
+    state = {name: tensor for name, tensor in state.items() if name not in rest}
+    heads = [*heads, *rest]
     stem = cifar_stem(module, state, selection.layout.stem_padding)
     match = _fit(path, module, arch, state, selection)
     if not allow_missing or not match.fitting:
@@ -182,12 +185,24 @@ def _encoder_state(path: Path, selection: Selection, arch: str) -> tuple[StateDi
         state = rename(selection.state) if rename else dict(selection.state)
     except UserError as error:
         raise UserError(f"{path}: {error} ({selection.layout.name})") from None
-    config: Any = timm.get_pretrained_cfg(arch, allow_unregistered=True)
-    classifiers = getattr(config, "classifier", None) or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    heads = [f"{name}.{leaf}" for name in classifiers for leaf in ("weight", "bias")]
+    heads = [f"{name}.{leaf}" for name in _classifiers(arch) for leaf in ("weight", "bias")]
     heads = [name for name in heads if name in state]
     return {name: tensor for name, tensor in state.items() if name not in heads}, heads
+
+
+def _classifiers(arch: str) -> tuple[str, ...]:
+    """The classifiers of a timm model by name."""
+    config: Any = timm.get_pretrained_cfg(arch, allow_unregistered=True)
+    classifiers = getattr(config, "classifier", None) or ()
+    return (classifiers,) if isinstance(classifiers, str) else tuple(classifiers)
+
+
+def _rest_of_head(module: nn.Module, arch: str, state: StateDict) -> list[str]:
+    """What the file has beside a classifier where the model has nothing, as LeViT's `head.bn`."""
+    parents = {name.rpartition(".")[0] for name in _classifiers(arch)} - {""}
+    own = [name for name, _ in [*module.named_parameters(), *module.named_buffers()]]
+    empty = [p for p in parents if not any(name.startswith(f"{p}.") for name in own)]
+    return [name for name in state if any(name.startswith(f"{p}.") for p in empty)]
 
 
 def _create(

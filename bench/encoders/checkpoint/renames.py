@@ -96,6 +96,56 @@ mm_vit = by_rules(
     ]
 )
 
+# torchvision: models/convnext.py, models/swin_transformer.py. `features` alternates: the stem, then
+# for each stage its blocks (odd numbers) and what downsamples to the next one (even numbers).
+_TV_STAGE = re.compile(r"features\.(\d+)\.")
+_TV_CONVNEXT = by_rules(
+    [
+        (r"features\.0\.", "stem."),
+        (r"(stages\.\d+)\.(\d+)\.block\.0\.", r"\1.blocks.\2.conv_dw."),
+        (r"(stages\.\d+)\.(\d+)\.block\.2\.", r"\1.blocks.\2.norm."),
+        (r"(stages\.\d+)\.(\d+)\.block\.3\.", r"\1.blocks.\2.mlp.fc1."),
+        (r"(stages\.\d+)\.(\d+)\.block\.5\.", r"\1.blocks.\2.mlp.fc2."),
+        (r"(stages\.\d+)\.(\d+)\.layer_scale$", r"\1.blocks.\2.gamma"),
+        (r"classifier\.0\.", "head.norm."),
+    ]
+)
+_TV_SWIN = by_rules(
+    [
+        (r"features\.0\.0\.", "patch_embed.proj."),
+        (r"features\.0\.2\.", "patch_embed.norm."),
+        (r"stages(\.\d+\.downsample\.)", r"layers\1"),
+        (r"stages(\.\d+)(\.\d+)\.mlp\.0\.", r"layers\1.blocks\2.mlp.fc1."),
+        (r"stages(\.\d+)(\.\d+)\.mlp\.3\.", r"layers\1.blocks\2.mlp.fc2."),
+        (r"stages(\.\d+)(\.\d+)\.", r"layers\1.blocks\2."),
+    ]
+)
+
+
+def _numbered_stages(state: StateDict) -> StateDict:
+    """`features.N` of torchvision -> `stages.K`, and `stages.K.downsample` before its blocks."""
+
+    def rename(match: re.Match[str]) -> str:
+        number = int(match[1])
+        if not number:
+            return match[0]
+        return f"stages.{number // 2}.{'' if number % 2 else 'downsample.'}"
+
+    return {_TV_STAGE.sub(rename, name, count=1): tensor for name, tensor in state.items()}
+
+
+def torchvision_convnext(state: StateDict) -> StateDict:
+    """ConvNeXt of torchvision -> timm's names; a layer scale is (C, 1, 1) there, (C,) in timm."""
+    renamed = _TV_CONVNEXT(_numbered_stages(state))
+    return {n: t.flatten() if n.endswith(".gamma") else t for n, t in renamed.items()}
+
+
+def torchvision_swin(state: StateDict) -> StateDict:
+    """Swin transformer of torchvision -> timm's names; timm computes the positions' index anew."""
+    kept = {n: t for n, t in state.items() if not n.endswith(".relative_position_index")}
+    return _TV_SWIN(_numbered_stages(kept))
+
+
 # transformers: models/resnet/modeling_resnet.py.
 _HF_STAGE = r"encoder\.stages\.(\d+)\.layers\.(\d+)\."
 _HF_PARTS = {"convolution": ("conv", 0), "normalization": ("bn", 1)}

@@ -16,6 +16,7 @@ import torchvision
 from foreign_weights import NARROW, SMALL, lightning, mlp, plain, resnet, under, vit, weights
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.convnext import CNBlockConfig
 
 from bench.encoders.checkpoint.layouts import CIFAR10, HALF, IMAGENET, LAYOUTS, UNIT
 from bench.encoders.checkpoint.load import load
@@ -26,6 +27,7 @@ DINOV2 = {**SMALL, "img_size": 28}
 FIRST_CUT = ("pos_embed (1, 5, 48) -> (1, 4, 48)",)  # timm adds its position to the class token
 DINOV3 = {"depth": 2, "embed_dim": 48, "num_heads": 3, "img_size": 32}
 CONVNEXT = {"depths": (1, 1, 2, 1), "dims": (8, 16, 24, 32)}
+SWIN = {"depths": (1, 2, 1, 1), "embed_dim": 12, "num_heads": (1, 2, 3, 4)}
 
 
 @dataclass
@@ -577,6 +579,23 @@ def torchvision_vit():
 
 
 @case
+def torchvision_convnext():
+    model = plain("convnext_tiny", **CONVNEXT)
+    tree = foreign.torchvision_convnext(model)
+    notes = ("the file has classifier.2.weight",)
+    where = {"key": "", "notes": notes}
+    return Case("torchvision, ConvNeXt", model, tree, "convnext_tiny", dict(CONVNEXT), **where)
+
+
+@case
+def torchvision_swin():
+    model = plain("swin_tiny_patch4_window7_224", **SWIN)
+    tree = foreign.torchvision_swin(model)
+    arch = "swin_tiny_patch4_window7_224"
+    return Case("torchvision, Swin", model, tree, arch, dict(SWIN), size=224, key="")
+
+
+@case
 def timm_trainer():
     model = vit()
     args = Namespace(model=VIT, mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
@@ -749,6 +768,35 @@ def test_torchvision_s_own_networks_have_the_same_features(tmp_path):
     theirs.heads = nn.Identity()
     with torch.inference_mode():
         assert torch.allclose(ours(images), theirs(images), atol=1e-5)
+
+
+def test_torchvision_s_stages_are_those_of_timm(tmp_path):
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 224, 224)
+    blocks = [CNBlockConfig(*sizes) for sizes in ((8, 16, 1), (16, 24, 1), (24, 32, 2))]
+    theirs = torchvision.models.ConvNeXt([*blocks, CNBlockConfig(32, None, 1)], num_classes=5)
+    scales = [parameter for n, parameter in theirs.named_parameters() if n.endswith("layer_scale")]
+    for scale in scales:
+        nn.init.normal_(scale)  # at the start they hide the blocks
+    torch.save(theirs.eval().state_dict(), tmp_path / "convnext.pth")
+    ours = load(tmp_path / "convnext.pth", "convnext_tiny", **CONVNEXT).module
+    with torch.inference_mode():
+        assert torch.allclose(ours.forward_features(images), theirs.features(images), atol=1e-4)
+    theirs = torchvision.models.SwinTransformer(
+        [4, 4], 12, [1, 2, 1, 1], [1, 2, 3, 4], [7, 7], num_classes=5
+    )
+    torch.save(theirs.eval().state_dict(), tmp_path / "swin.pth")
+    ours = load(tmp_path / "swin.pth", "swin_tiny_patch4_window7_224", **SWIN).module
+    with torch.inference_mode():
+        expected = theirs.norm(theirs.features(images))
+        assert torch.allclose(ours.forward_features(images), expected, atol=1e-4)
+
+
+def test_a_head_of_several_parts_is_no_part_of_the_encoder(tmp_path):
+    torch.save(timm.create_model("levit_128s").state_dict(), tmp_path / "levit.pth")
+    loaded = load(tmp_path / "levit.pth", "levit_128s")
+    assert {"head.bn.weight", "head.linear.weight"} <= {*loaded.dropped}
+    assert not loaded.unexpected
 
 
 def test_a_file_that_timm_s_saver_wrote(tmp_path):
