@@ -34,10 +34,8 @@ OPTIONS = {
     "hub": (TRUSTED,),
 }
 REFERENCE = "imagenet"  # imagenet@NAME labels a file with the ImageNet weights of a backbone
-SPEC = re.compile(
-    rf"(?:((?:{REFERENCE}@)?[a-zA-Z0-9][\w.-]*)=)?({'|'.join(FORMS)}):(.+)",
-    re.DOTALL,
-)
+SPEC = re.compile(rf"(?:([^=:]*)=)?({'|'.join(FORMS)}):(.+)", re.DOTALL)
+LABEL = re.compile(rf"(?:{REFERENCE}@)?[a-zA-Z0-9][\w.-]*")
 NUMBER = re.compile(r"\s*[0-9.]+\s*(&.*)?")
 LONGEST = 100  # characters of a label
 
@@ -133,7 +131,9 @@ def parse(text: str) -> Spec:
     match = SPEC.fullmatch(text.strip())
     assert match is not None
     label, kind, rest = match.groups()
-    target, _, query = rest.partition("?")
+    if label is not None and not LABEL.fullmatch(label):
+        raise UserError(f"{text}: a name has letters, digits, '.', '-' and '_', as in mine={kind}:")
+    target, _, query = rest.rpartition("?") if "?" in rest else (rest, "", "")
     options = []
     for item in filter(None, query.split("&")):
         key, _, value = item.partition("=")

@@ -35,7 +35,8 @@ def select_device(name: str) -> torch.device:
         works = False
     if not works:
         short = name[:SHOWN]
-        raise UserError(f"--device {short}: cannot be used here; use cpu, cuda, cuda:1 or auto")
+        usable = "cpu, cuda, cuda:1 or auto" if torch.cuda.is_available() else "cpu or auto"
+        raise UserError(f"--device {short}: cannot be used here; use {usable}")
     return device
 
 

@@ -310,6 +310,16 @@ class TestDoctor:
         assert "nothing suspicious" in done.out
         assert (tmp_path / "doctor" / "mine.png").exists()
 
+    def test_images_that_a_network_cannot_compute_are_one_line(self, bench, tmp_path, specs):
+        path = tmp_path / "levit.pth"  # for images of 224 pixels alone
+        torch.save(network("levit_128s").state_dict(), path)
+        done = bench(
+            "doctor", f"file:{path}?arch=levit_128s", "--suite", "smoke", "--out", tmp_path
+        )
+        assert done.status == 2
+        assert "levit: cannot compute images of " in done.error
+        assert " pixels, as this suite has: " in done.error
+
     def test_statistics_of_the_start_are_suspicious(self, bench, file, tmp_path, specs):
         place = ["--suite", "smoke", "--out", tmp_path]
         done = bench("doctor", f"mine=file:{file}?arch={ARCH}", *place)
