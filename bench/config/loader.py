@@ -36,7 +36,8 @@ def names() -> list[str]:
 def load(request: str, overrides: list[str] | None = None) -> Suite:
     """Read a suite by name or from a file, with `key=value` overrides (TOML values).
 
-    A suite that says `extends = "tiny"` takes over every key that it does not set itself.
+    A suite that says `extends = "tiny"` takes over every key that it does not set itself. So does
+    an override that is a table.
 
     Raises:
         UserError: no such suite, or the file breaks the schema; names the file and the key.
@@ -153,7 +154,7 @@ def _override(data: dict[str, Any], override: str) -> None:
         data = data.setdefault(table, {})
         if not isinstance(data, dict):
             raise UserError(f"--set {override}: '{table}' is not a table of the suite")
-    data[last] = _override_value(text, override)
+    data.update(_merged(data, {last: _override_value(text, override)}))
 
 
 def overridden_keys(override: str) -> list[tuple[str, ...]]:

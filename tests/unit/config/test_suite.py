@@ -42,6 +42,11 @@ def test_the_suites_that_ship():
     assert loader.names() == ["mini", "mini_vit", "small", "smoke", "tiny", "voc", "voc_one_rate"]
 
 
+def test_an_override_that_is_a_table_keeps_the_other_keys():
+    changed = loader.load("mini", ["pretraining={crop=32}", "recipes.rotation={views=9}"])
+    assert changed == loader.load("mini", ["pretraining.crop=32", "recipes.rotation.views=9"])
+
+
 def test_an_override_changes_the_hash_and_the_value():
     plain, other = loader.load("mini"), loader.load("mini", ["pretraining.crop=48"])
     assert other.pretraining.crop == 48
