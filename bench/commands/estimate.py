@@ -20,7 +20,8 @@ from statistics import median
 from bench import plugins
 from bench.commands import plan
 from bench.commands.request import Cell, Request
-from bench.config import settings
+from bench.config import loader, settings
+from bench.config.schema import Suite
 from bench.results import storage
 from bench.results.record import Record
 from bench.runtime.progress import about
@@ -67,10 +68,13 @@ def load(suite: str) -> Costs | None:
 def costs_of(request: Request) -> Costs | None:
     """The costs of a suite by the records in the output folder, and as shipped for what they lack.
 
+    Pretraining of a suite that does not ship costs what it does in one that ships, if backbone and
+    crop are the same.
+
     Returns:
-        None where neither has any.
+        None where there are none.
     """
-    shipped = load(request.suite.name)
+    shipped = load(request.suite.name) or _pretraining_alike(request.suite)
     records = _last_runs(request)
     if not records:
         return shipped
@@ -85,6 +89,16 @@ def costs_of(request: Request) -> Costs | None:
         seconds_per_1000_views=rates,
         seconds_per_row=tasks,
     )
+
+
+def _pretraining_alike(suite: Suite) -> Costs | None:
+    """What views cost in a suite that ships with the same backbone and crop; None if none does."""
+    for name in loader.names():
+        other, costs = loader.load(name), load(name)
+        same = (other.backbone, other.pretraining.crop) == (suite.backbone, suite.pretraining.crop)
+        if costs and same:
+            return Costs(costs.machine, seconds_per_1000_views=costs.seconds_per_1000_views)
+    return None
 
 
 def _last_runs(request: Request) -> list[Record]:

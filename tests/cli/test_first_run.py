@@ -247,7 +247,7 @@ def test_the_last_runs_tell_what_the_next_takes(bench_run, measured, tmp_path):
 
 
 def test_records_alone_tell_it_where_nothing_is_shipped(bench_run, tmp_path):
-    named = [*SHORT, "name='mine'"]
+    named = [*SHORT, "name='mine'", "pretraining.crop=24"]  # no suite that ships is alike
     assert bench_run("rotation", sets=named).status == 0
     rotation = tmp_path / "out/mine/voc_cls/rotation/seed0.json"
     record = storage.read(rotation)
@@ -259,6 +259,19 @@ def test_records_alone_tell_it_where_nothing_is_shipped(bench_run, tmp_path):
     assert "  rotation x voc_cls, seed 1: to run, about 2.2 h" in text
     assert "  supervised x voc_cls, seed 1: to run, about 2.2 h" in text  # the median of the others
     assert "disk: unknown until it runs" in text
+
+
+def test_pretraining_takes_what_it_does_in_a_suite_that_is_alike(bench_run, measured, tmp_path):
+    named = [*SHORT, "name='mine'"]
+    assert bench_run("random_init", sets=named).status == 0
+    path = tmp_path / "out/mine/voc_cls/random_init/seed0.json"
+    forge(path, timings=storage.read(path).timings | {"evaluate": 600.0})
+    text = bench_run("rotation", "--dry-run", sets=named).out
+    assert "  rotation x voc_cls, seed 0: to run, about 12 min" in text  # 128 s as shipped
+    assert f"1 threads and {COSTS.machine})" in text
+    other = [*named, "pretraining.crop=48"]
+    text = bench_run("rotation", "--dry-run", out=tmp_path / "other", sets=other).out
+    assert "rotation x voc_cls, seed 0: to run, unknown until it runs" in text
 
 
 def test_what_was_never_measured_is_unknown(bench_run, measured):
