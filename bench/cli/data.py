@@ -1,4 +1,4 @@
-"""What lies on the disk: data sets and the cache."""
+"""Files: data sets and the cache."""
 
 from __future__ import annotations
 

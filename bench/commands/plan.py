@@ -7,6 +7,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from bench import plugins, specs
 from bench.commands.cache import KINDS
@@ -16,8 +17,11 @@ from bench.config.schema import Suite
 from bench.encoders import kinds
 from bench.errors import UserError, unknown
 from bench.results import storage
+from bench.results.differences import between
 from bench.results.record import Record
 from bench.runtime.files import same_files
+
+SHOWN_KEYS = 3  # of those at which a record and the request differ
 
 
 def cells(request: Request) -> list[Cell]:
@@ -133,7 +137,7 @@ def notices(request: Request) -> Iterator[str]:
         yield f"{section} of the suite is not used: no plug-in of that name is known here"
     if request.left_out:
         names = ", ".join(request.left_out)
-        yield f"left out of 'all', as {suite.backbone.name} is no backbone for it: {names}"
+        yield f"'all' leaves out {names}: not for the backbone {suite.backbone.name}"
     yield from overrides.without_effect(request)
     for backbone in _without_reference(request):
         reference = f"{specs.REFERENCE}@{backbone}"
@@ -205,17 +209,29 @@ def check_settings(path: Path, record: Record, request: Request) -> None:
         if record.recipe != recipe:
             raise UserError(
                 f"{path}: was trained by another recipe than suite {suite.name} has for "
-                f"{record.method}; {hint}"
+                f"{record.method}{_named(record.recipe, recipe)}; {hint}"
             )
     if _known("tasks", record.task) and record.task in (*request.tasks, *suite.tasks):
         own = settings.resolved_task_settings(suite, record.task, request.cache)
         declared = suite.datasets.get(record.dataset)
         recorded = record.suite_settings.datasets.get(record.dataset)
         if record.task_settings != own or recorded != declared:
+            data = [
+                {"datasets": {record.dataset: each.model_dump(mode="json")}} if each else {}
+                for each in (recorded, declared)
+            ]
+            differing = _named(record.task_settings | data[0], own | data[1])
             raise UserError(
                 f"{path}: was scored with other settings or data than [tasks.{record.task}] of "
-                f"suite {suite.name} has; {hint}"
+                f"suite {suite.name} has{differing}; {hint}"
             )
+
+
+def _named(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first keys at which two tables differ, in parentheses; nothing if none does."""
+    keys = [difference.setting for difference in between(recorded, now)]
+    more = [f"{len(keys) - SHOWN_KEYS} more"] if len(keys) > SHOWN_KEYS else []
+    return f" ({', '.join(keys[:SHOWN_KEYS] + more)})" if keys else ""
 
 
 def _known(kind: plugins.Kind, name: str) -> bool:

@@ -198,7 +198,7 @@ def _validate(data: dict[str, Any], where: str) -> Suite:
         # Strict types as JSON has them: a TOML array may stand for a tuple, "1" not for 1.
         suite = Suite.model_validate(tuples(data))
     except ValidationError as error:
-        first = error.errors()[0]
+        first = _first(error)
         location = [str(part) for part in first["loc"]]
         key = _key(location)
         if first["type"] == "missing":
@@ -211,6 +211,17 @@ def _validate(data: dict[str, Any], where: str) -> Suite:
     _check_names(suite.recipes, "recipes", plugins.names("methods"), where)
     _check_names(suite.tasks, "tasks", plugins.names("tasks"), where)
     return suite
+
+
+def _first(error: ValidationError) -> Any:
+    """The first problem; an unknown key before a missing one of its table: it is misspelled."""
+    first, *others = error.errors()
+    if first["type"] == "missing":
+        for other in others:
+            same_table = other["loc"][:-1] == first["loc"][:-1]
+            if other["type"] == "extra_forbidden" and same_table:
+                return other
+    return first
 
 
 def _check_names(tables: Collection[str], section: str, known: list[str], where: str) -> None:

@@ -32,7 +32,7 @@ def locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=NOTICE_SECONDS)
     except filelock.Timeout:
-        say_on_stderr(f"{path}: another run holds it; waiting until that goes on or ends")
+        say_on_stderr(f"{path}: another run holds it; waiting for that run")
         lock.acquire()
     try:
         yield

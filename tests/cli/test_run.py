@@ -189,7 +189,11 @@ def test_other_images_or_versions_are_refused_before_anything_is_computed(bench_
         ),
         ({"task_version": 0}, "was scored by version 0 of voc_cls"),
         ({"task_digest": "0" * 64}, "was scored by other code of voc_cls, version 1"),
-        ({"task_settings": {}}, "was scored with other settings or data than [tasks.voc_cls]"),
+        (
+            {"task_settings": entry.task_settings | {"folds": 9}},
+            "other settings or data than [tasks.voc_cls] of suite smoke has (folds); use another",
+        ),
+        ({"task_settings": {}}, ", 2 more); use another --out"),
         ({"suite_sha256": "0" * 64}, "has other settings of suite smoke"),
     ):
         storage.save(entry.model_copy(update=change), path)

@@ -128,6 +128,10 @@ def test_a_method_inherits_what_its_recipe_leaves_out():
         ("datasets.voc.clases=['a']", "unknown key 'datasets.voc.clases': did you mean classes"),
         ("datasets.pretraining.tran='x'", "key 'datasets.pretraining.tran': did you mean train"),
         ("datasets.more.kind='image_folder'", "key 'datasets.more.train' is missing"),
+        (
+            "datasets.more={kind='image_folder', tran='x'}",
+            "unknown key 'datasets.more.tran': did you mean train",
+        ),
         ("datasets.voc.train='a'", "key 'datasets.voc.train' ('a'): Input should be a valid tuple"),
         ("datasets.voc.min_positives=0", "key 'datasets.voc.min_positives' ('0'): Input should be"),
         ("datasets.voc.classes=[]", "datasets.voc.classes must be distinct names, at least one"),
