@@ -14,13 +14,10 @@ from bench.statistics import calibration
 
 REFERENCE = Path(__file__).parents[2] / "results/reference"
 SUITES = ("mini", "tiny")
-# Methods that docs/results.md says are not run on `tiny` yet.
-AWAITED = ("dino", "deepcluster", "counting")
 MINI = loader.load("mini")
 NAMED = [name for name in plugins.names("methods") if not plan.needed_backbone(name, MINI)]
 PRETRAINED = [name for name in NAMED if name != plugins.UNTRAINED]
 METHODS = plan.with_baselines(NAMED, MINI)
-PLACES = {"mini": METHODS, "tiny": [name for name in METHODS if name not in AWAITED]}
 UNCERTAINTY = calibration.parse(loader.read_tables("mini"), "mini")
 FINE_TUNED = ("voc_cls_finetune", "voc_det", "voc_seg")
 
@@ -54,10 +51,10 @@ def test_imagenet_beats_random_init_when_fine_tuned(task, tables):
 
 
 def test_the_reference_leaderboards_have_every_method(reference):
-    assert {*reference} == {(name, method) for name in SUITES for method in PLACES[name]}
+    assert {*reference} == {(name, method) for name in SUITES for method in METHODS}
 
 
-@pytest.mark.parametrize("method", sorted({*PRETRAINED} - {*AWAITED}))
+@pytest.mark.parametrize("method", PRETRAINED)
 def test_on_real_images_every_method_scored_above_the_mean_of_the_untrained(method, reference):
     """In one run each: of another one nothing is known there, so no more is claimed."""
     row = reference["tiny", method]
@@ -104,7 +101,7 @@ def test_on_rendered_images_every_method_solves_its_own_task(method, reference):
             assert improves == (method != "dino"), f"{method}, seed {record.seed}"
 
 
-@pytest.mark.parametrize(("name", "method"), [(n, m) for n in SUITES for m in PLACES[n]])
+@pytest.mark.parametrize(("name", "method"), [(n, m) for n in SUITES for m in METHODS])
 def test_the_reference_record_is_of_the_versions_and_the_suite_in_force(
     name, method, reference, tmp_path
 ):
