@@ -317,7 +317,7 @@ def _fill(
         sd=scores.rows[method].sd if scores.rows else None,
     )
     known = {n: gain for n, gain in gains.items() if n and gain and scores.known(method, n)}
-    texts = [*warnings(row.records, known), *audit.warnings(audited, row.scored)]
+    texts = [*warnings(row.records, row.value, known), *audit.warnings(audited, row.scored)]
     texts += [f"no interval: {scores.reason}"] if scores.reason else []
     return replace(row, warnings=tuple(texts))
 

@@ -11,17 +11,22 @@ CONTINUOUS = ("cost", "learning_rate", "ridge")  # hyperparameters whose grid co
 COLLAPSED = 0.1  # an adversarial method whose images vary less than this share of real ones'
 
 
-def warnings(records: Sequence[Record], gains: Mapping[str, Estimate]) -> list[str]:
-    """The warnings of one method's records, and of what it gained.
+def warnings(
+    records: Sequence[Record], score: Estimate | None, gains: Mapping[str, Estimate]
+) -> list[str]:
+    """The warnings of one method's records, of their score, and of what it gained.
 
     Args:
         records: of all seeds, failed ones too.
+        score: of the row, if it has one.
         gains: per baseline, the row's score less that of the baseline.
     """
     scored = [record for record in records if record.status == "ok"]
     texts = sorted({text for record in scored for text in record.warnings})
     texts += sorted({text for record in scored for text in at_edges(record)})
     texts += [f"seed {record.seed} failed" for record in records if record.status != "ok"]
+    if score and score.interval and score.low == score.high:
+        texts.append("too few test images for an interval: all halves of them score the same")
     diversities = [record.pretraining.logged.get("diversity", 1.0) for record in scored]
     if min(diversities, default=1.0) < COLLAPSED:
         texts.append("generated images collapsed")

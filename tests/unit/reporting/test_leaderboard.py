@@ -306,8 +306,8 @@ def test_a_row_says_what_it_reached_at_its_own_task(folder):
 
 
 def test_a_row_that_learned_nothing_of_its_own_task_is_warned_of(folder):
-    save(folder, "turned", 2.5, pretraining=own_score(0.3, 0.02))
-    save(folder, "turned", 2.5, seed=1, pretraining=own_score(0.27, -0.01))
+    save(folder, "turned", 1.0, pretraining=own_score(0.3, 0.02))
+    save(folder, "turned", 1.0, seed=1, pretraining=own_score(0.27, -0.01))
     assert rows(folder)["turned"].warnings == ("not better than chance at its own task",)
 
 
@@ -325,9 +325,18 @@ def test_a_row_that_learned_nothing_of_its_own_task_is_warned_of(folder):
 )
 def test_a_rate_or_cost_at_the_edge_of_its_grid_is_warned_of(folder, name, tried, selected, warned):
     facts = HyperparameterFacts(selected={name: selected}, tried={name: tried})
-    save(folder, "narrow", 2.5, hyperparameters=facts)
+    save(folder, "narrow", 1.0, hyperparameters=facts)
     text = f"{name} selected at the edge of its grid{warned}".strip()
     assert rows(folder)["narrow"].warnings == ((text,) if warned else ())
+
+
+def test_an_interval_without_width_is_warned_of(folder):
+    save(folder, "perfect", 50.0)  # every test image is right
+    found = rows(folder)["perfect"]
+    assert (found.value.low, found.value.high) == (100.0, 100.0)
+    assert found.warnings == (
+        "too few test images for an interval: all halves of them score the same",
+    )
 
 
 def test_a_collapsed_generator_is_warned_of(folder):
