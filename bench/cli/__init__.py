@@ -39,16 +39,16 @@ def root(
 
 COMPUTE = (runs.run, runs.plan, runs.work, runs.status)
 RESULTS = (
-    *(results.leaderboard, results.compare, results.merge, results.publish, results.export),
+    *(results.leaderboard, results.compare, results.merge, results.publish),
     results.literature,
 )
 CHECKS = (checks.check, checks.reproduce, checks.calibrate, checks.audit)
-PLUGINS = (plugins.list_, plugins.test, plugins.doctor)
+PLUGINS = (plugins.list_, plugins.test, plugins.doctor, plugins.export)
 for panel, verbs in {
     "Compute": COMPUTE,
     "Results": RESULTS,
     "Checks": CHECKS,
-    "Methods, tasks and weights": PLUGINS,
+    "Methods, tasks, suites and weights": PLUGINS,
 }.items():
     for verb in verbs:
         app.command(verb.__name__.rstrip("_"), rich_help_panel=panel)(verb)

@@ -1,4 +1,4 @@
-"""What can be named, and what users bring: list, test, doctor."""
+"""What can be named, and what users bring: list, test, doctor, export."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bench.cli.options import (
     Verbose,
     output,
 )
-from bench.commands.request import CACHE, Request
+from bench.commands.request import CACHE, Locations, Request
 from bench.config import loader
 from bench.errors import UserError
 from bench.runtime.progress import Reporter
@@ -93,3 +93,21 @@ def doctor(
     for part in diagnosis.render():
         stdout.print(part, highlight=False, markup=False)
     raise typer.Exit(1 if diagnosis.suspicions else 0)
+
+
+def export(
+    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A seedK.json.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new .safetensors or .pth.")],
+    data_root: DataRoot = None,
+    cache: Cache = CACHE,
+    device: Device = "auto",
+    verbose: Verbose = False,
+) -> None:
+    """Write the encoder of a record as a timm state dict; it is trained again if not cached.
+
+    Example: bench export results/local/mini/voc_cls/rotation/seed0.json rotation.safetensors
+    """
+    from bench.commands import export as command
+
+    locations = Locations(OUT, cache, data_root, device)
+    typer.echo(command.export(record, file, locations, Reporter()))

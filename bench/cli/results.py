@@ -1,4 +1,4 @@
-"""Records and numbers: merge, publish, leaderboard, compare, literature, export."""
+"""Records and numbers: merge, publish, leaderboard, compare, literature."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from bench import plugins, specs
 from bench.cli.options import (
     OUT,
     Cache,
-    DataRoot,
-    Device,
     Metrics,
     Out,
     Verbose,
     output,
     warn,
 )
-from bench.commands.request import CACHE, Locations
+from bench.commands.request import CACHE
 from bench.errors import UserError
-from bench.runtime.progress import Reporter
 
 TABLES = Path("results/literature")  # of published numbers
 
@@ -135,21 +132,3 @@ def literature(
         typer.echo(out / page.PAGE)
     elif page.stale(out):
         raise UserError(f"{out / page.PAGE} is stale; run bench literature --out {out}")
-
-
-def export(
-    record: Annotated[Path, typer.Argument(metavar="RECORD", help="A seedK.json.")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new .safetensors or .pth.")],
-    data_root: DataRoot = None,
-    cache: Cache = CACHE,
-    device: Device = "auto",
-    verbose: Verbose = False,
-) -> None:
-    """Write the encoder of a record as a timm state dict; it is trained again if not cached.
-
-    Example: bench export results/local/mini/voc_cls/rotation/seed0.json rotation.safetensors
-    """
-    from bench.commands import export as command
-
-    locations = Locations(OUT, cache, data_root, device)
-    typer.echo(command.export(record, file, locations, Reporter()))
