@@ -234,6 +234,21 @@ REFUSED = (
             "py:FILE:FUNCTION"
         ),
     ),
+    Layout(
+        name="torchvision, EfficientNet, MobileNet, Swin v2",
+        source="pytorch/vision: torchvision/models",
+        keys=KEYS,
+        has=(
+            "features.0.0.weight",
+            "features.1.0.block.0.0.weight|features.1.block.0.0.weight|features.1.conv.0.0.weight"
+            "|features.1.0.attn.cpb_mlp.0.weight",
+        ),
+        license="BSD-3-Clause",
+        refuse=(
+            "is an EfficientNet, MobileNet or Swin v2 of torchvision, whose names are not timm's; "
+            "give the module itself: py:FILE:FUNCTION"
+        ),
+    ),
 )
 
 

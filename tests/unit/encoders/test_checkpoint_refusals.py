@@ -10,6 +10,7 @@ import foreign_weights as foreign
 import numpy as np
 import pytest
 import torch
+import torchvision
 from foreign_weights import NARROW, SMALL, mlp, resnet, under, vit, weights
 from safetensors.torch import save_file
 from torch import nn
@@ -159,6 +160,18 @@ def test_folders(tmp_path):
 )
 def test_layouts_that_no_model_of_timm_has(tree, advice, tmp_path):
     assert advice in refusal(save(tree, tmp_path / "weights.pth"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["efficientnet_b0", "efficientnet_v2_s", "mobilenet_v2", "mobilenet_v3_small", "swin_v2_t"],
+)
+def test_networks_of_torchvision_that_timm_names_otherwise(name, tmp_path):
+    with torch.device("meta"):
+        model = torchvision.models.get_model(name)
+    state = {key: torch.ones(1) for key in model.state_dict()}
+    message = refusal(save(state, tmp_path / "weights.pth"))
+    assert "Swin v2 of torchvision, whose names are not timm's; give the module itself" in message
 
 
 @pytest.mark.parametrize(
