@@ -151,7 +151,6 @@ class _Match:
 
     Attributes:
         fitting: tensors of the model's names and shapes.
-        wanted: how many the model has.
         missing: names of the model that are not in `fitting`, batch norms' counters apart.
         unexpected: names that the model lacks.
         misshapen: names of both whose shapes differ -> the name with both shapes.
@@ -159,7 +158,6 @@ class _Match:
     """
 
     fitting: StateDict
-    wanted: int
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     misshapen: Mapping[str, str]
@@ -269,7 +267,6 @@ def _fit(
     unexpected = [name for name in given if name not in target]
     return _Match(
         fitting=fitting,
-        wanted=len(target),
         missing=tuple(missing),
         unexpected=(*unexpected, *left_out_biases(module, state)),
         misshapen=misshapen,
@@ -330,8 +327,9 @@ def _refuse_half(path: Path, arch: str, selection: Selection, match: _Match) -> 
     where = [f"key={selection.key}"] if selection.key else []
     where += [f"prefix={selection.prefix}"] if selection.prefix else []
     read_as = ", ".join([selection.layout.name, *where])
+    wanted = len(match.fitting) + len(match.misshapen) + len(match.missing)
     raise UserError(
-        f"{path}: has {len(match.fitting)} of the {match.wanted} tensors of {arch} (read as "
+        f"{path}: has {len(match.fitting)} of the {wanted} tensors of {arch} (read as "
         f"{one_line(read_as)}); {'; '.join(texts)}"
     )
 
