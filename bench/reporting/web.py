@@ -248,7 +248,10 @@ def _cell(column: Column, table: Table, row: Row) -> dict[str, Any]:
     if column.kind != "text" or column.key == "rank_range":
         shown = typographic(shown)
     value, _, interval = shown.partition(" [")
-    cell = {"text": shown, "interval": None, "key": column.order(table, row), "tip": None}
+    key = column.order(table, row)
+    if isinstance(key, float):
+        key = f"{key:.9g}"  # processors differ in the last digits of a mean
+    cell = {"text": shown, "interval": None, "key": key, "tip": None}
     if column.kind != "estimate" or not interval:
         return cell
     seeds = f"{len(row.scored)} seed{'s' if len(row.scored) > 1 else ''}"
