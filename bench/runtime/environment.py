@@ -56,7 +56,15 @@ def _device(device: torch.device) -> str:
 
 
 def _processor() -> str:
-    """The processor's name; `platform.processor` is empty on most Linux systems."""
+    """The processor's name and the instructions torch uses, which decide how it rounds.
+
+    Clouds give processors with and without AVX-512 the same name.
+    """
+    return f"{_processor_name()} ({torch.backends.cpu.get_cpu_capability()})"
+
+
+def _processor_name() -> str:
+    """`platform.processor` is empty on most Linux systems."""
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():

@@ -101,8 +101,8 @@ def test_the_trace_names_where_each_part_of_a_run_was_computed(context, tmp_path
     assert kept.result(0, 0.0, [], {}).trace.machines == ["one", "two", "one"]
     _, pretraining, _ = trained(context, tmp_path, views=32)
     (place,) = pretraining.trace.machines
-    threads = torch.get_num_threads()
-    assert place.endswith(f", {threads} thread{'s' * (threads > 1)}, device cpu")
+    threads, kernels = torch.get_num_threads(), torch.backends.cpu.get_cpu_capability()
+    assert place.endswith(f" ({kernels}), {threads} thread{'s' * (threads > 1)}, device cpu")
 
 
 def test_steps_after_the_first_ten_are_read_together(monkeypatch):
