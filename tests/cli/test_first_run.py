@@ -114,10 +114,10 @@ def test_the_table_fits_80_columns(bench_run, monkeypatch, columns):
 SLOW = [*SHORT, "recipes.rotation.views=100_000"]
 
 
-def start(out, cache):
+def start(out, cache, workers):
     sets = [part for key in SLOW for part in ("--set", key)]
     what = ["run", "--methods", "rotation,imagenet", "--tasks", "voc_cls", "--suite", "smoke"]
-    where = ["--out", str(out), "--cache", str(cache), "--device", "cpu"]
+    where = ["--out", str(out), "--cache", str(cache), "--device", "cpu", "--workers", str(workers)]
     return subprocess.Popen(
         [sys.executable, "-m", "bench", *what, *where, *sets],
         stderr=subprocess.PIPE,
@@ -148,11 +148,14 @@ def wait_for(condition, process):
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+    ("sent", "status", "workers"),
+    [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2), (signal.SIGKILL, -9, 1)],
 )
-def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(tmp_path, cache, sent, status):
+def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(
+    tmp_path, cache, sent, status, workers
+):
     folder = tmp_path / "smoke"
-    process = start(tmp_path, cache)
+    process = start(tmp_path, cache, workers)
     names = ("imagenet", "random_init")
     wait_for(lambda: all(f'data-method="{name}"' in page_of(folder) for name in names), process)
     if sent == signal.SIGKILL:
@@ -173,7 +176,7 @@ def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(tmp_path, cache
 
 
 def test_a_run_that_is_stopped_before_its_first_row_says_so(tmp_path, cache):
-    process = start(tmp_path, cache)
+    process = start(tmp_path, cache, workers=1)
     wait_for(lambda: (tmp_path / "smoke").exists(), process)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=120)

@@ -87,7 +87,8 @@ def test_a_run_killed_at_any_stage_ends_like_an_undisturbed_one(tmp_path):
     def recorded():
         return sorted(path.parent.name for path in out.rglob("seed*.json"))
 
-    kill_when(some("checkpoints/*.pt"), out, cache)
+    training = some("checkpoints/*.pt")
+    kill_when(lambda: training() and len(recorded()) == 2, out, cache)
     assert recorded() == ["imagenet", "random_init"]
     kill_when(some("features/partial-*"), out, cache)
     kill_when(some("features/*/stages.json", 2), out, cache)  # both splits done: probing
