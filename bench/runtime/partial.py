@@ -136,8 +136,8 @@ def claim_temporary_folder() -> None:
             f"{LONGEST_FOLDER} bytes); set TMPDIR=/tmp"
         )
     folder = Path(multiprocessing.util.get_temp_dir())
-    (folder / OWN).touch()
     _open_and_lock(folder, wait=True)  # never closed: the lock lasts as long as the process
+    (folder / OWN).touch()  # last: a marked folder that is not locked may be swept
     owner = os.getpid()
     signals.clean_at_end(lambda: _remove_own(folder, owner))
 

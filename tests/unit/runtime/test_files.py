@@ -140,6 +140,39 @@ def test_a_temporary_folder_is_one_that_is_swept():
     assert not folder.exists()
 
 
+SWEPT_AT_EVERY_STEP = """
+import tempfile
+from pathlib import Path
+from bench.runtime import partial
+def swept(step):
+    def call(*args, **options):
+        if options.get("wait") is False:  # the sweep's own
+            return step(*args, **options)
+        partial.sweep_cache(Path("no cache"))
+        result = step(*args, **options)
+        partial.sweep_cache(Path("no cache"))
+        return result
+    return call
+partial._open_and_lock, Path.touch = swept(partial._open_and_lock), swept(Path.touch)
+partial.claim_temporary_folder()
+(folder,) = Path(tempfile.gettempdir()).glob("pymp-*")
+assert (folder / partial.OWN).exists()
+print("kept")
+"""
+
+
+def test_another_run_never_sweeps_the_folder_of_one_that_starts(request):
+    temporary = Path(tempfile.mkdtemp())  # a path short enough for sockets
+    request.addfinalizer(lambda: shutil.rmtree(temporary))
+    done = subprocess.run(
+        [sys.executable, "-c", SWEPT_AT_EVERY_STEP],
+        env=os.environ | {"TMPDIR": str(temporary)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "kept\n", done.stderr
+
+
 def test_a_temporary_folder_with_a_long_name_is_one_line(tmp_path):
     folder = tmp_path / ("x" * 100)
     folder.mkdir()
