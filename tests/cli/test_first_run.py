@@ -147,6 +147,7 @@ def wait_for(condition, process):
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "status", "workers"),
     [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 2), (signal.SIGKILL, -9, 1)],
@@ -175,6 +176,7 @@ def test_a_stopped_run_leaves_a_leaderboard_of_the_finished_rows(
         assert "gap_voc_cls.svg" in (folder / "LEADERBOARD.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_before_its_first_row_says_so(tmp_path, cache):
     process = start(tmp_path, cache, workers=1)
     wait_for(lambda: (tmp_path / "smoke").exists(), process)

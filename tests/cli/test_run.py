@@ -4,6 +4,7 @@ import csv
 import json
 from dataclasses import replace
 
+import pytest
 from PIL import Image
 from support import SHORT, forge, leaderboard, values
 
@@ -60,6 +61,7 @@ def test_a_deleted_record_comes_back_and_the_leaderboard_with_it(bench_run, tmp_
     assert leaderboard(folder) == before
 
 
+@pytest.mark.slow
 def test_neither_order_nor_company_nor_the_cache_changes_a_number(bench_run, tmp_path):
     for name, methods in {"a": "rotation,random_init", "b": "random_init,rotation"}.items():
         done = bench_run(methods, out=tmp_path / name, cache=tmp_path / f"cache-{name}")

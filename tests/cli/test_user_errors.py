@@ -155,6 +155,7 @@ def test_a_truncated_image_stops_before_training(
     )
 
 
+@pytest.mark.slow
 def test_damaged_files_in_the_cache_are_named_and_made_again(bench_run, tmp_path):
     cache = tmp_path / "cache"
     assert bench_run("rotation", cache=cache).status == 0

@@ -25,6 +25,7 @@ def results(folder):
     return records
 
 
+@pytest.mark.slow
 def test_side_by_side_gives_what_one_after_another_gives(bench_run, tmp_path):
     alone = tmp_path / "alone"
     together = tmp_path / "together"

@@ -178,6 +178,7 @@ def test_settings_may_name_the_metric(smoke, smoke_data, tmp_path, monkeypatch):
     assert {*used} == {"AP50_area"}
 
 
+@pytest.mark.slow
 def test_the_voc_suite_runs_as_it_is_on_a_voc07_tree(devkit, cache, tmp_path):
     """ResNet-50 at 224 px on a VOC07 layout; only the class names are the fixture's."""
     names = list(loader.load("mini").datasets["voc"].classes)

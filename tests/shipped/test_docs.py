@@ -138,5 +138,5 @@ def test_every_command_of_a_page_parses(path):
 def test_the_set_up_commands_of_readme_are_those_of_ci():
     code = [code.strip() for _, code in blocks(README.read_text())]
     assert code[0] == "pip install -e . && bench run --methods all --tasks voc_cls"
-    assert code[1] == "pip install -e '.[dev]' && pytest -n 2"
+    assert code[1] == "pip install -e '.[dev]' && pytest -n 2 --dist loadfile"
     assert "pip install --quiet -e '.[dev]'" in (ROOT / ".ci/run").read_text()

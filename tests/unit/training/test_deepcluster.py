@@ -102,6 +102,7 @@ def run(context, monkeypatch):
     return train, made
 
 
+@pytest.mark.slow
 def test_clusters_are_made_anew_and_the_same_on_resume(run, tmp_path, monkeypatch):
     train, made = run
     whole, history = train(tmp_path / "a")

@@ -67,6 +67,7 @@ def stop_training(monkeypatch):
     monkeypatch.setattr(trainer.Trainer, "run", stopped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_a_run_killed_in_any_training_ends_the_same(task, context, tmp_path, monkeypatch):
     whole = evaluate(task, at(context, task, tmp_path / "a"))
@@ -121,6 +122,7 @@ def test_what_is_finished_is_not_done_again(context, tmp_path, monkeypatch):
     assert same(evaluate("voc_seg", made), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "changes"),
     [
@@ -140,6 +142,7 @@ def test_other_settings_are_trained_anew(task, changes, context, tmp_path, monke
         evaluate(task, at(context, task, tmp_path, learning_rates=(1e-3,), **changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_another_truth_is_trained_anew(task, context, tmp_path, monkeypatch):
     made = at(context, task, tmp_path, learning_rates=(1e-3,))

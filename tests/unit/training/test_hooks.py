@@ -94,6 +94,7 @@ def test_a_teacher_is_the_average_of_all_steps(teacher, context, tmp_path):
     assert not torch.equal(task.teacher.weight, task.student.weight)
 
 
+@pytest.mark.slow
 def test_a_teacher_goes_on_after_a_resume(teacher, context, tmp_path, monkeypatch):
     whole, _ = train(teacher, context, tmp_path / "a")
     students = list(teacher.students)
@@ -187,6 +188,7 @@ def test_every_pass_is_trained_on_its_own_labels(clusters, context, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 4])  # at the first step of a pass, and inside it
 def test_a_resumed_run_keeps_the_labels_of_its_pass(clusters, stop, context, tmp_path, monkeypatch):
     whole, _ = train(clusters, context, tmp_path / "a")

@@ -56,6 +56,7 @@ def test_the_log_has_means_and_rates_and_stays(longer, tmp_path):
     assert not list(tmp_path.rglob("checkpoints/*.pt"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [4, 6])  # at a report, and between two
 def test_a_resumed_run_has_the_same_log(longer, stop, tmp_path, monkeypatch, fake_tracker):
     load_or_pretrain(longer(tmp_path / "a"))
