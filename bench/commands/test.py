@@ -24,6 +24,7 @@ from bench.commands.request import Cell, Request
 from bench.config import loader
 from bench.errors import UserError
 from bench.plugins import Kind
+from bench.runtime.partial import temporary_folder
 from bench.runtime.progress import Reporter
 
 PLURALS: dict[str, Kind] = {"method": "methods", "task": "tasks"}
@@ -57,21 +58,23 @@ def test(
     task = name if plural == "tasks" else first_task(settings)
     cells = [Cell(method, task, 0)]
     request = Request(settings, (method,), (task,), (0,), None, cache, cache, "cpu")
-    bench = Bench(name, settings, execute.open_for(cells, request, reporter), cache, reporter)
+    datasets = execute.open_for(cells, request, reporter)
     table = Table(title=f"{plural[:-1]} {name}", box=box.SIMPLE, title_justify="left")
     table.add_column("check")
     table.add_column("outcome", overflow="fold")
     passed = True
-    for check in checks(plural, name):
-        outcome = "ok"
-        try:
-            check(bench, plural)
-        except Exception as error:  # whatever somebody's code raises is the outcome
-            passed = False
-            text = str(error).strip() or "no message"
-            named = isinstance(error, ContractError | UserError)
-            outcome = f"FAILED: {text if named else f'{type(error).__name__}: {text}'}"
-        table.add_row(_title(check), outcome)
+    with temporary_folder() as folder:
+        bench = Bench(name, settings, datasets, Path(folder), reporter)
+        for check in checks(plural, name):
+            outcome = "ok"
+            try:
+                check(bench, plural)
+            except Exception as error:  # whatever somebody's code raises is the outcome
+                passed = False
+                text = str(error).strip() or "no message"
+                named = isinstance(error, ContractError | UserError)
+                outcome = f"FAILED: {text if named else f'{type(error).__name__}: {text}'}"
+            table.add_row(_title(check), outcome)
     console.print(table)
     return passed
 

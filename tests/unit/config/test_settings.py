@@ -166,39 +166,58 @@ from pathlib import Path
 from bench import plugins
 from bench.config import loader, settings
 
-method, cache, *sets = sys.argv[1:]
-suite = loader.load("mini", sets)
-if method.endswith(".py"):
-    method = plugins.add_path("methods", Path(method))
-recipe = settings.resolved_recipe(suite, method, Path(cache))
+method, cache = sys.argv[1:]
+method = plugins.add_path("methods", Path(method))
+suite = loader.load("mini")
+print(settings.resolved_recipe(suite, method, Path(cache))["temperature"])
 for task in suite.tasks:
     settings.resolved_task_settings(suite, task, Path(cache))
-print(recipe.get("temperature"), "torch" in sys.modules)
+print("torch" in sys.modules)
 """
 
 
-def resolve(method, cache, *sets):
-    """What a fresh process says: the temperature of the recipe, and whether it imported torch."""
-    command = [sys.executable, "-c", RESOLVE, str(method), str(cache), *sets]
-    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return tuple(outcome.stdout.split())
+@pytest.fixture
+def resolve(own_plugins, monkeypatch):
+    """The temperature of a method's recipe, and whether anything was imported for it."""
+    load, loaded = plugins.load, []
+    monkeypatch.setattr(plugins, "load", lambda *names: loaded.append(names) or load(*names))
+
+    def call(file, cache, *sets):
+        loaded.clear()
+        method = plugins.add_path("methods", file)
+        recipe = settings.resolved_recipe(loader.load("mini", sets), method, cache)
+        return recipe["temperature"], bool(loaded)
+
+    return call
 
 
-def test_settings_of_an_unchanged_file_need_no_torch(tmp_path):
+def test_settings_of_an_unchanged_file_need_no_import(resolve, tmp_path):
     method, cache = tmp_path / "tempered.py", tmp_path / "cache"
     method.write_text(METHOD)
-    assert resolve(method, cache) == ("0.5", "True")
+    assert resolve(method, cache) == (0.5, True)
     assert not cache.exists(), "what computes nothing makes no cache"
     cache.mkdir()
-    assert resolve(method, cache) == ("0.5", "True")
-    assert resolve(method, cache) == ("0.5", "False")
+    assert resolve(method, cache) == (0.5, True)
+    assert resolve(method, cache) == (0.5, False)
     method.write_text(METHOD.replace('"""A method', '# A comment.\n"""A method'))
-    assert resolve(method, cache) == ("0.5", "False")
+    assert resolve(method, cache) == (0.5, False)
     method.write_text(METHOD.replace("0.5", "0.7"))
-    assert resolve(method, cache) == ("0.7", "True")
-    assert resolve(method, cache, "recipes.tempered.temperature=0.9") == ("0.9", "True")
-    assert resolve(method, cache, "recipes.tempered.temperature=0.9") == ("0.9", "False")
-    assert resolve(method, cache) == ("0.7", "False")
+    assert resolve(method, cache) == (0.7, True)
+    assert resolve(method, cache, "recipes.tempered.temperature=0.9") == (0.9, True)
+    assert resolve(method, cache, "recipes.tempered.temperature=0.9") == (0.9, False)
+    assert resolve(method, cache) == (0.7, False)
+
+
+def test_a_plan_of_cached_settings_needs_no_torch(resolve, tmp_path):
+    method = tmp_path / "tempered.py"
+    method.write_text(METHOD)
+    resolve(method, tmp_path)
+    suite = loader.load("mini")
+    for task in suite.tasks:
+        settings.resolved_task_settings(suite, task, tmp_path)
+    command = [sys.executable, "-c", RESOLVE, str(method), str(tmp_path)]
+    outcome = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert outcome.stdout.split() == ["0.5", "False"]
 
 
 def test_a_model_that_the_harness_defines_is_resolved_again_when_the_harness_changes(
