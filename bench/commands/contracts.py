@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,11 @@ class Bench:
         return Context(
             self.suite, method, seed, cpu, self.datasets, where, self.reporter, task=task
         )
+
+    @cached_property
+    def result(self) -> TaskResult:
+        """What the task predicts of an untrained encoder, computed once for all checks."""
+        return _predict(self)
 
     def pretext(self, recipe: dict[str, Any] | None = None) -> PretextTask:
         """The pretext task with its networks, in training mode."""
@@ -313,16 +319,16 @@ def _silent(cell: Cell, record: Record) -> None:
 
 def same_predictions(bench: Bench, kind: Kind) -> None:
     """Two evaluations with one seed predict the same."""
-    first = _predict(bench)
+    first = bench.result.predictions
     second = _predict(bench)
-    for name, array in first.predictions.items():
+    for name, array in first.items():
         same = np.array_equal(array, second.predictions[name])
         require(same, f"two evaluations with the same seed gave different `{name}`")
 
 
 def predictions_fit_the_metric(bench: Bench, kind: Kind) -> None:
     """The metric finds its arrays, and as many classes as it has values."""
-    result = _predict(bench)
+    result = bench.result
     metric = _metric(bench)
     absent = {"ids", *metric.arrays} - result.predictions.keys()
     require(not absent, f"predictions lack {', '.join(sorted(absent))}")
@@ -347,7 +353,7 @@ def test_labels_unseen(bench: Bench, kind: Kind) -> None:
     order = np.roll(np.arange(len(test.labels)), 1)
     changed = dataclasses.replace(test, labels=test.labels[order])
     datasets = {**bench.datasets, dataset.name: dataclasses.replace(dataset, test=changed)}
-    first = _predict(bench).predictions
+    first = bench.result.predictions
     second = _predict(dataclasses.replace(bench, datasets=datasets)).predictions
     metric = _metric(bench)
     truth = [id(array) for array in metric.ground_truth(first)]

@@ -55,9 +55,14 @@ def result(results):
     return results["voc_cls"]
 
 
+@pytest.fixture(scope="module")
+def benches(smoke, smoke_data, cache):
+    return {name: contracts.Bench(name, smoke, smoke_data, cache, Reporter()) for name in TASKS}
+
+
 @pytest.mark.parametrize(("name", "check"), CASES, ids=[f"{n}-{c.__name__}" for n, c in CASES])
-def test_a_task_keeps_its_contract(name, check, smoke, smoke_data, cache):
-    check(contracts.Bench(name, smoke, smoke_data, cache, Reporter()), "tasks")
+def test_a_task_keeps_its_contract(name, check, benches):
+    check(benches[name], "tasks")
 
 
 @pytest.mark.parametrize("name", TASKS)
