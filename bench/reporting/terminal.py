@@ -30,7 +30,10 @@ INDENTED: Any = {
 
 @dataclass(frozen=True)
 class TaskTable:
-    """A task's main columns as wide as the terminal allows, and below them the warnings."""
+    """A task's main columns as wide as the terminal allows, and below them the warnings.
+
+    Rows with the same warnings share a line.
+    """
 
     table: Table
 
@@ -46,10 +49,12 @@ class TaskTable:
             shown = [column for column in shown if column.key != key]
             grid = self._grid(shown)
         yield grid
-        own = [(row.method, self.table.own_warnings(row)) for row in self.table.rows]
-        for name, warnings in (("every pretrained row", self.table.shared_warnings), *own):
+        warned = {tuple(self.table.shared_warnings): ["every pretrained row"]}
+        for row in self.table.rows:
+            warned.setdefault(tuple(self.table.own_warnings(row)), []).append(row.method)
+        for warnings, names in warned.items():
             if warnings:
-                line = f"{name}: {'; '.join(warnings)}"
+                line = f"{', '.join(names)}: {'; '.join(warnings)}"
                 yield Text(textwrap.fill(line, options.max_width, **INDENTED))
 
     def _grid(self, shown: Sequence[Column]) -> Grid:
