@@ -56,6 +56,7 @@ def messages(done):
     return " ".join(done.out.split())
 
 
+@pytest.mark.slow
 def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_path):
     done = check("--out", tmp_path / "out")
     assert done.status == 0, done.out
@@ -68,6 +69,7 @@ def test_the_same_code_gives_the_same_bytes_and_takes_what_was_run(check, tmp_pa
     assert "small: 2 cells, 0 to run" in again.err
 
 
+@pytest.mark.slow
 def test_a_wrong_metric_is_caught_by_the_references_own_predictions(check, monkeypatch):
     true = resampled.ranked_precisions
 
@@ -83,6 +85,7 @@ def test_a_wrong_metric_is_caught_by_the_references_own_predictions(check, monke
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_metric_at_scoring_alone_is_caught_by_the_new_predictions(check, monkeypatch):
     def eleven_points(name):
         return registry.MeanAveragePrecision(name, "11-point")
@@ -95,6 +98,7 @@ def test_a_wrong_metric_at_scoring_alone_is_caught_by_the_new_predictions(check,
     assert messages(done).count("bench/metrics (mAP): metric: the new predictions give") == 2
 
 
+@pytest.mark.slow
 def test_an_unnormalized_input_is_caught(check, monkeypatch):
     monkeypatch.setattr(Encoder, "_input", lambda self, name, rgb: rgb)
     done = check()
@@ -104,6 +108,7 @@ def test_an_unnormalized_input_is_caught(check, monkeypatch):
     assert messages(done).count(wrong) == 2
 
 
+@pytest.mark.slow
 def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference):
     voc, fit = reference[2]["voc"], linear_svm.fit
 
@@ -124,6 +129,7 @@ def test_a_probe_that_reads_test_labels_is_caught(check, monkeypatch, reference)
     assert "2 of 2 cells changed" in done.out
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_has_changed(check, monkeypatch):
     def broken(self, context):
         raise RuntimeError("boom")

@@ -45,7 +45,8 @@ def arguments(own, out, cache, *sets):
     return [*map(str, what), *(part for key in sets for part in ("--set", key))]
 
 
-def test_it_is_skipped_counted_and_named_once(bench, own, tmp_path, cache):
+def test_it_is_skipped_counted_and_named_once(bench, own, tmp_path):
+    cache = tmp_path / "cache"
     assert verify(own[2].parent, [own[2].name], "stop", lambda _: None).files
     done = bench(*arguments(own, tmp_path / "out", cache, SKIP, TWO_PASSES))
     assert done.status == 0, done.err

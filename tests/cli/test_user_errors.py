@@ -129,9 +129,7 @@ def test_missing_and_empty_data_roots(bench, tmp_path):
     assert (done.status, "empty: the folder is empty" in done.error) == (2, True)
 
 
-def test_a_truncated_image_stops_before_training(
-    bench, smoke, devkit, tmp_path, cache, monkeypatch
-):
+def test_a_truncated_image_stops_before_training(bench, smoke, devkit, tmp_path, monkeypatch):
     monkeypatch.setattr("bench.runtime.progress.PLAIN_SECONDS", 0.0)  # every stage has lines
     root = tmp_path / "data"
     shutil.copytree(devkit, root)
@@ -139,7 +137,7 @@ def test_a_truncated_image_stops_before_training(
     bad = sorted((root / "pretraining").glob("*/*.jpg"))[7]
     bad.write_bytes(bad.read_bytes()[:200])
     what = ["run", "--methods", "rotation", "--tasks", "voc_cls", "--suite", own]
-    what += ["--data-root", root, "--out", tmp_path / "out", "--cache", cache]
+    what += ["--data-root", root, "--out", tmp_path / "out", "--cache", tmp_path / "cache"]
     done = bench(*what)
     assert done.status == 2
     assert f"{bad.name}: is truncated" in done.error

@@ -238,6 +238,7 @@ def test_code_of_a_repository_is_run_only_if_trusted(bench_run, specs, monkeypat
     assert bench_run("hub:owner/repo:build", "--trust-remote-code").status == 0
 
 
+@pytest.mark.slow
 def test_a_resnet_with_the_stem_of_cifar_is_a_backbone_of_its_own(bench_run, tmp_path, specs):
     torch.manual_seed(0)
     model = timm.create_model(ARCH)
@@ -366,6 +367,7 @@ def test_weights_are_read_before_any_image_is_rendered(bench_run, tmp_path, spec
     assert not (tmp_path / "cache/scenes").exists()
 
 
+@pytest.mark.slow
 def test_settings_beside_a_file_are_part_of_it(bench_run, file, tmp_path, specs):
     spec = f"mine=file:{file}?arch={ARCH}"
     assert bench_run(spec).status == 0

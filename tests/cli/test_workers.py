@@ -58,6 +58,7 @@ class Broken:
 '''
 
 
+@pytest.mark.slow
 def test_a_method_from_a_path_that_kills_its_process_fails_alone(bench_run, tmp_path, own_plugins):
     path = tmp_path / "broken.py"
     path.write_text(BROKEN)

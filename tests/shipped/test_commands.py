@@ -141,7 +141,11 @@ def plain(command):
     return " ".join(command.partition(" #")[0].split())
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=() if p.name == "README.md" else pytest.mark.slow) for p in PAGES],
+    ids=[page.name for page in PAGES],
+)
 def test_the_commands_of_a_page_run_in_its_order(page, desk, bench, taken):
     names = {}
     for kind, step in steps(page.read_text()):

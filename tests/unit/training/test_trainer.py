@@ -25,6 +25,7 @@ class Stopped(BaseException):
     """As hard as a kill: nothing catches it."""
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_weights_and_figures(context, tmp_path, monkeypatch):
     longer = with_recipe(context, views=320)
     whole = load_or_pretrain(replace(longer, cache=tmp_path / "a"))
