@@ -7,6 +7,7 @@ it.
 
 from __future__ import annotations
 
+import glob
 import shutil
 import tempfile
 import tomllib
@@ -74,8 +75,11 @@ def costs_of(request: Request) -> Costs | None:
     Returns:
         None where there are none.
     """
+    return _costs(request, _last_runs(request))
+
+
+def _costs(request: Request, records: Collection[Record]) -> Costs | None:
     shipped = load(request.suite.name) or _pretraining_alike(request.suite)
-    records = _last_runs(request)
     if not records:
         return shipped
     own = measure(records, 0.0, {})
@@ -149,24 +153,29 @@ def measure(records: Collection[Record], once: float, megabytes: Mapping[str, fl
     )
 
 
-def seconds(cells: Sequence[Cell], request: Request) -> list[float | None]:
+def seconds(
+    cells: Sequence[Cell], request: Request, cache: Path | None = None
+) -> list[float | None]:
     """An estimate for each cell; the first cell of an encoder includes its pretraining.
 
     Args:
         cells: those of one encoder follow one another.
         request: names the suite.
+        cache: that may have encoders, where it is not the request's.
 
     Returns:
         Seconds; None for what no record and no shipped measurement tells.
     """
-    costs = costs_of(request)
+    records = _last_runs(request)
+    costs = _costs(request, records)
     estimates: list[float | None] = []
     encoders = set[tuple[str, int]]()
     for cell in cells:
         views = 0
         if (cell.method, cell.seed) not in encoders:
             encoders.add((cell.method, cell.seed))
-            views = _views(cell.method, request)
+            if not _is_kept(cell, records, cache or request.cache):
+                views = _views(cell.method, request)
         estimates.append(None if costs is None else _seconds(cell, views, costs))
     return estimates
 
@@ -181,6 +190,18 @@ def _seconds(cell: Cell, views: int, costs: Costs) -> float | None:
     training = costs.pretraining(cell.method, views)
     task = costs.seconds_per_row.get(cell.task)
     return None if training is None or task is None else training + task
+
+
+def _is_kept(cell: Cell, records: Collection[Record], cache: Path) -> bool:
+    """Whether a record is of a cell's encoder, and the cache has one of the method.
+
+    Which one, its key would tell; that takes the images.
+    """
+    version = plugins.describe("methods", cell.method).version
+    own = (cell.method, cell.seed, version)
+    recorded = any((r.method, r.seed, r.method_version) == own for r in records)
+    name = f"{glob.escape(cell.method)}-*.safetensors"
+    return recorded and any((cache / "encoders").glob(name))
 
 
 def _views(method: str, request: Request) -> int:
@@ -199,7 +220,8 @@ def dry_run(request: Request) -> Iterator[str]:
         cells = plan.cells(elsewhere)
         todo = [cell for cell in cells if not plan.is_up_to_date(cell, elsewhere)]
         plan.check_tables(todo, elsewhere)
-        estimates = dict(zip(todo, seconds(todo, elsewhere), strict=True))
+        found = seconds(todo, elsewhere, request.cache)
+        estimates = dict(zip(todo, found, strict=True))
         notices = list(plan.notices(elsewhere))
     yield plan.title(request.suite)
     yield from notices

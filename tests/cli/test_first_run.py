@@ -266,6 +266,20 @@ def test_records_alone_tell_it_where_nothing_is_shipped(bench_run, tmp_path):
     assert "disk: unknown until it runs" in text
 
 
+def test_an_encoder_that_is_kept_is_not_trained_again(bench_run, tmp_path):
+    cache, folder = tmp_path / "cache", tmp_path / "out/smoke"
+    asked = ("rotation", "--tasks", "voc_cls,knn")
+    assert bench_run(*asked, cache=cache).status == 0
+    (folder / "knn/rotation/seed0.json").unlink()
+    trained = folder / "voc_cls/rotation/seed0.json"
+    untrained = folder / "knn/random_init/seed0.json"
+    forge(trained, pretraining=replace(storage.read(trained).pretraining, seconds=7200.0))
+    forge(untrained, timings=storage.read(untrained).timings | {"evaluate": 600.0})
+    line = "  rotation x knn, seed 0: to run, about "
+    assert f"{line}10 min" in bench_run(*asked, "--dry-run", cache=cache).out
+    assert f"{line}2.2 h" in bench_run(*asked, "--dry-run", cache=tmp_path / "empty").out
+
+
 def test_pretraining_takes_what_it_does_in_a_suite_that_is_alike(bench_run, measured, tmp_path):
     named = [*SHORT, "name='mine'"]
     assert bench_run("random_init", sets=named).status == 0
