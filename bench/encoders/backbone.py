@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from bench.encoders.depthwise import train_fast
 from bench.encoders.transformer import (
     TransformerStages,
     is_transformer,
@@ -54,6 +55,7 @@ def make_backbone(name: str, channels: int = 3, share: int = 1) -> Any:
             _narrow(body, share)
         except ValueError as error:
             raise UserError(f"backbone.name '{name}' has no 1/{share} width: {error}") from None
+    train_fast(body)
     return body.to(memory_format=torch.channels_last)
 
 
