@@ -18,7 +18,7 @@ POSITIONS = 36
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution without stride: outputs as before, the weights' gradient as below."""
+    """A depthwise convolution: outputs as before, the weights' gradient as below where it can be."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, h', w')."""
@@ -26,20 +26,22 @@ class DepthwiseConv2d(nn.Conv2d):
         plain = maps.device.type == "cpu" and maps.dtype == self.weight.dtype == torch.float32
         training = torch.is_grad_enabled() and self.weight.requires_grad
         autocast = torch.is_autocast_enabled("cpu")
-        if WITHOUT_KERNEL and small and plain and training and not autocast:
+        if WITHOUT_KERNEL and small and plain and training and not autocast and self._is_dense():
             result: Tensor = _Depthwise.apply(maps, self.weight, self.padding)
             return result
         return super().forward(maps)
 
+    def _is_dense(self) -> bool:
+        """Whether it sees every position, which whoever dilates a network changes."""
+        return {*self.stride, *self.dilation} == {1} and self.bias is None
+
 
 def train_fast(network: nn.Module) -> None:
-    """Make `DepthwiseConv2d` of a network's depthwise layers without stride, in place."""
+    """Make `DepthwiseConv2d` of a network's depthwise layers, in place."""
     for module in network.modules():
         if (
             type(module) is nn.Conv2d
             and module.groups == module.in_channels == module.out_channels > 1
-            and (module.stride, module.dilation) == ((1, 1), (1, 1))
-            and module.bias is None
             and module.padding_mode == "zeros"
             and not isinstance(module.padding, str)
         ):

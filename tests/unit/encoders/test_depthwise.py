@@ -97,11 +97,33 @@ def test_what_torch_does_well_is_left_to_it(taken, monkeypatch):
     assert taken == []
 
 
+@pytest.mark.parametrize("change", [{"dilation": (3, 3), "padding": (6, 6)}, {"stride": (2, 2)}])
+def test_a_layer_that_is_dilated_or_strided_later(change, taken):
+    """As FCN heads do to the last stages."""
+    made = layer()
+    for name, value in change.items():
+        setattr(made, name, value)
+    maps = torch.randn(1, 8, 2, 2)
+    expected = F.conv2d(maps, made.weight, None, made.stride, made.padding, made.dilation, 8)
+    assert torch.equal(made(maps), expected)
+    assert taken == []
+
+
+def test_a_layer_with_a_bias_is_left_to_torch(taken):
+    made = nn.Conv2d(4, 4, 3, padding=1, groups=4)
+    train_fast(made)
+    maps = torch.randn(1, 4, 2, 2)
+    found = made(maps)
+    assert torch.equal(found, F.conv2d(maps, made.weight, made.bias, padding=1, groups=4))
+    gradients(found, made.weight, made.bias)
+    assert taken == []
+
+
 def test_a_backbone_keeps_its_layers_and_names():
     network = make_backbone("tf_efficientnet_lite0")
     changed = [m for m in network.modules() if isinstance(m, DepthwiseConv2d)]
-    assert len(changed) == 12  # of 16; four have a stride
-    assert all(m.groups == m.in_channels and m.stride == (1, 1) for m in changed)
+    assert len(changed) == 12  # of 16; timm pads the four with a stride itself
+    assert all(m.groups == m.in_channels for m in changed)
     assert not any(isinstance(m, DepthwiseConv2d) for m in make_backbone("resnet18").modules())
 
 
