@@ -18,7 +18,7 @@ POSITIONS = 36
 
 
 class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution: outputs as before, the weights' gradient as below where it can be."""
+    """A depthwise convolution: its output is torch's, its weights' gradient the one below."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, C, h, w) to (B, C, h', w')."""
