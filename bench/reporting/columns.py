@@ -443,6 +443,7 @@ COLUMNS: tuple[Column, ...] = (
         help="Reasons to doubt the row. `below` a baseline or `not distinguishable from` it: "
         "pretraining shows no benefit here. `generated images collapsed`: a generator drew nearly "
         "the same image every time. `collapsed features`: fewer than two effective directions. "
+        "`scores below 1 in every class but background`: nearly all pixels are called background. "
         "`contaminated`: test images have near-duplicates among the pretraining images. `failed`: "
         "the row, or the seed, has no score. `not better than` an answer at its own task: the "
         "method does not improve on an answer that needs no training, or not beyond its interval.",

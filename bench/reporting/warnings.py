@@ -8,6 +8,7 @@ from bench.results.record import Record
 from bench.statistics.intervals import Estimate
 
 CONTINUOUS = ("cost", "learning_rate", "ridge")  # hyperparameters whose grid could go further
+FOUND = 1.0  # points, from which on a row counts as having learned a class
 COLLAPSED = 0.1  # an adversarial method whose images vary less than this share of real ones'
 
 
@@ -24,6 +25,7 @@ def warnings(
     scored = [record for record in records if record.status == "ok"]
     texts = sorted({text for record in scored for text in record.warnings})
     texts += sorted({text for record in scored for text in at_edges(record)})
+    texts += sorted({text for record in scored for text in of_one_class(record)})
     texts += [f"seed {record.seed} failed" for record in records if record.status != "ok"]
     if score and score.interval and score.low == score.high:
         texts.append("too few test images for an interval: all halves of them score the same")
@@ -53,3 +55,11 @@ def at_edges(record: Record) -> Iterator[str]:
         if 2 * ends > len(each):
             some = f" for {ends} of {len(each)}" if isinstance(selected, dict) else ""
             yield f"{name} selected at the edge of its grid{some}"
+
+
+def of_one_class(record: Record) -> Iterator[str]:
+    """Whether a record scores in one class at most, as one whose pixels are all background."""
+    found = [name for name, points in record.per_class.items() if points >= FOUND]
+    if len(record.per_class) > 2 and len(found) < 2:
+        but = f" but {found[0]}" if found else ""
+        yield f"scores below {FOUND:.0f} in every class{but}"

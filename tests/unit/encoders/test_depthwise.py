@@ -61,13 +61,35 @@ def test_output_and_gradients_are_those_of_torch(kernel, padding, size, memory, 
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
-def test_its_gradient_has_a_gradient():
+@pytest.mark.parametrize(
+    ("kernel", "padding", "dilation", "size"),
+    [
+        *((5, 4, 2, (2, 2)), (5, 4, 2, (9, 12)), (3, 2, 2, (7, 7)), (3, 0, 3, (7, 9))),
+        *(((3, 5), (1, 6), (2, 3), (8, 5)), (3, 1, (2, 1), (8, 7))),
+    ],
+)
+def test_a_layer_that_is_dilated_later(kernel, padding, dilation, size, taken):
+    """As FCN heads do to the last stages: however large its maps are."""
+    made = layer(kernel=kernel, padding=padding)
+    made.dilation = dilation if isinstance(dilation, tuple) else (dilation, dilation)
+    maps = torch.randn(3, 8, *size, requires_grad=True)
+    found = made(maps)
+    expected = F.conv2d(maps, made.weight, None, 1, padding, dilation, 8)
+    assert torch.equal(found, expected)
+    own, of_torch = (gradients(each, maps, made.weight) for each in (found, expected))
+    assert taken == [(3, 8, *size)]
+    for a, b in zip(own, of_torch, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_its_gradient_has_a_gradient(dilation):
     """For penalties on gradients."""
-    maps = torch.randn(2, 3, 3, 2, dtype=torch.float64, requires_grad=True)
+    maps = torch.randn(2, 3, 3, 3, dtype=torch.float64, requires_grad=True)
     weight = torch.randn(3, 1, 3, 3, dtype=torch.float64, requires_grad=True)
 
     def apply(maps, weight):
-        return depthwise._Depthwise.apply(maps, weight, (1, 1))
+        return depthwise._Depthwise.apply(maps, weight, (1, 1), (dilation, dilation))
 
     assert torch.autograd.gradcheck(apply, (maps, weight))
     assert torch.autograd.gradgradcheck(apply, (maps, weight))
@@ -97,14 +119,13 @@ def test_what_torch_does_well_is_left_to_it(taken, monkeypatch):
     assert taken == []
 
 
-@pytest.mark.parametrize("change", [{"dilation": (3, 3), "padding": (6, 6)}, {"stride": (2, 2)}])
-def test_a_layer_that_is_dilated_or_strided_later(change, taken):
-    """As FCN heads do to the last stages."""
+@pytest.mark.parametrize("change", [{"stride": (2, 2)}, {"padding": (5, 2)}])
+def test_a_layer_with_a_stride_or_more_padding_than_its_kernel_reaches(change, taken):
     made = layer()
     for name, value in change.items():
         setattr(made, name, value)
     maps = torch.randn(1, 8, 2, 2)
-    expected = F.conv2d(maps, made.weight, None, made.stride, made.padding, made.dilation, 8)
+    expected = F.conv2d(maps, made.weight, None, made.stride, made.padding, groups=8)
     assert torch.equal(made(maps), expected)
     assert taken == []
 

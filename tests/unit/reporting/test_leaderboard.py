@@ -9,6 +9,7 @@ from scipy.stats import kendalltau
 
 from bench.encoders.pretraining import PretextScore, Pretraining
 from bench.reporting import columns, format, leaderboard, markdown, text
+from bench.reporting.warnings import warnings
 from bench.results import storage
 from bench.results.record import HyperparameterFacts
 from bench.statistics.intervals import ConfidenceInterval, Estimate
@@ -328,6 +329,21 @@ def test_a_rate_or_cost_at_the_edge_of_its_grid_is_warned_of(folder, name, tried
     save(folder, "narrow", 1.0, hyperparameters=facts)
     text = f"{name} selected at the edge of its grid{warned}".strip()
     assert rows(folder)["narrow"].warnings == ((text,) if warned else ())
+
+
+@pytest.mark.parametrize(
+    ("points", "warned"),
+    [
+        ({"background": 76.0, "cat": 0.9, "cow": 0.0}, "every class but background"),
+        ({"cat": 0.9, "cow": 0.0, "hen": 0.3}, "every class"),
+        ({"background": 76.0, "cat": 1.0, "cow": 0.0}, ""),
+        ({"cat": 76.0, "cow": 0.0}, ""),  # two classes: a score of one is half of all
+    ],
+)
+def test_a_row_of_one_class_is_warned_of(folder, points, warned):
+    record = save(folder, "blind", 1.0).model_copy(update={"per_class": points})
+    expected = [f"scores below 1 in {warned}"] if warned else []
+    assert warnings([record], None, {}) == expected
 
 
 def test_an_interval_without_width_is_warned_of(folder):
