@@ -35,7 +35,9 @@ def pytest_configure(config):
     if config.option.markexpr == "nightly":
         settings.load_profile("nightly")
     if processes := getattr(config.option, "numprocesses", None):
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, workers.cores() // processes)))
+        share = str(max(1, workers.cores() // processes))
+        os.environ.setdefault("OMP_NUM_THREADS", share)
+        os.environ.setdefault("SSL_GAP_WORKERS", share)
 
 
 @pytest.fixture(scope="session")

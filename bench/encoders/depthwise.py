@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 Pair = tuple[int, int]
 WITHOUT_KERNEL = torch.backends.cpu.get_cpu_capability() != "AVX512"
-# A larger map is as fast there, unless the layer is dilated. Measured with 240 to 1,152 channels and
-# kernels of 3 and 5.
+# A larger map is as fast there, unless the layer is dilated. Measured with 240 to 1,152 channels
+# and kernels of 3 and 5.
 POSITIONS = 36
 
 
@@ -75,7 +75,7 @@ class _Depthwise(torch.autograd.Function):
 
 
 def input_gradient(gradient: Tensor, weight: Tensor, padding: Pair, dilation: Pair) -> Tensor:
-    """The gradient of a depthwise layer's input, (B, C, h, w): a convolution with the turned kernel.
+    """The gradient of a depthwise layer's input, (B, C, h, w): that of its output, convolved.
 
     Args:
         gradient: (B, C, h', w') of its output.

@@ -121,7 +121,7 @@ finally:
 
 def test_files_by_path(shell, tmp_path):
     folder = tmp_path / "out/scenes"
-    done = shell(*RUN, *PATHS)
+    done = shell(*RUN, *PATHS, "--workers", "2")
     assert done.status == 0, done.err
     assert "6 cells, 0 up to date, 6 to run" in done.err
     for task in ("class_mean", "voc_cls"):

@@ -419,8 +419,8 @@ def test_a_dense_probe_of_several_processes_is_that_of_one(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_a_process_decodes_only_its_share_of_the_training_images(tmp_path, processes):
+def test_a_process_decodes_only_its_share_of_the_training_images(tmp_path):
+    processes = 4
     arguments = smoke_run("rotation", ["voc_cls"])
     (one,) = counted(tmp_path / "one", 1, *arguments)
     several = counted(tmp_path / "several", processes, *arguments)
@@ -433,8 +433,8 @@ def test_a_process_decodes_only_its_share_of_the_training_images(tmp_path, proce
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [2, 4])
-def test_what_one_process_raises_all_raise(tmp_path, processes):
+def test_what_one_process_raises_all_raise(tmp_path):
+    processes = 3
     script = tmp_path / "processes.py"
     script.write_text(FAILING)
     ends = tmp_path / "ends"
