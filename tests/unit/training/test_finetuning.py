@@ -321,23 +321,23 @@ EIGHT = [
     *("synthetic.train=8", "synthetic.test=1", "synthetic.pretraining=1", "synthetic.validation=1"),
     "datasets.voc.min_positives=1",
 ]
+SMALLEST, USUAL = "test_efficientnet", "tf_efficientnet_lite0"  # by timm's names
 LARGE = "synthetic.size=192"  # twelve cells of stride 16 across: fewer cannot draw the masks
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("task", "settings", "least"),
+    ("task", "backbone", "rate", "settings", "least"),
     [
-        ("voc_det", ["views=3200", "scale=[1.0, 1.0]"], 90),
-        ("voc_seg", ["views=2000", "scale=[1.0, 1.0]", "size=192"], 80),
-        ("voc_cls_finetune", ["views=1600", "crop_scale=[0.9, 1.0]"], 90),
+        ("voc_det", SMALLEST, 0.002, ["views=1200", "scale=[1.0, 1.0]"], 90),
+        ("voc_seg", SMALLEST, 0.003, ["views=1200", "scale=[1.0, 1.0]", "size=192"], 80),
+        ("voc_cls_finetune", USUAL, 0.001, ["views=1600", "crop_scale=[0.9, 1.0]"], 90),
     ],
 )
-def test_a_task_learns_eight_images_by_heart(task, settings, least, cache):
-    rate = 0.003 if task == "voc_seg" else 0.001
+def test_a_task_learns_eight_images_by_heart(task, backbone, rate, settings, least, cache):
     each = (*settings, "batch=8", f"learning_rates=[{rate}]", "selection_fraction=0.01")
-    size = [LARGE] if task == "voc_seg" else []
-    suite = loader.load("mini", [*EIGHT, *size, *(f"tasks.{task}.{key}" for key in each)])
+    others = [f"backbone.name='{backbone}'", *([LARGE] if task == "voc_seg" else [])]
+    suite = loader.load("mini", [*EIGHT, *others, *(f"tasks.{task}.{key}" for key in each)])
     opened = open_datasets(suite, {"voc", "voc_masks"}, None, cache, Reporter())
     both = {n: dataclasses.replace(d, test=d.train) for n, d in opened.items()}
     cpu = torch.device("cpu")
