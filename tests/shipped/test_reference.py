@@ -23,7 +23,9 @@ FINE_TUNED = ("voc_cls_finetune", "voc_det", "voc_seg")
 TUNED = {"imagenet", "random_init", "rotation"}  # fine-tuned in both suites
 TUNED_IN = {
     "mini": TUNED,
-    "tiny": TUNED | {"random_init-L", "context_encoder", "bigan", "pix2pix", "cyclegan"},
+    "tiny": TUNED
+    | {"random_init-L", "supervised", "colorization"}
+    | {"context_encoder", "bigan", "pix2pix", "cyclegan"},
 }
 
 
