@@ -38,9 +38,10 @@ class DepthwiseConv2d(nn.Conv2d):
 
     def _is_simple(self) -> bool:
         """Whether it has no stride, no bias and no padding that its kernel cannot reach."""
-        reach = [d * (k - 1) for d, k in zip(self.dilation, self.kernel_size, strict=True)]
-        reached = all(p <= r for p, r in zip(self.padding, reach, strict=True))  # type: ignore[operator]
-        return {*self.stride} == {1} and self.bias is None and reached
+        if isinstance(self.padding, str) or self.bias is not None or {*self.stride} != {1}:
+            return False
+        sides = zip(self.padding, self.dilation, self.kernel_size, strict=True)
+        return all(p <= d * (k - 1) for p, d, k in sides)
 
 
 def train_fast(network: nn.Module) -> None:

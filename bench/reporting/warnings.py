@@ -8,7 +8,7 @@ from bench.results.record import Record
 from bench.statistics.intervals import Estimate
 
 CONTINUOUS = ("cost", "learning_rate", "ridge")  # hyperparameters whose grid could go further
-FOUND = 1.0  # points, from which on a row counts as having learned a class
+LEARNED = 1.0  # points, from which on a row counts as having learned a class
 COLLAPSED = 0.1  # an adversarial method whose images vary less than this share of real ones'
 
 
@@ -59,7 +59,7 @@ def at_edges(record: Record) -> Iterator[str]:
 
 def of_one_class(record: Record) -> Iterator[str]:
     """Whether a record scores in one class at most, as one whose pixels are all background."""
-    found = [name for name, points in record.per_class.items() if points >= FOUND]
-    if len(record.per_class) > 2 and len(found) < 2:
-        but = f" but {found[0]}" if found else ""
-        yield f"scores below {FOUND:.0f} in every class{but}"
+    learned = [name for name, points in record.per_class.items() if points >= LEARNED]
+    if len(record.per_class) > 2 and len(learned) < 2:
+        but = f" but {learned[0]}" if learned else ""
+        yield f"scores below {LEARNED:.0f} in every class{but}"
