@@ -28,6 +28,7 @@ from bench import specs
 from bench.errors import UserError, unknown
 from bench.metrics import registry
 from bench.runtime.fingerprint import code_digest, digest, file_digest, harness_digest
+from bench.imports import with_imported
 
 Kind = Literal["methods", "tasks"]
 Origin = Literal["shipped", "package", "path", "object", "spec"]
@@ -538,14 +539,29 @@ def _describe_object(name: str, value: Any) -> Description:
 def own_digest(kind: Kind, name: str) -> str:
     """Digest of a plug-in's own code where it does not ship with the project; else empty.
 
-    What ships is identified by its version, which `bench check` watches.
+    Its own code is its file, what that imports (`bench.imports`), and of a task the metric beside
+    it. What ships is identified by its version, which `bench check` watches.
     """
     where = source(kind, name)
     if where.origin == "shipped":
         return ""
     if where.origin == "spec":
         return _spec_digest(where.value)
-    return where.own if where.path is None else code_digest([where.path])
+    if where.path is None:
+        return where.own
+    files = {*with_imported(where.path, where.module.partition(".")[0])} - {where.path}
+    if kind == "tasks":
+        metric = where.path.with_name(f"{describe(kind, name).constants['metric']}.py")
+        files |= {metric} & {*_metrics}
+    own = _first_digest(where.path) if where.module else code_digest([where.path])
+    others = sorted(map(_first_digest, files))
+    return digest([own, *others]) if others else own
+
+
+@cache
+def _first_digest(path: Path) -> str:
+    """Digest of a module as it was when this process first looked: it is imported once."""
+    return code_digest([path])
 
 
 def _spec_digest(spec: specs.Spec) -> str:
@@ -562,5 +578,7 @@ def code(kind: Kind, name: str) -> str:
     Kept in records as provenance; it decides nothing.
     """
     where = source(kind, name)
-    own = own_digest(kind, name) if where.path is None else code_digest([where.path])
+    own = own_digest(kind, name)
+    if where.origin == "shipped" and where.path is not None:
+        own = code_digest([where.path])
     return digest([own, harness_digest()])

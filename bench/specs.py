@@ -17,10 +17,10 @@ from bench.runtime.fingerprint import digest, file_digest
 
 TRUSTED = "trusted"  # option: code of the repository may be run
 MISSING = "allow_missing"  # option: what the file lacks stays as it was drawn
-VERSION = 2  # of the readers of weights: raise when the encoder of a spec may change
+VERSION = 3  # of the readers of weights: raise when the encoder of a spec may change
 FORMS = {
     "timm": "timm:NAME[.TAG]",
-    "file": "file:PATH?arch=NAME[&key=KEY][&prefix=PREFIX][&mean=R,G,B][&std=R,G,B]",
+    "file": "file:PATH?arch=NAME[&key=KEY][&prefix=PREFIX][&heads=N][&mean=R,G,B][&std=R,G,B]",
     "hf": "hf:OWNER/REPO",
     "hub": "hub:OWNER/REPO:ENTRY",
     "py": "py:PATH:FUNCTION",
@@ -29,8 +29,8 @@ FORMS = {
 SETTINGS_BESIDE = ("preprocessor_config.json", "config.json")
 PROGRAMS = ("py", "hub")  # kinds whose encoder a Python program makes
 OPTIONS = {
-    "file": ("arch", "key", "prefix", "mean", "std", MISSING),
-    "hf": ("mean", "std", "arch", "revision", "trained_on"),
+    "file": ("arch", "key", "prefix", "heads", "mean", "std", MISSING),
+    "hf": ("heads", "mean", "std", "arch", "revision", "trained_on"),
     "hub": (TRUSTED,),
 }
 REFERENCE = "imagenet"  # imagenet@NAME labels a file with the ImageNet weights of a backbone
@@ -139,7 +139,9 @@ def parse(text: str) -> Spec:
         key, _, value = item.partition("=")
         if key not in OPTIONS.get(kind, ()):
             raise UserError(f"{text}: {unknown('option', key, OPTIONS.get(kind, ()))}")
-        options.append((key, unquote(value)))
+        value = unquote(value)
+        # A tag of timm names weights; the network is the same.
+        options.append((key, value.partition(".")[0] if key == "arch" else value))
     spec = Spec(kind, target, tuple(sorted(options)), label or _label(kind, target))
     if spec.is_reference:
         spec = _reference(text, spec)

@@ -20,7 +20,7 @@ import numpy as np
 from bench.config import loader
 from bench.results import storage
 from bench.statistics import calibration
-from bench.statistics.model import Kind, Seeds, Spread
+from bench.statistics.model import LEAST, Kind, Seeds, Spread
 
 TWO_RUNS = 0.5  # the difference of two runs has twice the variance of one
 
@@ -45,7 +45,8 @@ def main() -> None:
         reruns: list[bool] = []
         for kind in sorted({row.kind for row in part.rows.values()}):
             values = {name: row.values for name, row in part.rows.items() if row.kind == kind}
-            seeds = {name: s for name, each in values.items() if (s := Seeds.of(each)) and s.varies}
+            varying = {name: each for name, each in values.items() if np.ptp(each) > LEAST}
+            seeds = {name: s for name, each in varying.items() if (s := Seeds.of(each))}
             for name in seeds:
                 others = Kind({other: row for other, row in seeds.items() if other != name})
                 spread = others.spread(name)

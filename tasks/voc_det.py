@@ -71,7 +71,9 @@ class VocDet(FineTunedTask):
             for name, key in (("label", "labels"), ("score", "scores"), ("box", "boxes")):
                 lines[name] += detected[key]
         objects = [(n, entry) for n, index in enumerate(indices) for entry in split.objects[index]]
+        crowd = np.array([o.crowd for _, o in objects], dtype=bool)
         return {
+            **({"true_crowd": crowd} if crowd.any() else {}),
             "ids": np.array([split.ids[index] for index in indices]),
             "classes": np.array(names),
             "counted": np.array(usable_classes(context.dataset)[0]),

@@ -69,10 +69,11 @@ def moco(model, average):
 
 def moco_v3(model, average, head):
     """facebookresearch/moco-v3: main_moco.py, moco/builder.py; `head` is fc or head."""
+    arch = "resnet18" if head == "fc" else "vit_small"
     state = under("module.base_encoder.", weights(model)) | mlp(f"module.base_encoder.{head}.", 0)
     state |= under("module.momentum_encoder.", weights(average))
     state |= mlp("module.predictor.", 0, 3)
-    return {**TRAINER, "state_dict": state, "scaler": {"scale": 1.0}}
+    return {**TRAINER, "arch": arch, "state_dict": state, "scaler": {"scale": 1.0}}
 
 
 def simsiam(model):

@@ -44,7 +44,7 @@ def run(
 
     Example: bench run --methods rotation,random_init,imagenet --tasks voc_cls
     """
-    from bench.commands import estimate
+    from bench.commands import estimate, plan
     from bench.commands.run import run as run_request
     from bench.reporting.terminal import TaskTable
 
@@ -71,7 +71,9 @@ def run(
         if number:
             stdout.print()
         stdout.print(TaskTable(table))
-    failed = given_up or leaderboard.failed(request.methods, request.tasks)
+    failed = given_up or leaderboard.failed(
+        (cell.task, cell.method, cell.seed) for cell in plan.cells(request)
+    )
     raise typer.Exit(1 if failed else 0)
 
 

@@ -6,9 +6,11 @@ runs: see `bench.statistics.calibration`.
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich import box
@@ -54,8 +56,8 @@ class Summary:
     p: float | None
 
 
-def calibrate(folder: Path, to: Path | None, cache: Path) -> tuple[Uncertainty, Path]:
-    """Write `[uncertainty]` from the records of a suite.
+def calibrate(folder: Path, to: Path | None, cache: Path) -> tuple[Uncertainty, Path, list[str]]:
+    """Write `[uncertainty]` from the records of a suite, of its own backbone.
 
     Args:
         folder: OUT/SUITE, or OUT with one suite.
@@ -63,18 +65,30 @@ def calibrate(folder: Path, to: Path | None, cache: Path) -> tuple[Uncertainty, 
         cache: where resampled scores are kept.
 
     Returns:
-        What was written, and where.
+        What was written, where, and what was left out, in words.
 
     Raises:
-        UserError: no row has several seeds, records cannot be used, or the file cannot be written.
+        UserError: no row has several seeds from 0 on, records cannot be used, or the file cannot be
+            written.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name one of a suite's records")
     folder = suite_folder(folder)
     rows = read_rows(folder)
-    several = {row: seeds for row, seeds in rows.items() if len(seeds) > 1}
+    own = {row: seeds for row, seeds in rows.items() if not seeds[0][1].other_backbone}
+    numbers = {row: sorted(record.seed for _, record in seeds) for row, seeds in own.items()}
+    several = {row: own[row] for row, seeds in numbers.items() if seeds[:2] == [0, 1]}
     if not several:
-        raise UserError(f"{folder}: no row has several seeds; make some with bench run --seeds 5")
+        raise UserError(
+            f"{folder}: no row of the suite's backbone has seeds 0 and 1; make some with "
+            "bench run --seeds 5"
+        )
+    left_out = [
+        f"{task} x {method}: seeds {', '.join(map(str, seeds))} are not all from 0 on without a "
+        "gap; those after it are left out"
+        for (task, method), seeds in numbers.items()
+        if seeds != list(range(len(seeds)))
+    ]
     records = {path: record for seeds in several.values() for path, record in seeds}
     scores, errors = all_resampled_scores(records, cache)
     for error in errors.values():
@@ -88,7 +102,7 @@ def calibrate(folder: Path, to: Path | None, cache: Path) -> tuple[Uncertainty, 
     if to:
         _check_suite(to, found.suite_sha256)
     _write(found, file)
-    return found, file
+    return found, file, left_out
 
 
 def _check_suite(file: Path, sha256: str) -> None:
@@ -108,14 +122,25 @@ def _write(uncertainty: Uncertainty, file: Path) -> None:
     """Put the section into a file.
 
     Raises:
-        UserError: the file cannot be read or written.
+        UserError: the file cannot be read or written, or the section cannot be put into it.
     """
     section = calibration.to_toml(uncertainty)
     try:
         before = file.read_text(encoding="utf-8") if file.is_file() else ""
-        atomic_write(file, calibration.put(before, section).encode())
+        after = calibration.put(before, section)
+        if _others(before) != _others(after):
+            raise UserError(f"--to {file}: has {calibration.HEADER} in it; remove that by hand")
+        atomic_write(file, after.encode())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--to {file}: cannot be written ({error})") from None
+
+
+def _others(text: str) -> dict[str, Any] | None:
+    """The other tables of a TOML file; None if it is none."""
+    try:
+        return {key: value for key, value in tomllib.loads(text).items() if key != calibration.KEY}
+    except tomllib.TOMLDecodeError:
+        return None
 
 
 def summaries(uncertainty: Uncertainty) -> Iterator[Summary]:
@@ -127,17 +152,16 @@ def summaries(uncertainty: Uncertainty) -> Iterator[Summary]:
 
 def _summary(task: str, kind: str, part: TaskUncertainty) -> Summary:
     values = {name: row.values for name, row in part.rows.items() if row.kind == kind}
-    seeds = {name: found for name, each in values.items() if (found := Seeds.of(each))}
-    law = Kind(seeds)
-    spread = law.spread("") if law.evidence else None
-    varying = [values[name] for name in law.evidence]
-    correlation, p = seed_correlation(varying)
+    varying = {name: each for name, each in values.items() if np.ptp(each) > model.LEAST}
+    law = Kind({name: seeds for name, each in varying.items() if (seeds := Seeds.of(each))})
+    spread = law.spread("")
+    correlation, p = seed_correlation(list(varying.values()))
     return Summary(
         task=task,
         kind=kind,
-        rows=len(seeds),
-        degrees=sum(row.degrees for row in law.evidence.values()),
-        sds=tuple(sorted(row.variance**0.5 for row in law.evidence.values())),
+        rows=len(values),
+        degrees=sum(row.degrees for row in law.rows.values()),
+        sds=tuple(sorted(row.variance**0.5 for row in law.rows.values())),
         next_sd=spread.variance**0.5 if spread else None,
         correlation=correlation,
         p=p,
@@ -179,7 +203,7 @@ def _mean_correlation(scores: Floats) -> float:
     return float((np.sum(scores.sum(axis=0) ** 2) - count) / (count * (count - 1)))
 
 
-def render(uncertainty: Uncertainty, file: Path) -> Iterator[Grid | str]:
+def render(uncertainty: Uncertainty, file: Path, left_out: Sequence[str]) -> Iterator[Grid | str]:
     """What the terminal shows."""
     grid = Grid(box=box.SIMPLE)
     headings = ("task", "kind", "rows", "degrees", "sd of seeds", "of a new row", "correlation")
@@ -198,4 +222,5 @@ def render(uncertainty: Uncertainty, file: Path) -> Iterator[Grid | str]:
         "new row; degrees: of freedom, seeds less one, over rows; correlation: between rows, of "
         "the scores of one seed"
     )
+    yield from left_out
     yield f"{file}: written; bench leaderboard uses it"

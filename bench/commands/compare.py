@@ -281,12 +281,16 @@ def suite_folder(path: Path) -> Path:
 
 
 def runs_of(rows: Rows, row: tuple[str, str], folder: Path) -> Runs:
-    """What is known of the training runs of a row, by its seeds and by the rows beside it."""
+    """What is known of the training runs of a row, by its seeds and by the rows of its table."""
     task, method = row
-    beside = {m: [r for _, r in seeds] for (t, m), seeds in rows.items() if t == task}
-    example = beside[method][0]
+    example = rows[row][0][1]
+    table = {
+        m: [record for _, record in seeds]
+        for (t, m), seeds in rows.items()
+        if t == task and seeds[0][1].other_backbone == example.other_backbone
+    }
     uncertainty = calibration.read(folder, example.suite, example.suite_sha256)
-    return training_runs(beside, calibration.task(uncertainty, example))[method]
+    return training_runs(table, calibration.task(uncertainty, example))[method]
 
 
 def read_rows(folder: Path) -> Rows:
@@ -367,12 +371,13 @@ def _mean(side: Sequence[Record]) -> float:
 
 
 def _class_differences(left: Sequence[Record], right: Sequence[Record]) -> dict[str, float]:
-    """The left side's mean over seeds less the right side's, by class."""
-    each = [
-        {name: float(np.mean([r.per_class[name] for r in side])) for name in side[0].per_class}
+    """The left side's mean over seeds less the right side's, by class that all seeds have."""
+    common = set.intersection(*(set(record.per_class) for record in (*left, *right)))
+    means = [
+        {name: float(np.mean([record.per_class[name] for record in side])) for name in common}
         for side in (left, right)
     ]
-    return {name: value - each[1][name] for name, value in each[0].items()}
+    return {name: means[0][name] - means[1][name] for name in left[0].per_class if name in common}
 
 
 def contrast(

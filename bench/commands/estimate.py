@@ -142,7 +142,7 @@ def measure(records: Collection[Record], once: float, megabytes: Mapping[str, fl
         if views:
             rates[record.method].append(1000 * record.pretraining.seconds / views)
         if record.status == "ok":
-            tasks[record.task].append(record.timings["evaluate"])
+            tasks[record.task].append(record.timings.get("evaluate", 0.0))
     about_it = next(iter(records)).environment
     return Costs(
         machine=f"{about_it['processor']}, {about_it['device']}, {about_it['threads']} threads",

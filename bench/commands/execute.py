@@ -251,7 +251,9 @@ def _side_by_side(
         error = UserError(str(outcome))
         for cell in begun[index]:
             if cell not in finished:
-                yield cell, _save_failure(cell, job.context(cell, reporter), job.request, error)
+                context = job.context(cell, reporter)
+                about = _about_method(context, job.request)
+                yield cell, _save_failure(cell, context, about, job.request, error)
 
 
 def _print_score(cell: Cell, record: Record, reporter: Reporter) -> None:
@@ -265,15 +267,16 @@ def _compute_encoder(
 ) -> Iterator[tuple[Cell, Record]]:
     """Obtain one encoder and give a copy of it to each task; yield each cell once recorded."""
     context.reporter.start_cell(str(cells[0]))
+    method = _about_method(context, request)  # before hours in which its file may be edited
     try:
         encoder = load_or_pretrain(context)
     except distributed.FAILURES as error:  # whatever a method raises, the other methods go on
         distributed.fail_together(error)
         for cell in cells:
-            yield cell, _save_failure(cell, context, request, error)
+            yield cell, _save_failure(cell, context, method, request, error)
         return
     for cell in cells:
-        record = _compute_cell(encoder, cell, context, request)
+        record = _compute_cell(encoder, cell, context, method, request)
         if cell == cells[-1]:  # before its record is shown: a run may be killed there
             distributed.barrier()  # every process has opened what it needs
             if distributed.is_main():
@@ -291,7 +294,9 @@ def _discard(encoder: Encoder, context: Context) -> None:
         )
 
 
-def _compute_cell(encoder: Encoder, cell: Cell, context: Context, request: Request) -> Record:
+def _compute_cell(
+    encoder: Encoder, cell: Cell, context: Context, method: dict[str, Any], request: Request
+) -> Record:
     """Score an encoder at one task, and record what came of it."""
     context.reporter.start_cell(str(cell))
     context.reporter.cell = f"{cell}: "
@@ -299,12 +304,11 @@ def _compute_cell(encoder: Encoder, cell: Cell, context: Context, request: Reque
     if distributed.is_main():
         path.unlink(missing_ok=True)  # an outdated record must not outlive its predictions
     try:
-        record, result = evaluate(encoder, cell, context, request)
+        record, result = evaluate(encoder, cell, context, method, request)
+        distributed.from_main(partial(_save, record, result, encoder, path))
     except distributed.FAILURES as error:  # whatever a task raises, the other tasks go on
         distributed.fail_together(error)
-        return _save_failure(cell, context, request, error)
-    if distributed.is_main():
-        _save(record, result, encoder, path)
+        return _save_failure(cell, context, method, request, error)
     return record
 
 
@@ -324,11 +328,12 @@ def _save(record: Record, result: TaskResult, encoder: Encoder, path: Path) -> N
 
 
 def evaluate(
-    encoder: Encoder, cell: Cell, context: Context, request: Request
+    encoder: Encoder, cell: Cell, context: Context, method: dict[str, Any], request: Request
 ) -> tuple[Record, TaskResult]:
     """Score a copy of an encoder; return the record and what the task predicted."""
     task: Task = plugins.load("tasks", cell.task)()
     context = dataclasses.replace(context, task=cell.task)
+    identity = _identity(cell, context, method, request)
     own = copy.deepcopy(encoder)
     weights = own.weights_sha256()
     started = time.monotonic()
@@ -336,7 +341,6 @@ def evaluate(
         seed_everything(context.seed)
         result = task.evaluate(own, context)
     timings = result.timings | {"evaluate": time.monotonic() - started}
-    identity = _identity(cell, context, request)
     metric = registry.get(identity["metric"])
     _check_predictions(cell.task, metric, result)
     per_class = registry.per_class(metric, result.predictions)
@@ -403,11 +407,17 @@ def _data_warnings(context: Context, trained: Sequence[str]) -> list[str]:
     return [text for name in names for text in context.datasets[name].warnings]
 
 
-def _save_failure(cell: Cell, context: Context, request: Request, error: BaseException) -> Record:
+def _save_failure(
+    cell: Cell,
+    context: Context,
+    method: dict[str, Any],
+    request: Request,
+    error: BaseException,
+) -> Record:
     message = errors.message(error)
     context = dataclasses.replace(context, task=cell.task)
     record = Record(
-        **_identity(cell, context, request),
+        **_identity(cell, context, method, request),
         status="failed",
         error=message,
         error_lines=errors.all_lines(error),
@@ -420,31 +430,41 @@ def _save_failure(cell: Cell, context: Context, request: Request, error: BaseExc
     return record
 
 
-def _identity(cell: Cell, context: Context, request: Request) -> dict[str, Any]:
-    """What a record says of its cell, whether it failed or not."""
-    method = plugins.describe("methods", cell.method)
+def _about_method(context: Context, request: Request) -> dict[str, Any]:
+    """What a record says of its method, as its code is now."""
+    method = plugins.describe("methods", context.method)
+    return {
+        "method": context.method,
+        "method_version": method.version,
+        "method_digest": context.method_digest,
+        "role": method.role,
+        "recipe": settings.resolved_recipe(request.suite, context.method, request.cache),
+        "provenance": Provenance(
+            method_code=plugins.code("methods", context.method),
+            command=list(request.command),
+        ),
+    }
+
+
+def _identity(
+    cell: Cell, context: Context, method: dict[str, Any], request: Request
+) -> dict[str, Any]:
+    """What a record says of its cell, whether it failed or not, as the task's code is now."""
     task = plugins.describe("tasks", cell.task)
     suite = request.suite
+    code = {"task_code": plugins.code("tasks", cell.task)}
     return {
+        **method,
+        "provenance": method["provenance"].model_copy(update=code),
         "suite": suite.name,
         "suite_sha256": suite.sha256,
         "suite_settings": suite.shared(context.settings.dataset),
-        "method": cell.method,
-        "method_version": method.version,
-        "method_digest": plugins.own_digest("methods", cell.method),
-        "role": method.role,
-        "recipe": settings.resolved_recipe(suite, cell.method, request.cache),
         "task": cell.task,
         "task_version": task.version,
         "task_digest": plugins.own_digest("tasks", cell.task),
         "task_settings": settings.resolved_task_settings(suite, cell.task, request.cache),
         "metric": getattr(context.settings, "metric", task.constants["metric"]),
         "seed": cell.seed,
-        "provenance": Provenance(
-            method_code=plugins.code("methods", cell.method),
-            task_code=plugins.code("tasks", cell.task),
-            command=list(request.command),
-        ),
         "environment": describe(context.device) | {"processes": distributed.world_size()},
         "created": storage.now(),
     }

@@ -162,12 +162,13 @@ def is_up_to_date(cell: Cell, request: Request) -> bool:
     """Whether a cell has a record of the suite, settings, versions and files in force.
 
     Raises:
-        UserError: another experiment's record is there.
+        UserError: another experiment's record is there, or a copy of another cell's.
     """
     path = cell.path(request)
     record = storage.find(path)
     if record is None or record.status == "failed":
         return False
+    storage.check_location(path, record, request.folder)
     check_settings(path, record, request)
     if not (_same_versions(record) and same_files(record.files)):
         return False

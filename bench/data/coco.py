@@ -1,8 +1,8 @@
 """COCO annotation files: image labels and boxes of the categories that a suite names.
 
 Format as on cocodataset.org, "Data format", "Object Detection": `bbox` is [x, y, width, height] in
-continuous pixels from 0, `iscrowd` marks a group. A group counts like an object that VOC marks
-difficult: neither way.
+continuous pixels from 0, `iscrowd` marks a group. A group counts neither way, like an object that
+VOC marks difficult, and no detection inside it is false.
 
 The box of an object is the extent of its polygons, and `area` is their area. Some files round
 these, so each side of a box may be a pixel off. Two annotations of one image, category and box are
@@ -307,7 +307,8 @@ def _open_split(
         for entry in own:
             _check_inside(path, entry, files, index)
     ids = tuple(image.file_name for image in images)
-    fingerprint = digest([ids, files.fingerprint, list(classes), file_digest(path)])
+    crowds = ["crowds"] if any(entry.crowd for own in by_image for entry in own) else []
+    fingerprint = digest([ids, files.fingerprint, list(classes), file_digest(path), *crowds])
     return BoxSplit(ids, files, labels, tuple(by_image), fingerprint)
 
 
@@ -315,7 +316,8 @@ def _object(label: str, annotation: _Annotation) -> ObjectAnnotation:
     """The box in VOC's convention: 1-based inclusive pixels."""
     x, y, width, height = annotation.bbox
     box = (x + 1, y + 1, x + max(width, 1), y + max(height, 1))
-    return ObjectAnnotation(label, box, difficult=bool(annotation.iscrowd), truncated=False)
+    crowd = bool(annotation.iscrowd)
+    return ObjectAnnotation(label, box, difficult=crowd, truncated=False, crowd=crowd)
 
 
 def _check_inside(path: Path, entry: ObjectAnnotation, images: ImageFiles, index: int) -> None:

@@ -125,8 +125,17 @@ def _open_all(
     }
     for dataset in opened.values():
         _check_class_names(dataset)
+        _check_test_split(dataset)
         _say_repeats(dataset, reporter)
     return {name: _with_warnings(dataset) for name, dataset in opened.items()}
+
+
+def _check_test_split(dataset: Dataset) -> None:
+    """Refuse one test image: no half of it, and so no interval."""
+    if dataset.test is not None and len(dataset.test.ids) < 2:
+        raise UserError(
+            f"datasets.{dataset.name}.test: is one image; a score's interval needs two or more"
+        )
 
 
 def _data_root(suite: Suite, root: Path | None, cache: Path, reporter: Reporter) -> Path:

@@ -36,12 +36,16 @@ PORTION = 2**16  # bytes of XML that are parsed at a time
 
 @dataclass(frozen=True)
 class ObjectAnnotation:
-    """One annotated object; its box is (xmin, ymin, xmax, ymax), 1-based inclusive pixels."""
+    """One annotated object; its box is (xmin, ymin, xmax, ymax), 1-based inclusive pixels.
+
+    A crowd, of COCO alone, is a region of many objects; it is difficult too.
+    """
 
     name: str
     box: tuple[float, float, float, float]
     difficult: bool
     truncated: bool
+    crowd: bool = False
 
 
 @dataclass(frozen=True)
@@ -245,7 +249,7 @@ def identifiers(devkit: Path, name: str, kind: str = "Main") -> tuple[str, ...]:
     if not ids:
         raise UserError(f"{path}: the list is empty")
     if len(set(ids)) != len(ids):
-        raise UserError(f"{path}: names an image twice")
+        raise UserError(f"{path}: names an image twice (a name ends at the first blank)")
     if max(map(len, ids)) > LONGEST:
         raise UserError(f"{path}: a name has more than {LONGEST} characters")
     return ids

@@ -26,6 +26,8 @@ from bench.encoders.module_encoder import ModuleEncoder, encoder_around
 from bench.encoders.promises import maps_of
 from bench.encoders.transformer import ANY_SIZE, TransformerStages, is_transformer
 from bench.errors import UserError, one_line
+from bench.runtime import switches
+from bench.runtime.device import seed_everything
 from bench.runtime.files import atomic_write
 from bench.runtime.fingerprint import digest
 from bench.specs import Spec
@@ -120,6 +122,9 @@ def from_file(spec: Spec, path: Path) -> Encoder:
 
 def _load(spec: Spec, path: Path) -> Loaded:
     """The model of a file as a spec asks for it; a transformer takes images of any size."""
+    heads = spec.option("heads")
+    if heads and not (heads.isdecimal() and int(heads)):
+        raise UserError(f"{spec}: heads: must be a number of attention heads")
     return load(
         path,
         spec.backbone,
@@ -129,6 +134,7 @@ def _load(spec: Spec, path: Path) -> Loaded:
         spec.option("std") or None,
         allow_missing=bool(spec.option(specs.MISSING)),
         **(ANY_SIZE if is_transformer(spec.backbone) else {}),
+        **({"num_heads": int(heads)} if heads else {}),
     )
 
 
@@ -159,7 +165,9 @@ def made_by_program(spec: Spec) -> Encoder:
         if not callable(make):
             raise UserError(f"{path}: has no function {name}")
     try:
-        module = make()
+        with switches.owned():
+            seed_everything(0)  # weights that a file does not have, such as a new head's
+            module = make()
     except UserError:
         raise
     except Exception as error:  # whatever a program raises
@@ -231,6 +239,8 @@ def warnings(encoder: Encoder) -> Iterator[str]:
     if missing := len(origin.get("missing", ())):
         total = missing + origin["matched"]
         yield f"{missing} of {total} tensors were not in its file and are as initialized"
+    if unexpected := len(origin.get("unexpected", ())):
+        yield f"{unexpected} tensors of its file are not in the encoder"
 
 
 def export(encoder: Encoder, path: Path) -> int:

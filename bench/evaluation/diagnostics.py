@@ -88,12 +88,12 @@ def neighbors(values: Tensor, count: int) -> np.ndarray:
 
     Args:
         values: of one stage, (N, C); they are centered first.
-        count: how many, nearest first.
+        count: how many, nearest first; fewer where there are fewer images.
     """
     rows = nn.functional.normalize(values - values.mean(0), dim=1)
     similarity = rows @ rows.T
     similarity.fill_diagonal_(-2)
-    nearest: np.ndarray = similarity.topk(count).indices.numpy()
+    nearest: np.ndarray = similarity.topk(min(count, len(values) - 1)).indices.numpy()
     return nearest
 
 

@@ -80,6 +80,13 @@ class DetectionSettings(FineTuning):
             raise ValueError("must be ascending")
         return value
 
+    @field_validator("scale")
+    @classmethod
+    def _scale_fits(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not value[0] <= value[1] <= 1:
+            raise ValueError("must be ascending, and at most 1: the image must fit its square")
+        return value
+
     @model_validator(mode="after")
     def _sides_of_c4(self) -> Self:
         if (self.protocol == "c4") != bool(self.shortest_sides):

@@ -104,8 +104,8 @@ class C4Detector(FineTunedNetwork):
         last_stage.requires_grad_(True)
         self.settings = settings
         self.statistics_batches = settings.statistics_batches
-        self.objects = objects
-        self.lines = max(1, *map(len, objects))
+        self.objects = [[entry for entry in own if not entry.crowd] for own in objects]
+        self.lines = max(1, *map(len, self.objects))
         self.class_indices = {name: k + 1 for k, name in enumerate(classes)}  # 0 is background
         stride = trunk.strides[-1]
         self.proposals = _Proposals(trunk.channels[-1], stride, settings.proposals)

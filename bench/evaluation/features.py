@@ -92,7 +92,7 @@ def features(
     weights = encoder.weights_sha256()
     key = digest(
         {
-            "weights": weights,
+            "weights": [weights, context.method_digest],
             "images": images.fingerprint,
             "transform": ["resize_exact", size],
             "pooling": ["average", dimensions],

@@ -112,7 +112,7 @@ class FineTunedTask(ABC):
         return {
             **by_block,
             "task": [context.task, self.version, plugins.own_digest("tasks", context.task)],
-            "encoder": encoder.weights_sha256(),
+            "encoder": [encoder.weights_sha256(), context.method_digest],
             "split": train.fingerprint,
             "classes": list(dataset.classes),
             "excluded": self.excluded_classes(context),

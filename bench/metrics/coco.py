@@ -23,8 +23,9 @@ def coco_scores(predictions: Mapping[str, np.ndarray]) -> dict[str, float | None
 
     COCO differs from VOC: a detection takes the best object that is still free, overlaps are of
     continuous boxes, the curve is read at 101 recalls, 100 detections of an image count. A
-    difficult object is given an area beyond all ranges, so that neither it nor the detection that
-    finds it counts; a second detection of it is false, as of any object.
+    difficult object of VOC is given an area beyond all ranges, so that neither it nor the detection
+    that finds it counts; a second detection of it is false, as of any object. A crowd of COCO is
+    one: no detection in it counts.
 
     Args:
         predictions: `ids`, and what `metrics.detection.boxes_of` takes, as `tasks/voc_det.py` saves
@@ -71,7 +72,8 @@ def load(predictions: Mapping[str, np.ndarray]) -> tuple[COCO, COCO]:
 
 
 def _annotations(boxes: Boxes) -> list[dict[str, Any]]:
-    columns = (boxes.true_image.tolist(), boxes.true_class.tolist(), boxes.true_difficult.tolist())
+    beyond = boxes.true_difficult & ~boxes.true_crowd
+    columns = (boxes.true_image, boxes.true_class, beyond, boxes.true_crowd)
     return [
         {
             "id": k + 1,
@@ -79,10 +81,10 @@ def _annotations(boxes: Boxes) -> list[dict[str, Any]]:
             "category_id": label,
             "bbox": box,
             "area": BEYOND if difficult else box[2] * box[3],
-            "iscrowd": 0,
+            "iscrowd": int(crowd),
         }
-        for k, (image, label, difficult, box) in enumerate(
-            zip(*columns, _continuous(boxes.true_box), strict=True)
+        for k, (image, label, difficult, crowd, box) in enumerate(
+            zip(*(c.tolist() for c in columns), _continuous(boxes.true_box), strict=True)
         )
     ]
 

@@ -6,7 +6,7 @@ Boxes are (xmin, ymin, xmax, ymax) in inclusive pixels, so that one of equal cor
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,13 @@ def overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.flo
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     shared = np.maximum(high - low + 1, 0).prod(-1)
     share: NDArray[np.floating] = shared / (areas(a) + areas(b) - shared)
+    return share
+
+
+def shares_inside(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Share of boxes (..., 4) that lies in boxes (..., 4), each in each, in 0..1."""
+    low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    share: NDArray[np.floating] = np.maximum(high - low + 1, 0).prod(-1) / areas(a)
     return share
 
 
@@ -91,8 +98,21 @@ def match_checked(
     true_images: NDArray[np.integer],
     difficult: NDArray[np.bool_],
     overlap: float,
+    crowd: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.int8]:
-    """`match` of arguments that were checked."""
+    """`match` of arguments that were checked.
+
+    Objects of `crowd` (T,) are regions of many: no detection of another object is false that has
+    more than `overlap` of its area in one, as in COCO (pycocotools, COCOeval.evaluateImg).
+    """
+    if crowd is not None and crowd.any():
+        alone = ~crowd
+        true = (true_boxes[alone], true_images[alone], difficult[alone])
+        outcomes = match_checked(boxes, scores, images, *true, overlap)
+        groups = (true_boxes[crowd], true_images[crowd])
+        _, inside = _best(boxes, images, *groups, shares_inside)
+        outcomes[(outcomes == FALSE_POSITIVE) & (inside > overlap)] = IGNORED
+        return outcomes
     best, iou = _best(boxes, images, true_boxes, true_images)
     outcomes = np.full(len(boxes), FALSE_POSITIVE, dtype=np.int8)
     hit = np.flatnonzero(iou > overlap)
@@ -108,6 +128,7 @@ def _best(
     images: NDArray[np.integer],
     true_boxes: NDArray[np.floating],
     true_images: NDArray[np.integer],
+    measure: Callable[..., NDArray[np.floating]] = overlaps,
 ) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
     """The object that each detection overlaps most (the first of equals), and by how much."""
     by_image = np.argsort(true_images, kind="stable")
@@ -122,7 +143,7 @@ def _best(
     pair = np.repeat(np.arange(len(some)), counts[some])
     place = np.arange(len(pair)) - firsts[pair]
     thing = by_image[starts[some][pair] + place]
-    overlap = overlaps(boxes[some][pair], true_boxes[thing])
+    overlap = measure(boxes[some][pair], true_boxes[thing])
     most = np.maximum.reduceat(overlap, firsts)
     equal = np.flatnonzero(overlap == most[pair])
     chosen = equal[np.unique(pair[equal], return_index=True)[1]]
@@ -193,6 +214,7 @@ class Boxes:
         true_class: (T,) 0..C-1.
         true_image: (T,) 0..N-1.
         true_difficult: (T,) bool.
+        true_crowd: (T,) bool, regions of many objects, which are difficult too.
         counted: the classes of the mean, each once, at least one.
     """
 
@@ -204,6 +226,7 @@ class Boxes:
     true_class: NDArray[np.int64]
     true_image: NDArray[np.int64]
     true_difficult: NDArray[np.bool_]
+    true_crowd: NDArray[np.bool_]
     counted: NDArray[np.int64]
 
 
@@ -212,13 +235,14 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
 
     Args:
         predictions: `box`, `score`, `label`, `image`, the same of objects as `true_*`, `counted`,
-            and `classes`, of which labels are indices.
+            and `classes`, of which labels are indices. `true_crowd` may be absent: none.
         num_images: how many there are.
 
     Raises:
         ValueError: an array is missing, does not fit the others or holds a wrong value; names it.
     """
     given = {name: checks.entry(predictions, name) for name in ("classes", *_ARRAYS)}
+    crowd = predictions.get("true_crowd", np.zeros(np.shape(given["true_difficult"]), dtype=bool))
     names = np.asarray(given["classes"])
     checks.axes("classes", names, "(C,)")
     num_classes = len(names)
@@ -231,6 +255,7 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
         true_class=checks.integers("true_class", given["true_class"], "(T,)", num_classes),
         true_image=checks.integers("true_image", given["true_image"], "(T,)", num_images),
         true_difficult=checks.flags("true_difficult", given["true_difficult"], "(T,)"),
+        true_crowd=checks.flags("true_crowd", crowd, "(T,)"),
         counted=checks.integers("counted", given["counted"], "(C,)", num_classes),
     )
     checks.alike(box=boxes.box, score=boxes.score, label=boxes.label, image=boxes.image)
@@ -239,6 +264,7 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
         true_class=boxes.true_class,
         true_image=boxes.true_image,
         true_difficult=boxes.true_difficult,
+        true_crowd=boxes.true_crowd,
     )
     if not len(boxes.counted) or len(np.unique(boxes.counted)) < len(boxes.counted):
         indices = boxes.counted.tolist()
@@ -246,4 +272,4 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
     return boxes
 
 
-_ARRAYS = tuple(Boxes.__dataclass_fields__)
+_ARRAYS = tuple(name for name in Boxes.__dataclass_fields__ if name != "true_crowd")

@@ -203,6 +203,7 @@ def detection_precisions(
             true_images,
             difficult,
             OVERLAP,
+            boxes.true_crowd[objects],
         )
         kept = outcomes != IGNORED
         evaluated = true_images[~difficult]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import combinations, pairwise
@@ -71,10 +71,10 @@ class Leaderboard:
             for (table, scores), (other, other_scores) in combinations(own, 2)
         }
 
-    def failed(self, methods: Collection[str], tasks: Collection[str]) -> bool:
-        """Whether any cell of some methods and tasks failed."""
-        rows = [row for t in self.tables if t.task in tasks for row in t.rows]
-        return any(row.status != "ok" for row in rows if row.method in methods)
+    def failed(self, cells: Iterable[tuple[str, str, int]]) -> bool:
+        """Whether any of some cells, (task, method, seed), has no score here."""
+        records = [record for t in self.tables for row in t.rows for record in row.scored]
+        return not {*cells} <= {(record.task, record.method, record.seed) for record in records}
 
     def to_dataframe(self) -> pd.DataFrame:
         """One row per task and method, with the columns of leaderboard.csv."""
@@ -227,8 +227,7 @@ def _table(
         if path in resampled and resampled[path].truth:
             truths.setdefault(resampled[path].truth, path)
     comparability.check_truths(truths)
-    # Runs of another backbone may vary otherwise than those that were calibrated.
-    calibrated = None if backbone else calibration.task(uncertainty, next(iter(records.values())))
+    calibrated = calibration.task(uncertainty, next(iter(records.values())))
     scores = score_rows(groups, resampled, calibrated)
     order = sorted(groups, key=lambda m: (m not in scores.values, -scores.values.get(m, 0.0)))
     rows = [Row(m, tuple(sorted((r for _, r in groups[m]), key=lambda r: r.seed))) for m in order]
@@ -317,9 +316,18 @@ def _fill(
         sd=scores.rows[method].sd if scores.rows else None,
     )
     known = {n: gain for n, gain in gains.items() if n and gain and scores.known(method, n)}
-    texts = [*warnings(row.records, row.value, known), *audit.warnings(audited, row.scored)]
+    texts = [*_classes_of_its_own(row, table), *warnings(row.records, row.value, known)]
+    texts += [*audit.warnings(audited, row.scored)]
     texts += [f"no interval: {scores.reason}"] if scores.reason else []
     return replace(row, warnings=tuple(texts))
+
+
+def _classes_of_its_own(row: Row, table: Table) -> list[str]:
+    """A warning of classes that are in its mean and not in that of every row."""
+    scored = [record.per_class for other in table.rows for record in other.scored]
+    odd = {name for name in row.per_class if any(name not in each for each in scored)}
+    names = ", ".join(sorted(odd))
+    return [f"its mean counts {names}, which that of another row does not"] if odd else []
 
 
 def _own_ranks(method: str, table: Table) -> Ranks:

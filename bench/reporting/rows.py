@@ -92,7 +92,8 @@ class Row:
     @property
     def training(self) -> str:
         """What differs between training runs of the row, in words; empty of fixed weights."""
-        start = {"pretrained": "pretraining", "untrained": "first weights"}.get(self.role, "")
+        start = "first weights" if self.role == "untrained" else "pretraining"
+        start = "" if self.records[0].has_given_weights else start
         tuned = "fine-tuning" if self.runs.kind == FINE_TUNED else ""
         return " and ".join(part for part in (start, tuned) if part)
 

@@ -40,8 +40,11 @@ OFFICIAL = {
     ("voc", "VOC2007/test"): 4952,
     ("voc", "VOC2012/train"): 5717,
     ("voc", "VOC2012/val"): 5823,
+    ("voc", "VOC2012/trainval"): 11540,
     ("voc_masks", "VOC2012/train_aug"): 10582,
+    ("voc_masks", "VOC2012/train"): 1464,
     ("voc_masks", "VOC2012/val"): 1449,
+    ("voc_masks", "VOC2012/trainval"): 2913,
 }
 RECIPE: dict[str, Any] = {
     "views": lambda v: f"{v:,} views",

@@ -64,13 +64,17 @@ def check_seeds(records: Records, method: str) -> None:
     """Refuse seeds of one row that are not of one method.
 
     Raises:
-        UserError: two of them differ in version, code, role, recipe or settings of the suite.
+        UserError: two of them differ in version, code, role, recipe, settings of the suite, or in
+            the files or the reference weights that they read.
     """
     _check_same(records, "settings of the suite", lambda r: r.suite_sha256)
     _check_same(records, f"version of {method}", lambda r: r.method_version)
     _check_same(records, f"code of {method}", lambda r: r.method_digest)
     _check_same(records, f"role of {method}", lambda r: r.role)
     _check_same(records, f"recipe of {method}", _recipe)
+    for name in sorted({name for record in records.values() for name in record.files}):
+        _check_same(records, f"content of {name}", partial(_file, name=name))
+    _check_same(records, f"weights of {method}", _reference_weights)
 
 
 def other_method(record: Record, other: Record) -> str:
@@ -136,6 +140,14 @@ def _dataset_settings(record: Record) -> str | None:
 def _recipe(record: Record) -> str | None:
     """The method's recipe as text; None of a failed record that has none."""
     return _text(record.recipe) if record.recipe or _scored(record) else None
+
+
+def _file(record: Record, name: str) -> str | None:
+    return record.files.get(name)
+
+
+def _reference_weights(record: Record) -> str | None:
+    return record.encoder.weights_sha256 if record.role == "reference" and record.encoder else None
 
 
 def _scored(record: Record) -> bool:

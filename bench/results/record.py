@@ -228,6 +228,11 @@ class Record(Table):
         return "" if own == self.suite_settings.backbone.name else own
 
     @property
+    def has_given_weights(self) -> bool:
+        """Whether its weights come from elsewhere: no seed of the suite changes them."""
+        return self.role == "reference" or (self.role == "pretrained" and not self.recipe)
+
+    @property
     def test_data(self) -> dict[str, str]:
         """Fingerprints of the test splits."""
         return {name: value for name, value in self.data.items() if name.endswith("_test")}

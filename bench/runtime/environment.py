@@ -105,7 +105,7 @@ def _revision(folder: Path) -> tuple[str | None, bool | None]:
 
 DECIDING = (
     *("torch", "torchvision", "timm", "kornia", "accelerate", "numpy"),
-    *("pillow", "simplejpeg"),
+    *("pillow", "simplejpeg", "scikit-learn"),
 )
 
 

@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -32,11 +33,14 @@ TEMPORARY_FOLDERS = "pymp-*"  # multiprocessing's name, of any Python program
 
 
 def open_partial(path: Path) -> BinaryIO:
-    """A new file `.NAME.PID.partial` beside a path, locked until it is closed."""
+    """A new file beside a path, `.NAME.` and letters and `.partial`, locked until it is closed.
+
+    The letters are random: on one file system, processes of several machines may have one number.
+    """
     _sweep_once(path.parent)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     while True:
-        stream = partial.open("wb")
+        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:16]}.partial")
+        stream = partial.open("xb")
         _lock(stream.fileno(), wait=True)
         if _is_at(stream.fileno(), partial):
             return stream

@@ -67,11 +67,13 @@ class Uncertainty(Section):
 def kind_of(record: Record) -> Literal["fine-tuned"] | Role:
     """The kind of rows whose training varies alike.
 
-    `fine-tuned` where the task trains the encoder or a head by itself, else the role: `pretrained`
-    here, `untrained`, or `reference`, whose weights are fixed.
+    `fine-tuned` where the task trains the encoder or a head by itself; else `untrained`,
+    `pretrained` on images of the suite, or `reference`, as ImageNet weights and other checkpoints
+    from elsewhere, whose weights are fixed.
     """
-    trains = record.training or FineTuning.model_fields.keys() <= record.task_settings.keys()
-    return "fine-tuned" if trains else record.role
+    if record.training or FineTuning.model_fields.keys() <= record.task_settings.keys():
+        return "fine-tuned"
+    return "reference" if record.has_given_weights else record.role
 
 
 def read(folder: Path, suite: str, sha256: str) -> Uncertainty | None:
@@ -138,7 +140,9 @@ def parse(tables: Mapping[str, Any], where: str) -> Uncertainty | None:
 
 
 def task(uncertainty: Uncertainty | None, record: Record) -> TaskUncertainty | None:
-    """The part for the task of a record, if it holds for its version and settings."""
+    """The part for the task of a record, if it holds for its backbone, version and settings."""
+    if record.other_backbone:
+        return None
     found = uncertainty.tasks.get(record.task) if uncertainty else None
     if found is None or (found.version, found.settings) != (
         record.task_version,
@@ -164,8 +168,8 @@ def calibrate(
     """The calibration of a suite from its scored records.
 
     Args:
-        records: of one suite, at least one; of each row the seeds from 0 on without a gap. Rows of
-            one seed tell nothing and are left out.
+        records: of one suite, at least one, of the suite's backbone; of each row the seeds from 0
+            on without a gap. Rows of one seed tell nothing and are left out.
         interactions: (task, method) -> `model.interaction` of its seeds.
     """
     rows: dict[tuple[str, str], list[Record]] = defaultdict(list)
@@ -211,7 +215,19 @@ def to_toml(uncertainty: Uncertainty) -> str:
 
 
 def put(text: str, section: str) -> str:
-    """A TOML file's text with the section at its end, in place of an older one."""
+    """A TOML file's text with the section at its end, in place of an older one.
+
+    Whatever else the file has stays; its lines are not parsed, so the caller must compare.
+    """
     comment = section.partition("\n")[0]
-    before = text.partition(comment)[0].partition(HEADER)[0].rstrip("\n")
+    others: list[str] = []
+    is_older = False
+    for line in text.splitlines():
+        if line == comment or line.startswith((HEADER, f"[{KEY}.")):
+            is_older = True
+        elif line.startswith(("[", "#")):
+            is_older = False
+        if not is_older:
+            others.append(line)
+    before = "\n".join(others).strip("\n")
     return f"{before}\n\n{section}" if before else section

@@ -54,7 +54,7 @@ GRID = np.linspace(-4.5, 4.5, 91)  # log sigma, about that of the pooled varianc
 CENTERS = np.linspace(-4.0, 4.0, 41)  # m, likewise
 WIDTHS = np.linspace(0.0, 2.4, 13)  # w
 TINY = 1e-300  # where a law and a likelihood have nothing in common
-FIXED = 0.01  # points: the sd of seeds that differ by no more than rounding
+LEAST = 0.01  # points: the least sd of seeds; they may tie, since scores have steps
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Seeds:
     """The spread of a row's seeds, scored on the same test images.
 
     Attributes:
-        variance: of their values, s^2 >= 0, in points squared.
+        variance: of their values, s^2 > 0, in points squared.
         degrees: of freedom, d >= 1: one less than there are seeds.
     """
 
@@ -71,16 +71,11 @@ class Seeds:
 
     @staticmethod
     def of(values: ArrayLike) -> Seeds | None:
-        """The spread of the values of several seeds; None of one."""
+        """The spread of the values of several seeds, at least `LEAST`; None of one."""
         values = np.asarray(values, dtype=float)
         if values.size < 2:
             return None
-        return Seeds(float(values.var(ddof=1)), values.size - 1)
-
-    @property
-    def varies(self) -> bool:
-        """Whether they differ by more than rounding."""
-        return self.variance > FIXED**2
+        return Seeds(max(float(values.var(ddof=1)), LEAST**2), values.size - 1)
 
 
 @dataclass(frozen=True)
@@ -138,24 +133,17 @@ class Kind:
     """Rows whose sigma_r are draws from one law, by the seeds of those that have several.
 
     Attributes:
-        rows: by name; seeds that do not differ are no evidence of those that do.
+        rows: by name; none of fixed weights, whose seeds are no evidence of those that vary.
     """
 
     rows: Mapping[str, Seeds]
 
-    @cached_property
-    def evidence(self) -> dict[str, Seeds]:
-        """The rows whose seeds differ."""
-        return {name: seeds for name, seeds in self.rows.items() if seeds.varies}
-
     def spread(self, name: str) -> Spread | None:
-        """The posterior of sigma_r of a row with evidence or without; None if no row has any."""
-        if name in self.rows and not self.rows[name].varies:
-            return NO_SPREAD
-        if not self.evidence:
+        """The posterior of sigma_r of a row with seeds or without; None if no row has any."""
+        if not self.rows:
             return None
         laws, posterior = self._laws
-        own = self.evidence.get(name)
+        own = self.rows.get(name)
         each = laws * (_likelihood(own, self._unit) if own else 1.0)
         each /= np.maximum(each.sum(axis=1, keepdims=True), TINY)
         return Spread(self._unit * np.exp(GRID), posterior @ each)
@@ -163,7 +151,7 @@ class Kind:
     @cached_property
     def _unit(self) -> float:
         """The root of the pooled variance, which the grid is about."""
-        rows = self.evidence.values()
+        rows = self.rows.values()
         pooled = sum(r.degrees * r.variance for r in rows) / sum(r.degrees for r in rows)
         return float(np.sqrt(pooled))
 
@@ -175,7 +163,7 @@ class Kind:
         laws = np.exp(-(((GRID - m) / width) ** 2) / 2)
         laws /= laws.sum(axis=1, keepdims=True)
         log = -((w[:, 0] / WIDEST) ** 2) / 2
-        for row in self.evidence.values():
+        for row in self.rows.values():
             log = log + np.log(laws @ _likelihood(row, self._unit) + TINY)
         posterior = np.exp(log - log.max())
         return laws, posterior / posterior.sum()

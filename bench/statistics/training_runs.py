@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.results.record import Record
 from bench.statistics.calibration import RowUncertainty, TaskUncertainty, holds, kind_of
-from bench.statistics.model import NO_SPREAD, Kind, Seeds, Spread
+from bench.statistics.model import LEAST, NO_SPREAD, Kind, Seeds, Spread
 
 Source = Literal["fixed", "seeds", "calibration", "kind", "unknown"]
 
@@ -51,19 +51,38 @@ def training_runs(
     known = calibrated.rows if calibrated else {}
     parts = {name: part for name, part in known.items() if _holds(part, rows.get(name))}
     kinds: dict[str, dict[str, Seeds]] = defaultdict(dict)
+    fixed = set[str]()
     for name in {**rows, **parts}:
         records = rows.get(name, ())
         values = dict(enumerate(parts[name].values)) if name in parts else {}
         values |= {record.seed: record.value or 0.0 for record in records}
-        seeds = Seeds.of(list(values.values()))
-        if seeds:
-            kinds[kind_of(records[0]) if records else parts[name].kind][name] = seeds
+        kind = kind_of(records[0]) if records else parts[name].kind
+        if _is_fixed(kind, records, list(values.values())):
+            fixed.add(name)
+        elif seeds := Seeds.of(list(values.values())):
+            kinds[kind][name] = seeds
     laws = {kind: Kind(seeds) for kind, seeds in kinds.items()}
-    return {name: _runs(name, records, laws, parts) for name, records in rows.items()}
+    return {name: _runs(name, records, laws, parts, fixed) for name, records in rows.items()}
 
 
 def _holds(part: RowUncertainty, records: Sequence[Record] | None) -> bool:
     return not records or holds(part, records[0])
+
+
+def _is_fixed(kind: str, records: Sequence[Record], values: Sequence[float]) -> bool:
+    """Whether seeds do not change a row: equal scores alone may be those of two runs.
+
+    Args:
+        kind: see `calibration.kind_of`.
+        records: of its own seeds.
+        values: of all of its seeds, those of the calibration among them.
+    """
+    if kind == "fine-tuned" or len(values) < 2 or np.ptp(values) > LEAST:
+        return False
+    weights = {record.encoder.weights_sha256 for record in records if record.encoder}
+    predictions = {record.predictions.sha256 for record in records if record.predictions}
+    same = len(weights) < 2 and len(predictions) < 2
+    return same and (kind == "reference" or len(records) > 1)
 
 
 def _runs(
@@ -71,10 +90,11 @@ def _runs(
     records: Sequence[Record],
     laws: Mapping[str, Kind],
     parts: Mapping[str, RowUncertainty],
+    fixed: Collection[str],
 ) -> Runs:
     kind = kind_of(records[0])
     law = laws.get(kind, Kind({}))
-    if kind == "reference" and name not in law.evidence:
+    if name in fixed or (kind == "reference" and not law.rows):
         return Runs(NO_SPREAD, source="fixed", kind=kind)
     spread = law.spread(name)
     if spread is None:
@@ -86,4 +106,4 @@ def _runs(
     share = parts[name].interaction if name in parts else None
     if share is None:
         share = float(np.mean(shares)) if shares else 0.0
-    return Runs(spread, share, source, kind, len(law.evidence))
+    return Runs(spread, share, source, kind, len(law.rows))

@@ -37,6 +37,7 @@ class Context:
         task: name of the task at work; empty while the method is.
         files: digests of the files that the method read, see `read_file`.
         tracking: the trackers that follow every training run.
+        method_digest: of the method's own code, see `plugins.own_digest`, as it was at the start.
     """
 
     suite: Suite
@@ -49,6 +50,11 @@ class Context:
     task: str = ""
     files: dict[str, str] = field(default_factory=dict)
     tracking: Tracking = field(default_factory=Tracking)
+    method_digest: str = ""
+
+    def __post_init__(self) -> None:
+        own = self.method_digest or plugins.own_digest("methods", self.method)
+        object.__setattr__(self, "method_digest", own)
 
     @cached_property
     def backbone(self) -> Backbone:
@@ -112,10 +118,11 @@ class Context:
         described = plugins.describe("methods", self.method)
         trains = described.trains_on_suite
         skips = trains and self.images.images.damaged == "skip"
+        validation = self.validation if trains else None
         return digest(
             {
                 "method": [self.method, described.version],
-                "own": plugins.own_digest("methods", self.method),
+                "own": self.method_digest,
                 "backbone": self.backbone.model_dump(mode="json"),
                 "recipe": self.recipe.model_dump(mode="json") if trains else None,
                 "images": self.images.fingerprint if trains else None,
@@ -123,5 +130,6 @@ class Context:
                 "versions": library_versions(),
                 "device": [self.device.type, fast_bfloat16(self.device)],
                 **({"damaged": "skip"} if skips else {}),
+                **({"validation": validation.fingerprint} if validation else {}),
             }
         )

@@ -131,7 +131,13 @@ def test_a_fault_of_ours_is_no_users_mistake():
 def test_a_failed_record_keeps_all_lines(context, smoke, cache, tmp_path):
     cell = Cell("rotation", "voc_cls", 0)
     request = Request(smoke, ("rotation",), ("voc_cls",), (0,), None, tmp_path, cache, "cpu")
-    entry = execute._save_failure(cell, context(), request, raised(RuntimeError(CUDA)))
+    entry = execute._save_failure(
+        cell,
+        context(),
+        execute._about_method(context(), request),
+        request,
+        raised(RuntimeError(CUDA)),
+    )
     stored = storage.read(cell.path(request))
     assert entry == stored.model_copy(update={"checksum": ""})
     assert stored.error == "RuntimeError: CUDA error: device-side assert triggered"

@@ -1,11 +1,12 @@
 """Repositories of the Hugging Face hub: which timm model they are, and where the weights are.
 
-Nothing of a repository is run: two files are downloaded, `config.json` and the weights. Imports no
-torch.
+Nothing of a repository is run: `config.json`, `preprocessor_config.json` and the weights are
+downloaded. Imports no torch.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 from bench.encoders import supervision
 from bench.errors import UserError, one_line
+from bench.specs import SETTINGS_BESIDE
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 SHARDED = "model.safetensors.index.json"
@@ -34,6 +36,10 @@ RESNETS = {
     ("bottleneck", (3, 4, 23, 3)): "resnet101",
     ("bottleneck", (3, 8, 36, 3)): "resnet152",
 }
+
+
+class AbsentError(UserError):
+    """A repository does not have a file."""
 
 
 def resolved(repository: str) -> dict[str, str]:
@@ -58,7 +64,10 @@ def resolved(repository: str) -> dict[str, str]:
     own = config.get("pretrained_cfg")
     tag = str(own.get("tag", "")) if isinstance(own, dict) else ""
     source = supervision.of_config(config) or supervision.of_tag(tag)
-    return {"arch": arch, "revision": path.parent.name, "trained_on": source}
+    heads = config.get("num_attention_heads")
+    own_heads = {"heads": str(heads)} if config.get("model_type") in VITS and heads else {}
+    arch = arch.partition(".")[0]
+    return {"arch": arch, "revision": path.parent.name, "trained_on": source, **own_heads}
 
 
 def arch_of(config: Mapping[str, Any]) -> str:
@@ -83,22 +92,39 @@ def arch_of(config: Mapping[str, Any]) -> str:
 
 
 def weights_of(repository: str, revision: str) -> Path:
-    """The file of weights of a repository at a commit.
+    """The file of weights of a repository at a commit, the settings of the input beside it.
 
     Raises:
-        UserError: there is none, it is in several parts, or it cannot be had.
+        UserError: there is none, it is in several parts, or one of the files cannot be had.
     """
     from huggingface_hub.errors import EntryNotFoundError
 
     for name in WEIGHTS:
         try:
-            return _download(repository, name, revision)
+            path = _download(repository, name, revision)
         except EntryNotFoundError:
             continue
+        _download_input(repository, revision)
+        return path
     raise UserError(
         f"hf:{repository}: has none of {', '.join(WEIGHTS)}; where the weights are in several "
         f"parts ({SHARDED}), save them as one file and use file:"
     )
+
+
+def _download_input(repository: str, revision: str) -> None:
+    """Have a repository's settings of the input beside its weights, if it has any.
+
+    Raises:
+        UserError: whether it has any cannot be known.
+    """
+    from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
+
+    name = SETTINGS_BESIDE[0]
+    found = try_to_load_from_cache(repository, name, revision=revision)
+    if not isinstance(found, str) and found is not _CACHED_NO_EXIST:
+        with contextlib.suppress(AbsentError):
+            _download(repository, name, revision)
 
 
 def _download(repository: str, name: str, revision: str | None = None) -> Path:
@@ -117,7 +143,7 @@ def _download(repository: str, name: str, revision: str | None = None) -> Path:
     except EntryNotFoundError:
         if name in WEIGHTS:
             raise
-        raise UserError(f"hf:{repository}: has no {name}") from None
+        raise AbsentError(f"hf:{repository}: has no {name}") from None
     except Exception as error:  # the hub's client raises errors of several libraries
         text = one_line(str(error).strip().split("\n")[0])
         raise UserError(f"hf:{repository}: {text or type(error).__name__}") from None

@@ -25,6 +25,7 @@ UNIT: Normalization = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 CIFAR10: Normalization = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 CIFAR100: Normalization = (0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)
 
+OTHER_HEADS = (192, 384)  # widths at which MoCo v3 and its ports have 12 heads, timm 3 and 6
 ARCH_INPUT = "arch"  # the input that timm's weights of the arch expect
 
 # Where a state dict may be, the best first; "" is the file itself (timm: models/_helpers.py).
@@ -64,6 +65,7 @@ class Layout:
         own_normalization: the same, where the file's own entries say it; None where they do not.
             `ARCH_INPUT` where it is what timm has for the arch.
         stem_padding: of a CIFAR ResNet's first convolution.
+        taken: which of several encoders the layout's key takes, for a user who asked for none.
         notes: pairs of a pattern and what to tell a user whose state dict has such a name.
         license: of the code. The weights may have another.
         refuse: why such a file cannot be loaded, and what to do; empty if it can.
@@ -83,6 +85,7 @@ class Layout:
     normalization: Normalization = IMAGENET
     own_normalization: Callable[[Mapping[str, Any]], Normalization | str | None] | None = None
     stem_padding: int = 1
+    taken: str = ""
     notes: tuple[tuple[str, str], ...] = ()
     license: str = "not stated"
     refuse: str = ""
@@ -90,6 +93,19 @@ class Layout:
 
 def _twelve_heads(state: StateDict) -> dict[str, Any]:
     return {"num_heads": 12} if "cls_token" in state else {}
+
+
+def _twelve_heads_of_fixed_positions(state: StateDict) -> dict[str, Any]:
+    """12 heads of a small ViT whose positions are not trained, as MoCo v3's and MAE's."""
+    return {"num_heads": 12} if has_fixed_positions(state) else {}
+
+
+def has_fixed_positions(state: StateDict) -> bool:
+    """Whether a ViT of `OTHER_HEADS` has a table of sines: the class token has no position."""
+    table = state.get("pos_embed")
+    if table is None or table.ndim != 3 or table.shape[-1] not in OTHER_HEADS:
+        return False
+    return not bool(table[:, 0].count_nonzero())
 
 
 def _no_class_token(state: StateDict) -> dict[str, Any]:
@@ -155,8 +171,7 @@ MM_STYLE = (
     "the stride is taken to be in the 3x3 convolution (style='pytorch', as torchvision); weights "
     "of style='caffe' have the same shapes and other features",
 )
-STUDENT = ("*", "the file has the student and its average; the average (teacher) is taken")
-
+STUDENT = "the file has the student and its average; the average (teacher) is taken"
 
 CONSOLIDATE = "consolidate it with vissl's extra_scripts/convert_sharded_checkpoint.py"
 
@@ -182,6 +197,8 @@ REFUSED = (
         name="SimCLR v2 (Separius)",
         source="Separius/SimCLRv2-Pytorch: convert.py",
         beside=("resnet", "head"),
+        keys=("resnet",),
+        has=("net.*",),
         refuse=(
             "is a SimCLR v2 of Separius/SimCLRv2-Pytorch, whose ResNet-D with selective kernels is "
             "no model of timm; give the module itself: py:FILE:FUNCTION"
@@ -292,7 +309,7 @@ TRAINERS = (
         prefixes=("backbone.",),
         drop=("head.*", "masked_embed"),
         rename=renames.layer_scales,
-        notes=(STUDENT,),
+        taken=STUDENT,
         license=APACHE,
     ),
     Layout(
@@ -302,7 +319,7 @@ TRAINERS = (
         keys=("teacher",),
         prefixes=("backbone.",),
         drop=("head.*", "fc.*"),
-        notes=(STUDENT,),
+        taken=STUDENT,
         license=APACHE,
     ),
     Layout(
@@ -331,12 +348,9 @@ TRAINERS = (
         keys=("encoder",),
         has=VIT,
         arguments=_no_class_token,
-        notes=(
-            (
-                "*",
-                "the context encoder is taken, as timm and CAPI do; the authors score the target "
-                "encoder: key=target_encoder",
-            ),
+        taken=(
+            "the context encoder is taken, as timm and CAPI do; the authors score the target "
+            "encoder: key=target_encoder"
         ),
         license=NONCOMMERCIAL,
     ),
@@ -450,6 +464,7 @@ TRAINERS = (
         has=("patch_embed.projection.weight", "layers.0.ln1.weight"),
         drop=("mask_token",),
         rename=renames.mm_vit,
+        arguments=_twelve_heads_of_fixed_positions,
         license=APACHE,
     ),
     Layout(
@@ -514,6 +529,7 @@ TRAINERS = (
         prefixes=("backbone.", "encoder."),
         also=("classifier.*",),
         drop=("mask_token", "fc.*", "head.*"),
+        arguments=_twelve_heads_of_fixed_positions,
         stem_padding=2,
         notes=(
             (

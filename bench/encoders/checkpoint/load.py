@@ -113,6 +113,7 @@ def load(
     match = _fit(path, module, arch, state, selection)
     if not allow_missing or not match.fitting:
         _refuse_half(path, arch, selection, match)
+    _check_named(path, contents.tree.get("arch"), arch)
     _check_values(path, match.fitting)
     module.load_state_dict(match.fitting, strict=False)
     contract = input_contract(contents, selection.layout, arch, mean, std)
@@ -174,6 +175,16 @@ def _check_arch(arch: str) -> None:
         timm.get_pretrained_cfg(arch)
     except RuntimeError as error:
         raise UserError(f"arch '{one_line(arch)}': {one_line(str(error))}") from None
+
+
+def _check_named(path: Path, named: Any, arch: str) -> None:
+    """Refuse an arch that is not what the file's own entry `arch` says it is.
+
+    Weights of tf_efficientnet_b0 fit efficientnet_b0, whose padding is another.
+    """
+    own = named.partition(".")[0] if isinstance(named, str) else ""
+    if own not in ("", arch) and timm.is_model(own):
+        raise UserError(f"{path}: says that it is of arch {own}, not {arch}: give arch={own}")
 
 
 def _encoder_state(path: Path, selection: Selection, arch: str) -> tuple[StateDict, list[str]]:
@@ -339,7 +350,7 @@ def _check_values(path: Path, state: StateDict) -> None:
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
             raise UserError(f"{path}: {one_line(name)} is sparse, quantized or complex")
-        if not bool(tensor.isfinite().all()):
+        if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
             raise UserError(f"{path}: {one_line(name)} has values that are not finite")
 
 

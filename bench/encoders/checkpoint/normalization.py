@@ -15,7 +15,7 @@ from typing import Any
 
 import timm
 
-from bench.encoders.checkpoint.layouts import ARCH_INPUT, IMAGENET, Layout, Triple, triple
+from bench.encoders.checkpoint.layouts import ARCH_INPUT, IMAGENET, UNIT, Layout, Triple, triple
 from bench.encoders.checkpoint.read import Contents
 from bench.errors import UserError
 from bench.specs import SETTINGS_BESIDE
@@ -66,10 +66,10 @@ def input_contract(
         if config is not None:
             return InputContract(tuple(config.mean), tuple(config.std), f"timm's input of {arch}")
     elif own is not None and not isinstance(own, str):
-        return InputContract(*own, "the settings in the file")
+        return _checked(InputContract(*own, "the settings in the file"))
     mean_in_file, std_in_file = (triple(contents.settings.get(key)) for key in ("mean", "std"))
     if mean_in_file and std_in_file:
-        return InputContract(mean_in_file, std_in_file, "the settings in the file")
+        return _checked(InputContract(mean_in_file, std_in_file, "the settings in the file"))
     if contract := _beside(contents.path):
         return contract
     if layout.normalization == IMAGENET:
@@ -81,19 +81,40 @@ def _requested(mean: Any, std: Any) -> InputContract:
     if mean is None or std is None:
         raise UserError("mean and std are given together, or neither")
     means, stds = triple(mean), triple(std)
-    if means is None or stds is None or not all(value > 0 for value in stds):
-        raise UserError(f"mean {mean} and std {std}: three numbers each, std above 0")
-    return InputContract(means, stds, "as requested")
+    if means is None or stds is None:
+        raise UserError(f"mean {mean} and std {std}: three numbers each")
+    return _checked(InputContract(means, stds, "as requested"))
+
+
+def _checked(contract: InputContract) -> InputContract:
+    """An input of RGB in [0, 1].
+
+    Raises:
+        UserError: it is of another range, such as 0 to 255.
+    """
+    mean, std = contract.mean, contract.std
+    if all(0 <= value <= 1 for value in mean) and all(0 < value <= 1 for value in std):
+        return contract
+    texts = (" ".join(f"{value:g}" for value in values) for values in (mean, std))
+    raise UserError(
+        "mean {} and std {} ({}): must be of RGB in [0, 1]; give mean= and std=".format(
+            *texts, contract.origin
+        )
+    )
 
 
 def _beside(path: Path) -> InputContract | None:
     """What a library saved beside the weights."""
     for name, (mean, std) in zip(SETTINGS_BESIDE, KEYS, strict=True):
         settings = _json(path.parent / name)
-        settings = settings.get("pretrained_cfg", settings) if settings else {}
+        inner = settings.get("pretrained_cfg")
+        settings = inner if isinstance(inner, dict) else settings
+        origin = f"{name} beside the file"
+        if settings.get("do_normalize") is False:
+            return InputContract(*UNIT, origin)
         means, stds = triple(settings.get(mean)), triple(settings.get(std))
-        if means and stds and settings.get("do_normalize", True):
-            return InputContract(means, stds, f"{name} beside the file")
+        if means and stds:
+            return _checked(InputContract(means, stds, origin))
     return None
 
 

@@ -139,6 +139,9 @@ def _kind(path: Path, head: bytes, size: int) -> str:
     """The format of a file by its first bytes: "zip", "old" or "safetensors"."""
     if not head:
         raise UserError(f"{path}: is empty")
+    length = int.from_bytes(head[:8], "little")
+    if head[8:9] == b"{" and 2 <= length <= size - 8:  # its first byte may be any, a pickle's too
+        return "safetensors"
     if head.startswith(b"PK"):
         return "zip"
     if head[:1] == b"\x80" and head[2 : 2 + len(OLD_MAGIC)] == OLD_MAGIC:
@@ -148,11 +151,8 @@ def _kind(path: Path, head: bytes, size: int) -> str:
             f"{path}: is a plain pickle, which can run any code and is never opened; convert it to "
             "a state dict where it came from (DeepMind's BYOL: ajtejankar/byol-convert)"
         )
-    length = int.from_bytes(head[:8], "little")
     if head[8:9] == b"{" and length < 10**9:
-        if 8 + length > size:
-            raise UserError(f"{path}: is truncated; copy or download it again")
-        return "safetensors"
+        raise UserError(f"{path}: is truncated; copy or download it again")
     raise UserError(f"{path}: {_not_weights(head)}")
 
 

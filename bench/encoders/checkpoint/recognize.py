@@ -66,8 +66,14 @@ def select(contents: Contents, key: str | None = None, prefix: str | None = None
             if any(_selection(tree, layout, entry, None) for entry in layout.keys):
                 raise UserError(f"{path}: {layout.refuse}")
             continue
-        for entry in layout.keys if key is None else (key,):
-            if selection := _selection(tree, layout, entry, prefix):
+        places = layout.keys if key is None else (key,)
+        # A request takes another part of a layout; it does not make a file one of that layout.
+        if prefix is not None and "" not in layout.prefixes:
+            own = (_selection(tree, layout, place, None) for place in (*places, *layout.keys))
+            if not any(own):
+                continue
+        for place in places:
+            if selection := _selection(tree, layout, place, prefix):
                 return selection
     raise _nothing_fits(contents, key, prefix)
 
@@ -100,7 +106,7 @@ def _selection(
 def state_dict_at(tree: Mapping[str, Any], key: str) -> StateDict | None:
     """The tensors by name at a dotted key; None if there are none."""
     node: Any = tree
-    for part in key.split(".") if key else ():
+    for part in () if not key else (key,) if key in tree else key.split("."):
         node = node.get(part) if isinstance(node, Mapping) else None
     if not isinstance(node, Mapping):
         return None

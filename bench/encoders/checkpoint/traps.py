@@ -11,6 +11,7 @@ import timm
 import torch
 from torch import nn
 
+from bench.encoders.checkpoint.layouts import has_fixed_positions
 from bench.encoders.checkpoint.normalization import InputContract
 from bench.encoders.checkpoint.recognize import Selection, fits_any
 from bench.encoders.checkpoint.renames import StateDict
@@ -133,7 +134,10 @@ def notes_of(
         for pattern, text in selection.layout.notes
         if any(fits_any(name, (pattern,)) for name in names)
     ]
+    if selection.layout.taken and selection.key in selection.layout.keys:
+        notes.append(selection.layout.taken)
     notes += _other_encoders(selection)
+    notes += _head_notes(module, state, arguments)
     notes += [
         f"created with {name}={value}, as the file needs" for name, value in arguments.items()
     ]
@@ -151,6 +155,16 @@ def _other_encoders(selection: Selection) -> list[str]:
     taken += [f"prefix={selection.prefix}"] if selection.prefix else []
     others = " or ".join(selection.others)
     return [f"the file has several encoders; taken: {', '.join(taken)}; others: {others}"]
+
+
+def _head_notes(module: Any, state: StateDict, arguments: Mapping[str, Any]) -> list[str]:
+    """Say so where a ViT may have other heads than timm's: weights of 6 and of 12 look alike."""
+    if "num_heads" in arguments or not has_fixed_positions(state):
+        return []
+    return [
+        "its positions are a fixed table, as of MoCo v3 and MAE, whose ViTs of this width have 12 "
+        f"heads in some codes; {module.blocks[0].attn.num_heads} are taken, others by heads="
+    ]
 
 
 def _input_notes(arch: str, contract: InputContract) -> list[str]:

@@ -286,11 +286,18 @@ def coco_suite(suite, root, train, test, categories=("cat",)):
 
 
 def test_coco_is_a_kind_of_data_set(suite, root):
-    coco = coco_suite(suite, root, ["000001.jpg"], ["000002.jpg"])
+    coco = coco_suite(suite, root, ["000001.jpg"], ["000002.jpg", "000003.jpg"])
     dataset = opened(coco, root, "coco")["coco"]
     assert dataset.classes == ("cat",)
-    assert (dataset.train.ids, dataset.test.ids) == (("000001.jpg",), ("000002.jpg",))
+    assert dataset.train.ids == ("000001.jpg",)
+    assert dataset.test.ids == ("000002.jpg", "000003.jpg")
     assert usable_classes(dataset) == ([0], [])
+
+
+def test_one_test_image_is_refused_before_anything_is_computed(suite, root):
+    coco = coco_suite(suite, root, ["000001.jpg"], ["000002.jpg"])
+    with pytest.raises(UserError, match=r"datasets\.coco\.test: is one image"):
+        opened(coco, root, "coco")
 
 
 def test_classes_with_few_positive_images_in_either_split_are_left_out(suite, root):

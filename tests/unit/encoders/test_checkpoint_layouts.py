@@ -599,7 +599,7 @@ def torchvision_swin():
 def timm_trainer():
     model = vit()
     args = Namespace(model=VIT, mean=[0.1, 0.2, 0.3], std=[0.4, 0.5, 0.6])
-    tree = {**foreign.TRAINER, "version": 2, "args": args, "metric": np.float64(71.5)}
+    tree = {**foreign.TRAINER, "arch": VIT, "version": 2, "args": args, "metric": np.float64(71.5)}
     tree |= {"state_dict": weights(vit(1)) | mlp("", "head")}
     tree |= {"state_dict_ema": under("module.", weights(model) | mlp("", "head"))}
     where = {"key": "state_dict_ema", "normalization": ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))}
@@ -610,7 +610,13 @@ def timm_trainer():
 def timm_trainer_of_the_arch_s_input():
     model = vit()
     args = Namespace(model=VIT, mean=None, std=None)
-    tree = {**foreign.TRAINER, "version": 2, "args": args, "state_dict": weights(model)}
+    tree = {
+        **foreign.TRAINER,
+        "arch": VIT,
+        "version": 2,
+        "args": args,
+        "state_dict": weights(model),
+    }
     return of_vit("timm, trainer", model, tree, normalization=HALF)
 
 

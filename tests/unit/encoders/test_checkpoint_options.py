@@ -34,6 +34,21 @@ def same(module, model):
     return all(torch.equal(t, state[name]) for name, t in module.state_dict().items())
 
 
+@pytest.mark.parametrize("first", [b"\x80", b"PK"])
+def test_a_safetensors_file_may_begin_as_a_pickle_or_an_archive_does(first, tmp_path):
+    """Its first bytes are the length of its header: one file in 32 begins with 0x80."""
+    model = resnet()
+    path = tmp_path / "weights.safetensors"
+    save_file(weights(model), path, {"note": ""})
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    target = next(
+        n for n in range(length + 8, 2**16, 8) if n.to_bytes(2, "little")[: len(first)] == first
+    )
+    save_file(weights(model), path, {"note": "x" * (target - length)})
+    assert path.read_bytes().startswith(first)
+    assert same(load(path, "resnet18", **NARROW).module, model)
+
+
 def test_key_takes_the_student(tmp_path):
     student = vit(1)
     path = save(foreign.dino(vit(), student), tmp_path / "weights.pth")
@@ -120,6 +135,77 @@ def test_moco_v3_s_heads_can_be_overridden(tmp_path):
     path = save(foreign.moco_v3(model, model, "head"), tmp_path / "weights.pth")
     loaded = load(path, VIT, **SMALL)
     assert loaded.module.blocks[0].attn.num_heads == 3
+
+
+@pytest.mark.parametrize("own", ["", "resnet18"])
+def test_another_arch_than_the_file_s_own_is_refused_where_all_of_it_fits(own, tmp_path):
+    model = vit()
+    tree = {"arch": own or VIT, "state_dict": weights(model)}
+    path = save(tree, tmp_path / "weights.pth")
+    if own:
+        with pytest.raises(
+            UserError, match=r"says that it is of arch resnet18, not .*: give arch="
+        ):
+            load(path, VIT, **SMALL)
+    else:
+        assert same(load(path, VIT, **SMALL).module, model)
+
+
+def of_width(width, **arguments):
+    return plain("vit_small_patch16_224", img_size=32, depth=2, embed_dim=width, **arguments)
+
+
+def fixed(model):
+    """The weights of a ViT whose class token has no position, as of a table of sines."""
+    state = weights(model)
+    state["pos_embed"] = state["pos_embed"].clone()
+    state["pos_embed"][:, 0] = 0
+    return state
+
+
+def test_a_prefix_does_not_make_a_file_one_of_another_layout(tmp_path):
+    model = of_width(384)
+    path = save({"state_dict": under("net.vit.", weights(model))}, tmp_path / "weights.pth")
+    loaded = load(path, "vit_small_patch16_224", prefix="net.vit.", img_size=32, depth=2)
+    assert (loaded.layout.name, loaded.module.blocks[0].attn.num_heads) == ("timm", 6)
+
+
+def test_the_layout_s_own_key_and_prefix_change_nothing(tmp_path):
+    path = save(foreign.dino(vit(), vit(1)), tmp_path / "weights.pth")
+    loaded = load(path, VIT, key="teacher", prefix="backbone.", **SMALL)
+    assert loaded.layout.name == "DINO"
+    assert loaded.module.blocks[0].attn.num_heads == SMALL["num_heads"]
+    taken = [any("(teacher) is taken" in note for note in loaded.notes)]
+    taken += [any("is taken" in n for n in load(path, VIT, key="student", **SMALL).notes)]
+    assert taken == [True, False]
+
+
+def test_a_prefix_leaves_the_translation_of_the_names(tmp_path):
+    model = vit()
+    tree = {"state_dict": under("backbone.", foreign.mm_vit(model)), "meta": {}}
+    path = save(tree, tmp_path / "weights.pth")
+    assert same(load(path, VIT, prefix="backbone.", **SMALL).module, model)
+
+
+def test_a_key_with_a_dot_is_an_entry(tmp_path):
+    model = resnet()
+    path = save({"net.v1": weights(model), "epoch": 3}, tmp_path / "weights.pth")
+    assert same(load(path, "resnet18", key="net.v1", **NARROW).module, model)
+
+
+def test_a_table_of_sines_tells_that_the_heads_may_be_others(tmp_path):
+    model = of_width(384, num_heads=12)
+    arguments = {"img_size": 32, "depth": 2}
+    plain_file = save(fixed(model), tmp_path / "plain.pth")
+    loaded = load(plain_file, "vit_small_patch16_224", **arguments)
+    assert loaded.module.blocks[0].attn.num_heads == 6
+    assert any("6 are taken, others by heads=" in note for note in loaded.notes)
+    asked = load(plain_file, "vit_small_patch16_224", num_heads=12, **arguments)
+    assert asked.module.blocks[0].attn.num_heads == 12
+    model.load_state_dict(fixed(model))
+    ported = save({"state_dict": foreign.mm_vit(model), "meta": {}}, tmp_path / "mm.pth")
+    loaded = load(ported, "vit_small_patch16_224", **arguments)
+    assert loaded.module.blocks[0].attn.num_heads == 12
 
 
 def test_half_precision_becomes_single(tmp_path):

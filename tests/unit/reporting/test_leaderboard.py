@@ -421,8 +421,9 @@ def test_a_failed_row_is_last_with_its_error(folder):
     calibrate(folder)
     save(folder, "broken", 0, error="RuntimeError: boom", **FAILED)
     found = leaderboard.load(folder / "made")
-    assert found.failed({"broken", "imagenet"}, {"voc_cls"})
-    assert not found.failed({"imagenet"}, {"voc_cls"}), "nothing that was asked for failed"
+    assert found.failed([("voc_cls", "broken", 0), ("voc_cls", "imagenet", 0)])
+    assert not found.failed([("voc_cls", "imagenet", 0)]), "nothing that was asked for failed"
+    assert found.failed([("voc_cls", "imagenet", 1)]), "it has no record"
     assert found.tables[0].rows[-1].method == "broken"
     page = text_of(folder)
     assert "| - | broken | - |" in page

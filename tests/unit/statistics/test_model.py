@@ -52,8 +52,10 @@ def test_seeds_have_the_variance_of_their_values():
     assert Seeds.of([40.0]) is None
     assert Seeds.of([39.0, 41.0]) == Seeds(2.0, 1)
     assert Seeds.of([39.0, 40.0, 41.0]) == Seeds(1.0, 2)
-    assert not Seeds.of([40.0, 40.001]).varies
-    assert Seeds.of([40.0, 40.02]).varies
+
+
+def test_seeds_that_tie_have_the_least_variance():
+    assert Seeds.of([40.0, 40.0]) == Seeds(model.LEAST**2, 1)
 
 
 def test_a_spread_of_two_standard_deviations_is_a_mixture_of_two_normal_laws():
@@ -94,15 +96,14 @@ def test_fixed_weights_do_not_vary():
     np.testing.assert_array_equal(NO_SPREAD.cdf([-1.0, 0.0, 1.0]), [0, 1, 1])
 
 
-def test_seeds_that_do_not_differ_tell_nothing_of_rows_whose_seeds_do():
-    rows = {name: Seeds(sd**2, degrees) for name, (sd, degrees) in EVIDENCE.items()}
-    with_fixed = Kind(rows | {"fixed": Seeds(0.0, 4)})
-    assert with_fixed.spread("fixed") is NO_SPREAD
-    assert set(with_fixed.evidence) == set(EVIDENCE)
-    without = Kind(rows)
-    for name in ("a", "one seed"):
-        np.testing.assert_array_equal(with_fixed.spread(name).weights, without.spread(name).weights)
-    assert Kind({"fixed": Seeds(0.0, 4)}).spread("one seed") is None
+def test_two_seeds_that_tie_by_chance_are_told_of_by_rows_whose_seeds_differ():
+    rows = {str(i): Seeds(0.25, 4) for i in range(4)}
+    tied = Kind(rows | {"tied": Seeds.of([34.5, 34.5])}).spread("tied")
+    near = Kind(rows | {"near": Seeds.of([34.5, 34.6])}).spread("near")
+    assert 0.3 < tied.variance**0.5 < near.variance**0.5 < 0.6
+
+
+def test_no_row_tells_nothing():
     assert Kind({}).spread("one seed") is None
 
 
@@ -323,7 +324,7 @@ def test_images_common_to_all_seeds_do_not_shrink():
     shared = np.random.default_rng(0).normal(0, 2, size=5000)
     for count in (2, 5):
         values = np.full(count, 40.0)
-        drawn = samples(values, values[:, None] + shared)
+        drawn = model.samples(values, values[:, None] + shared, NO_SPREAD, 0.0, seed=0)
         np.testing.assert_allclose(drawn, 40 + shared - shared.mean())
 
 

@@ -62,8 +62,27 @@ def test_weights_that_are_given_are_fixed(row):
     rows = {"imagenet": row("imagenet", 60.0), "rotation": row("rotation", *ROTATION)}
     runs = training_runs(rows, None)["imagenet"]
     assert (runs.spread, runs.source, runs.kind) == (NO_SPREAD, "fixed", "reference")
-    equal = training_runs({"imagenet": row("imagenet", 60.0, 60.0, 60.0)}, None)["imagenet"]
-    assert (equal.spread, equal.source) == (NO_SPREAD, "fixed")
+
+
+@pytest.mark.parametrize("method", ["imagenet", "jigsaw"])
+def test_seeds_of_the_same_weights_and_predictions_are_fixed(row, method):
+    records = [row(method, 60.0)[0].model_copy(update={"seed": seed}) for seed in range(3)]
+    rows = {method: records, "rotation": row("rotation", *ROTATION)}
+    runs = training_runs(rows, None)
+    assert (runs[method].spread, runs[method].source) == (NO_SPREAD, "fixed")
+    same(runs["rotation"].spread, Kind({"rotation": Seeds.of(ROTATION)}), "rotation")
+
+
+def test_a_checkpoint_is_fixed(row):
+    rows = {"mine": row("mine", 60.0, recipe={}), "rotation": row("rotation", *ROTATION)}
+    runs = training_runs(rows, None)["mine"]
+    assert (runs.spread, runs.source, runs.kind) == (NO_SPREAD, "fixed", "reference")
+
+
+def test_fixed_weights_of_one_seed_vary_where_others_do(row):
+    rows = {"imagenet": row("imagenet", 60.0, 61.0), "mine": row("mine", 60.0, recipe={})}
+    runs = training_runs(rows, None)["mine"]
+    assert runs.source == "kind" and runs.spread.varies
 
 
 def test_given_weights_vary_where_the_task_trains(row):
@@ -81,11 +100,10 @@ def test_given_weights_whose_seeds_differ_all_the_same_vary(row):
     assert runs.source == "seeds" and runs.spread.varies
 
 
-def test_seeds_that_do_not_differ_have_no_spread(row):
+def test_seeds_of_other_predictions_that_tie_are_runs_like_others(row):
     rows = {"rotation": row("rotation", *ROTATION), "jigsaw": row("jigsaw", 30.0, 30.0)}
-    runs = training_runs(rows, None)
-    assert not runs["jigsaw"].spread.varies
-    same(runs["rotation"].spread, Kind({"rotation": Seeds.of(ROTATION)}), "rotation")
+    runs = training_runs(rows, None)["jigsaw"]
+    assert runs.source == "seeds" and runs.spread.varies
 
 
 def test_a_calibration_tells_of_rows_that_it_has_and_of_those_of_their_kind(row):
