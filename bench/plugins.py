@@ -26,9 +26,9 @@ from typing import Any, Literal
 
 from bench import specs
 from bench.errors import UserError, unknown
+from bench.imports import with_imported
 from bench.metrics import registry
 from bench.runtime.fingerprint import code_digest, digest, file_digest, harness_digest
-from bench.imports import with_imported
 
 Kind = Literal["methods", "tasks"]
 Origin = Literal["shipped", "package", "path", "object", "spec"]

@@ -1,7 +1,7 @@
 """`bench calibrate`: how much runs vary, for rows of one seed."""
 
 import pytest
-from made_up import save
+from made_up import encoder, save
 
 from bench.commands.calibrate import seed_correlation
 from bench.config import loader
@@ -42,6 +42,32 @@ def test_without_several_seeds_it_says_what_to_run(folder, bench):
     assert (done.status, "bench run --seeds 5" in done.error) == (2, True)
     done = bench("calibrate", folder / "nowhere")
     assert (done.status, "no such folder" in done.error) == (2, True)
+
+
+def test_seeds_after_a_gap_are_left_out_and_named(several, bench, tmp_path):
+    save(several, "rotation", 0.9, seed=5)
+    done = bench("calibrate", several / "made", "--cache", tmp_path)
+    assert done.status == 0
+    assert "voc_cls x rotation: seeds 0, 1, 2, 5 are not all from 0 on" in " ".join(
+        done.out.split()
+    )
+
+
+def test_rows_without_the_first_seeds_are_no_calibration(tmp_path, bench):
+    for seed in (1, 2, 3):
+        save(tmp_path / "out", "rotation", 0.8 + 0.1 * seed, seed=seed)
+    done = bench("calibrate", tmp_path / "out/made", "--cache", tmp_path)
+    assert (done.status, "has seeds 0 and 1" in " ".join(done.error.split())) == (2, True)
+    assert not (tmp_path / "out/made" / calibration.FILE).exists()
+
+
+def test_rows_of_another_backbone_are_not_in_it(several, bench, tmp_path):
+    for seed in range(3):
+        other = encoder("rgb", backbone="resnet18")
+        save(several, "mine", 0.2 + 0.5 * seed, seed=seed, encoder=other)
+    assert bench("calibrate", several / "made", "--cache", tmp_path).status == 0
+    found = calibration.read(several / "made", "made", "a" * 64)
+    assert set(found.tasks["voc_cls"].rows) == {"rotation", "random_init"}
 
 
 def test_no_file_but_that_of_the_suite_is_written(several, bench, tmp_path):

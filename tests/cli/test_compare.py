@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from made_up import COMMON_RECIPE, OTHER_RECIPE, arrays_of, save
+from made_up import COMMON_RECIPE, OTHER_RECIPE, arrays_of, encoder, save
 from support import forge
 
 from bench.commands import compare
@@ -71,6 +71,24 @@ def test_without_seeds_or_calibration_no_probability_is_claimed(folder, bench):
     assert 0 < wider.p_above < 1
     done = bench("compare", "rotation", "random_init", "--out", folder)
     assert "would tell them apart" in done.out or "told apart" in done.out
+
+
+def test_rows_of_another_backbone_tell_nothing(folder):
+    for seed, quality in enumerate((0.2, 0.8, 1.6)):
+        save(folder, "rotation", quality, seed=seed)
+    other = encoder("rgb", backbone="resnet18")
+    for method in ("mine", "theirs"):
+        save(folder, method, 0.8, encoder=other)
+    (found,) = compare.compare("mine", "theirs", folder)
+    assert (found.p_above, found.difference.images) == (None, None)
+
+
+def test_classes_that_one_seed_has_are_left_out_of_the_differences(folder):
+    entry = save(folder, "rotation", 0.7)
+    less = {name: value for name, value in entry.per_class.items() if name != "cat"}
+    save(folder, "rotation", 0.7, seed=1, per_class=less)
+    (found,) = compare.compare("rotation", "random_init", folder)
+    assert {name for name, _ in found.classes} == {"ape", "bee"}
 
 
 def test_seeds_are_independent_whatever_the_rows_are_called(tmp_path):

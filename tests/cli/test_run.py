@@ -10,6 +10,7 @@ from support import SHORT, forge, leaderboard, values
 
 from bench import plugins
 from bench.results import storage
+from bench.runtime.fingerprint import code_digest
 
 # Training of rotation that ends in a loss that is not finite.
 DIVERGING = [*SHORT, "recipes.rotation.learning_rate=1e6", "recipes.rotation.optimizer='sgd'"]
@@ -162,6 +163,100 @@ def test_the_code_of_what_ships_decides_nothing_and_its_version_does(
     assert "0 up to date, 1 to run" in bench_run("random_init").err
     record = storage.read(tmp_path / "out/smoke/voc_cls/random_init/seed0.json")
     assert record.method_version == 2
+
+
+EDITED = '''"""Edited: its file is edited while it is at work."""
+
+from pathlib import Path
+
+from bench.encoders.encoder import Encoder
+from bench.encoders.pretraining import Pretraining
+
+
+class Edited:
+    """An untrained encoder."""
+
+    reference = "ours"
+    version = 1
+    datasets = {datasets}
+
+    def pretrain(self, context):
+        file = Path(__file__)
+        file.write_text(file.read_text() + "EDITED = True\\n")
+        encoder = Encoder(context.backbone.name)
+        encoder.pretraining = Pretraining(views_seen=64)
+        return encoder
+'''
+
+
+@pytest.mark.parametrize("datasets", ["()", '("pretraining",)'])
+def test_a_record_is_of_the_code_with_which_its_method_began(
+    bench_run, tmp_path, own_plugins, datasets
+):
+    file = tmp_path / "edited.py"
+    file.write_text(EDITED.format(datasets=datasets))
+    begun = code_digest([file])
+    assert bench_run(str(file)).status == 0
+    record = storage.read(tmp_path / "out/smoke/voc_cls/edited/seed0.json")
+    assert (record.status, record.method_digest) == ("ok", begun)
+    assert code_digest([file]) != begun
+    assert "1 to run" in bench_run(str(file)).err, "by the code as it is now"
+
+
+UNSAVED = '''"""Unsaved: the truth as its own prediction, and something that no file can have."""
+
+import numpy as np
+
+from bench.config.schema import TaskSettings
+from bench.evaluation.task import TaskResult
+
+
+class Unsaved:
+    """Perfect scores."""
+
+    reference = "ours"
+    version = 1
+    metric = "mAP"
+    dataset_kinds = ("voc",)
+
+    class Settings(TaskSettings):
+        """Which data set."""
+
+        dataset: str = "voc"
+
+    def evaluate(self, encoder, context):
+        test = context.dataset.test
+        predictions = {{
+            "ids": np.array(test.ids),
+            "classes": np.array(context.dataset.classes),
+            "scores": test.labels.astype(np.float32),
+            "truth": test.labels,
+        }}
+        return TaskResult({result})
+'''
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        ("predictions, image=np.ones((8, 8, 3))", "TypeError: Cannot handle this data type"),
+        ("predictions, image=np.ones((8, 8), np.float32)", "OSError: cannot write mode F as PNG"),
+        ('predictions | {"own": np.array([{}])}', "ValueError: Object arrays cannot be saved"),
+    ],
+)
+def test_a_result_that_cannot_be_saved_is_a_failed_cell_and_the_others_go_on(
+    bench_run, tmp_path, own_plugins, result, message
+):
+    file = tmp_path / "unsaved.py"
+    file.write_text(UNSAVED.format(result=result))
+    done = bench_run("random_init", "--tasks", f"{file},voc_cls")
+    assert (done.status, "Traceback" in done.err) == (1, False)
+    path = tmp_path / "out/smoke/unsaved/random_init/seed0.json"
+    failed = storage.read(path)
+    assert failed.status == "failed"
+    assert failed.error.startswith(message)
+    assert not path.with_suffix(".npz").exists()
+    assert storage.read(tmp_path / "out/smoke/voc_cls/random_init/seed0.json").status == "ok"
 
 
 def test_more_seeds_extend_a_run(bench_run, tmp_path):

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from bench import plugins
 from bench.encoders.encoder import Encoder
+from bench.encoders.weights import made_by_program
 from bench.errors import UserError
 from bench.metrics import registry
 from bench.runtime.fingerprint import code_digest
@@ -247,6 +249,25 @@ def test_own_code_identifies_what_does_not_ship(write):
     assert plugins.code("methods", "flip") != code
     assert plugins.own_digest("methods", "rotation") == ""
     assert plugins.code("methods", "rotation") != plugins.code("methods", "jigsaw")
+
+
+RANDOM = """
+from torch import nn
+
+def build():
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 3, 2, 1))
+"""
+
+
+def test_a_function_that_draws_weights_makes_the_same_ones_in_every_process(write):
+    (name,) = plugins.select("methods", f"py:{write('own.py', RANDOM)}:build")
+    digests = set()
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        made_by_program.cache_clear()  # as in a new process
+        weights = made_by_program(plugins.source("methods", name).value).weights_sha256()
+        digests.add((weights, plugins.own_digest("methods", name)))
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize("inputs", [("L",), ("ab",), ("L", "ab"), ("above_diagonal",)])

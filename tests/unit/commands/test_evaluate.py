@@ -1,11 +1,13 @@
 """What `bench.evaluate` refuses at once, in one line, and what it leaves as it was."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -198,6 +200,96 @@ def test_what_a_plug_in_s_file_switches_decides_nothing(own_plugins, context):
     finally:
         torch.set_default_dtype(torch.float32)
     assert types == [torch.float32]
+
+
+OWN = '''
+WIDTH = 8
+RATE = 0.1
+NAMES = {"ape", "bee"}
+LAYERS = {"stem": (8, {"a", "b"}), "head": [None, 1.5, True]}
+
+
+def scaled(x):
+    return offset(x * RATE)
+
+
+def offset(x):
+    return x + 1
+
+
+class Root:
+    def build(self):
+        return 1
+
+
+class Base(Root):
+    steps = 2
+
+
+class Own(Base):
+    """A method."""
+
+    width = WIDTH
+    names = NAMES
+
+    def pretrain(self, context):
+        return scaled(self.width), LAYERS
+'''
+
+
+@pytest.fixture
+def own_class(tmp_path, monkeypatch):
+    """The class `Own` of a file, by its text."""
+
+    def make(text=OWN):
+        path = tmp_path / f"{len([*tmp_path.iterdir()])}" / "own_method.py"
+        path.parent.mkdir()
+        path.write_text(text)
+        spec = importlib.util.spec_from_file_location("own_method", path)
+        made = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "own_method", made)
+        spec.loader.exec_module(made)
+        return made.Own
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("told", "instead"),
+    [
+        ("WIDTH = 8", "WIDTH = 16"),  # of an attribute, by the same source of the class
+        ("return scaled(self.width)", "return scaled(2 * self.width)"),
+        ("    steps = 2", "    steps = 3"),  # of a base
+        ("        return 1", "        return 2"),  # of a base's base
+        ("RATE = 0.1", "RATE = 0.2"),
+        ("x * RATE", "x / RATE"),
+        ("x + 1", "x + 2"),  # of a function that a function names
+        ('"bee"', '"cat"'),
+        ('"stem": (8', '"stem": (9'),
+        ('{"a", "b"}', '{"a", "c"}'),
+        ("[None, 1.5, True]", "[None, True, 1.5]"),
+    ],
+)
+def test_what_a_class_names_is_part_of_its_code(own_class, told, instead):
+    assert told in OWN
+    first = module._source_digest(own_class())
+    assert module._source_digest(own_class(OWN.replace(told, instead))) != first
+
+
+def test_equal_classes_have_one_digest_whatever_the_order_of_their_sets(own_class):
+    first = module._source_digest(own_class())
+    assert module._source_digest(own_class(f"UNNAMED = 3\n{OWN}")) == first
+    a, b = next((a, b) for a, b in combinations("abcdefghijklm", 2) if [*{a, b}] != [*{b, a}])
+    one, other = (
+        own_class(OWN.replace('{"ape", "bee"}', f'{{"{x}", "{y}"}}')) for x, y in (a + b, b + a)
+    )
+    assert [*one.names] != [*other.names]
+    assert module._source_digest(one) == module._source_digest(other)
+
+
+def test_a_class_without_a_source_is_one_line(requests):
+    method = type("Made", (), {"datasets": (), "pretrain": print})
+    refused(method, "^Made: its source cannot be read; write it into a file and give its path$")
 
 
 IN_A_DELETED_FOLDER = """

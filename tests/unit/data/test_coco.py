@@ -12,6 +12,7 @@ from bench.config import schema
 from bench.data.coco import open_coco
 from bench.data.voc import open_voc
 from bench.errors import UserError
+from bench.runtime.fingerprint import digest, file_digest
 from bench.runtime.progress import Reporter
 
 IMAGES = "VOCdevkit/VOC2007/JPEGImages"
@@ -86,7 +87,7 @@ def test_labels_and_boxes_are_those_of_the_same_images_in_vocs_format(root, spli
         assert (split.images.root / split.images.files[0]).is_file()
 
 
-def test_a_crowd_is_a_difficult_object(root):
+def test_a_crowd_is_a_difficult_object_too(root):
     content = {
         "images": [{"id": 1, "file_name": "000001.jpg"}, {"id": 2, "file_name": "000002.jpg"}],
         "categories": [{"id": 1, "name": "cat"}],
@@ -103,9 +104,10 @@ def test_a_crowd_is_a_difficult_object(root):
     assert classes == ("cat",)
     assert train.labels.tolist() == [[0], [1]]
     (crowd,), (other, single) = train.objects
-    assert (crowd.box, crowd.difficult) == ((1, 1, 4, 5), True)
+    assert (crowd.box, crowd.difficult, crowd.crowd) == ((1, 1, 4, 5), True, True)
     assert other == crowd
-    assert (single.box, single.difficult) == ((2.5, 3, 5.75, 3), False)  # at least one pixel
+    assert single.box == (2.5, 3, 5.75, 3)  # at least one pixel
+    assert (single.difficult, single.crowd) == (False, False)
 
 
 def test_images_and_classes_are_in_the_order_of_their_ids(root):
@@ -144,6 +146,32 @@ def test_a_changed_image_or_box_changes_the_fingerprint(root):
     assert changed != before
     mirror(sorted((root / IMAGES).iterdir())[0])
     assert opened(root)[1].fingerprint not in (before, changed)
+
+
+def content_digest(root, split, classes):
+    """The fingerprint of a training split whose objects are all single ones."""
+    path = root / "train.json"
+    return digest([split.ids, split.images.fingerprint, list(classes), file_digest(path)])
+
+
+def test_a_split_with_a_crowd_is_not_what_it_was_when_crowds_were_only_difficult(root):
+    classes, crowded, _ = opened(root)
+    assert any(entry.crowd for objects in crowded.objects for entry in objects)
+    edit(root, lambda content: [a.update(iscrowd=0) for a in content["annotations"]])
+    _, alone, _ = opened(root)
+    assert not any(entry.crowd for objects in alone.objects for entry in objects)
+    assert alone.fingerprint == content_digest(root, alone, classes)
+    edit(root, lambda content: content["annotations"][0].update(iscrowd=1))
+    _, marked, _ = opened(root)
+    assert marked.fingerprint not in (alone.fingerprint, content_digest(root, marked, classes))
+
+
+def test_a_crowd_of_a_class_that_is_left_out_changes_no_fingerprint(root):
+    edit(root, lambda c: [a.update(iscrowd=int(a["category_id"] == 7)) for a in c["annotations"]])
+    names, train, _ = opened(root)
+    classes, rest, _ = opened(root, classes=names[1:])
+    assert train.fingerprint != content_digest(root, train, names)
+    assert rest.fingerprint == content_digest(root, rest, classes)
 
 
 @pytest.mark.parametrize(

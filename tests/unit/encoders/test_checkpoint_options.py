@@ -1,5 +1,6 @@
 """What a user asks for wins over the table; what the table cannot see is reported."""
 
+import contextlib
 import json
 from importlib import import_module
 from importlib.util import find_spec
@@ -12,11 +13,13 @@ import torch
 from foreign_weights import NARROW, SMALL, plain, resnet, under, vit, weights
 from safetensors.torch import save_file
 
+from bench import specs
 from bench.encoders.checkpoint.layouts import HALF, IMAGENET
 from bench.encoders.checkpoint.load import load
 from bench.encoders.checkpoint.renames import LITE_STAGES, efficientnet_lite
 from bench.encoders.imagenet import weights_file
 from bench.encoders.module_encoder import ModuleEncoder
+from bench.encoders.weights import from_file, warnings
 from bench.errors import UserError
 from bench.runtime.fingerprint import file_digest
 
@@ -117,6 +120,27 @@ def test_what_a_library_saved_beside_the_weights(tmp_path):
     assert "nothing else" in contract.origin
 
 
+def test_an_input_that_is_not_normalized_has_mean_0_and_deviation_1(tmp_path):
+    save_file(weights(vit()), tmp_path / "model.safetensors")
+    settings = {"do_normalize": False, "image_mean": HALF[0], "image_std": HALF[1]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    (tmp_path / "config.json").write_text(json.dumps({"mean": HALF[0], "std": HALF[1]}))
+    contract = load(tmp_path / "model.safetensors", VIT, **SMALL).contract
+    assert (contract.mean, contract.std) == ((0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize("own", [None, [0.5, 0.5, 0.5], "resnet18", 3, {}])
+def test_a_config_beside_the_weights_that_states_no_input_is_passed_over(own, tmp_path):
+    save_file(weights(vit()), tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": own}))
+    contract = load(tmp_path / "model.safetensors", VIT, **SMALL).contract
+    assert contract.origin == "ImageNet's, as nothing else is stated"
+    beside = {"pretrained_cfg": own, "mean": HALF[0], "std": HALF[1]}
+    (tmp_path / "config.json").write_text(json.dumps(beside))
+    contract = load(tmp_path / "model.safetensors", VIT, **SMALL).contract
+    assert (contract.mean, contract.std) == (IMAGENET if own == {} else HALF)
+
+
 def test_an_encoder_normalizes_as_the_weights_expect(tmp_path):
     path = save(weights(resnet()), tmp_path / "weights.pth")
     loaded = load(path, "resnet18", mean=0.25, std=0.5, **NARROW)
@@ -213,6 +237,47 @@ def test_half_precision_becomes_single(tmp_path):
     loaded = load(save(state, tmp_path / "weights.pth"), VIT, **SMALL)
     assert loaded.module.norm.weight.dtype == torch.float32
     assert any("half" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", "float8_e5m2"])
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+def test_eight_bits_become_single(dtype, kind, tmp_path):
+    if not hasattr(torch, dtype):
+        pytest.skip(f"torch has no {dtype}")
+    few = {n: t.to(getattr(torch, dtype)) for n, t in weights(vit()).items()}
+    path = tmp_path / f"weights.{kind}"
+    (save_file if kind == "safetensors" else torch.save)(few, path)
+    module = load(path, VIT, **SMALL).module
+    state = module.state_dict()
+    assert all(torch.equal(tensor, few[name].float()) for name, tensor in state.items())
+
+
+@pytest.mark.skipif(not hasattr(torch, "float8_e4m3fn"), reason="torch has no float8_e4m3fn")
+@pytest.mark.parametrize(
+    ("arch", "options", "names"),
+    [
+        pytest.param(
+            "vit_small_patch16_224", {"img_size": 32, "depth": 2}, fixed, id="table of sines"
+        ),
+        pytest.param(
+            "vit_small_patch16_dinov3",
+            SMALL,
+            lambda model: foreign.dinov3_names(model, bias=False),
+            id="dinov3",
+        ),
+        pytest.param(
+            "vit_small_patch14_reg4_dinov2",
+            SMALL | {"img_size": 28},
+            foreign.dinov2_names,
+            id="dinov2",
+        ),
+    ],
+)
+def test_eight_bits_of_other_networks_are_no_traceback(arch, options, names, tmp_path):
+    state = {n: t.to(torch.float8_e4m3fn) for n, t in names(plain(arch, **options)).items()}
+    path = save(state, tmp_path / "weights.pth")
+    with contextlib.suppress(UserError):  # timm's own filters cannot compute with all of them
+        assert load(path, arch, **options).matched
 
 
 def test_batch_norms_without_counters(tmp_path):
@@ -319,3 +384,43 @@ def test_a_mean_that_float32_rounded_is_that_of_timm(tmp_path):
     assert not any("input" in note for note in load(path, "resnet18", mean=rounded, std=std).notes)
     other = load(path, "resnet18", mean=[0.5, 0.456, 0.406], std=std)
     assert any("not mean 0.485 0.456 0.406" in note for note in other.notes)
+
+
+def test_what_is_not_in_the_encoder_is_a_warning(tmp_path):
+    arch = "mobilenetv3_small_050"
+    whole = weights(plain(arch))
+    path = save(whole, tmp_path / "whole.pth")
+    assert [*warnings(from_file(specs.parse(f"file:{path}?arch={arch}"), path))] == []
+    more = {"blocks.0.0.own.weight": torch.ones(2), "blocks.0.0.own.bias": torch.ones(2)}
+    path = save(whole | more, tmp_path / "more.pth")
+    encoder = from_file(specs.parse(f"file:{path}?arch={arch}&allow_missing=yes"), path)
+    assert encoder.origin["unexpected"] == [*more]
+    assert [*warnings(encoder)] == ["2 tensors of its file are not in the encoder"]
+
+
+def test_a_tag_of_the_arch_names_the_same_network():
+    spec = specs.parse("file:x.pth?arch=resnet18.a1_in1k")
+    assert spec.backbone == "resnet18"
+    assert spec == specs.parse("file:x.pth?arch=resnet18")
+
+
+@pytest.mark.parametrize("heads", ["six", "0", "-3", "1.5", "\u00b2"])
+def test_heads_are_a_number(heads, tmp_path):
+    path = save(weights(vit()), tmp_path / "weights.pth")
+    spec = specs.parse(f"file:{path}?arch={VIT}&heads={heads}")
+    with pytest.raises(UserError, match=r": heads: must be a number of attention heads$"):
+        from_file(spec, path)
+
+
+def test_heads_of_a_network_without_attention_are_one_line(tmp_path):
+    path = save(weights(resnet()), tmp_path / "weights.pth")
+    spec = specs.parse(f"file:{path}?arch=resnet18&heads=6")
+    with pytest.raises(UserError, match=r"arch 'resnet18': .*num_heads"):
+        from_file(spec, path)
+
+
+def test_heads_that_are_asked_for_are_the_model_s(tmp_path):
+    path = save(weights(plain(VIT)), tmp_path / "weights.pth")
+    for query, count in (("", 3), ("&heads=6", 6)):
+        encoder = from_file(specs.parse(f"file:{path}?arch={VIT}{query}"), path)
+        assert {block.attn.num_heads for block in encoder.branches[0].model.blocks} == {count}

@@ -1,5 +1,6 @@
 """What is no checkpoint, or not a whole one, is refused in one line that says what to do."""
 
+import json
 import os
 import pickle
 import sys
@@ -318,3 +319,44 @@ def test_no_final_norm(tmp_path):
     assert "missing: norm.weight, norm.bias" in refusal(path, VIT)
     loaded = load(path, VIT, allow_missing=True, **SMALL)
     assert any("no final norm" in note for note in loaded.notes)
+
+
+PIXELS = {"mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        PIXELS.values(),
+        ("123.675,116.28,103.53", "58.395,57.12,57.375"),
+        ("0.485,0.456,0.406", "58.395,57.12,57.375"),
+        (0.5, 0),
+        (-0.5, 0.5),
+        (float("nan"), 0.5),
+    ],
+)
+def test_a_requested_input_of_another_range(mean, std, tmp_path):
+    path = save(weights(vit()), tmp_path / "weights.pth")
+    message = refusal(path, VIT, mean=mean, std=std)
+    assert message.endswith("(as requested): must be of RGB in [0, 1]; give mean= and std=")
+
+
+def test_an_input_of_another_range_beside_the_file(tmp_path):
+    path = save(weights(vit()), tmp_path / "weights.pth")
+    own = {"image_mean": PIXELS["mean"], "image_std": PIXELS["std"]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(own))
+    assert refusal(path, VIT) == (
+        "mean 123.675 116.28 103.53 and std 58.395 57.12 57.375 (preprocessor_config.json beside "
+        "the file): must be of RGB in [0, 1]; give mean= and std="
+    )
+    assert load(path, VIT, mean=0.5, std=0.5, **SMALL).contract.mean == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"pretrained_cfg": PIXELS}, foreign.TRAINER | {"arch": VIT, "args": Namespace(**PIXELS)}],
+)
+def test_an_input_of_another_range_in_the_file(settings, tmp_path):
+    tree = settings | {"version": 2, "state_dict": weights(vit())}
+    message = refusal(save(tree, tmp_path / "weights.pth"), VIT)
+    assert "(the settings in the file): must be of RGB in [0, 1]" in message

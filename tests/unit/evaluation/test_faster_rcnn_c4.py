@@ -111,6 +111,16 @@ def dog(*box, difficult=False):
     return ObjectAnnotation("dog", box, difficult, False)
 
 
+def test_crowds_are_not_trained_on_and_difficult_objects_are(detector):
+    single, difficult = dog(1, 1, 9, 9), dog(11, 1, 19, 9, difficult=True)
+    crowd = ObjectAnnotation("dog", (1, 1, 30, 30), difficult=True, truncated=False, crowd=True)
+    network = detector(crowd, single, crowd, difficult)
+    assert network.objects == [[single, difficult]]
+    lines = network.transform(white(40, 40, single.box), 0)[2]
+    assert (lines[:, 0] > 0).tolist() == [True, True]
+    assert detector(crowd).objects == [[]]
+
+
 def test_anchors(detector):
     grid = (3, 5)
     maps, images = torch.zeros(2, 8, *grid), ImageList(torch.zeros(2, 3, 40, 75), [(40, 75)] * 2)
@@ -479,12 +489,24 @@ def test_a_frozen_encoder_has_a_head_that_is_trained(detector):
         ({"protocol": "fpn", "shortest_sides": (480,)}, "shortest_sides is for protocol"),
         ({"protocol": "c4", "shortest_sides": (480, 448)}, "must be ascending"),
         ({"selection_fraction": 0.0, "learning_rates": (0.1, 0.2)}, "above 0 to select"),
+        (
+            {"scale": (0.5, 1.01)},
+            "scale(.|\n)*must be ascending, and at most 1: the image must fit",
+        ),
+        ({"scale": (2.0, 3.0)}, "at most 1"),
+        ({"scale": (0.9, 0.5)}, "must be ascending, and at most 1"),
     ],
 )
 def test_settings_that_contradict_are_refused(context, changes, message):
     plain = context(task="voc_det").settings.model_dump()
     with pytest.raises(ValueError, match=message):
         DetectionSettings.model_validate(plain | changes)
+
+
+@pytest.mark.parametrize("scale", [(1.0, 1.0), (0.5, 0.5), (0.5, 1.0)])
+def test_scales_up_to_the_whole_square_are_settings(context, scale):
+    plain = context(task="voc_det").settings.model_dump()
+    assert DetectionSettings.model_validate(plain | {"scale": scale}).scale == scale
 
 
 def test_settings_of_older_records_are_as_they_were(context):

@@ -1,5 +1,6 @@
 """Extraction and its cache."""
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 from bench.data.image_files import read, resize_exact, verify
 from bench.encoders.encoder import Encoder
 from bench.evaluation import features as module
-from bench.evaluation.features import features, grid
+from bench.evaluation.features import discard, features, grid
 
 
 @pytest.fixture
@@ -85,6 +86,19 @@ def test_the_cache_serves_the_same_and_nothing_else(
     first, second = (files.root / name for name in files.files[:2])
     first.write_bytes(second.read_bytes())  # a changed image behind an old name
     assert count() == 1
+
+
+def test_another_code_of_the_method_is_extracted_anew(
+    encoder, images, context, tmp_path, extractions
+):
+    """Its encoder may compute other maps of equal weights."""
+    for method_digest in ("a" * 64, "b" * 64, "a" * 64):
+        at = dataclasses.replace(context(where=tmp_path / "cache"), method_digest=method_digest)
+        features(encoder, images(), 32, 64, at, "x")
+    assert len(extractions) == 2
+    assert len([*(tmp_path / "cache/features").glob("*/")]) == 2
+    discard(encoder, tmp_path / "cache")
+    assert not [*(tmp_path / "cache/features").glob("*/")]
 
 
 def test_another_statistic_of_a_norm_is_another_encoder(encoder):

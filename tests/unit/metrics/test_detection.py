@@ -7,6 +7,7 @@ from bench.metrics.detection import (
     TRUE_POSITIVE,
     detection_average_precision,
     match,
+    match_checked,
     overlaps,
 )
 
@@ -64,6 +65,43 @@ def test_an_object_of_another_image_is_not_found():
 def test_nothing_detected_and_nothing_there():
     assert outcomes([], [(A, False)]) == []
     assert outcomes([(A, 0.5)], []) == [FALSE_POSITIVE]
+
+
+def outcomes_with_crowds(boxes, objects):
+    """Boxes, the surest first, and objects (box, crowd) of one image; crowds are difficult."""
+    crowd = np.array([c for _, c in objects])
+    boxes, true_boxes = (np.array(b, dtype=float) for b in (boxes, [box for box, _ in objects]))
+    images, true_images = (np.zeros(len(b), dtype=int) for b in (boxes, true_boxes))
+    scores = -np.arange(len(boxes), dtype=float)
+    return match_checked(
+        boxes, scores, images, true_boxes, true_images, crowd, 0.5, crowd=crowd
+    ).tolist()
+
+
+def test_a_detection_of_which_more_than_half_is_in_a_crowd_counts_neither_way():
+    whole = (1, 1, 100, 100)
+    inside, over_half, half = (1, 1, 10, 10), (92, 1, 107, 10), (91, 1, 110, 10)
+    outside = (150, 1, 160, 10)
+    found = outcomes_with_crowds([inside, inside, over_half, half, outside], [(whole, True)])
+    assert found == [IGNORED, IGNORED, IGNORED, FALSE_POSITIVE, FALSE_POSITIVE]
+    assert outcomes([(inside, 0.9)], [(whole, True)]) == [FALSE_POSITIVE], "no crowd"
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_object_in_a_crowd_is_found_once_and_no_other_detection_of_it_is_false(is_first):
+    objects = [(A, False), ((1, 1, 100, 100), True)]
+    found = outcomes_with_crowds([A, A], objects if is_first else objects[::-1])
+    assert found == [TRUE_POSITIVE, IGNORED]
+
+
+def test_a_crowd_of_another_image_excuses_no_detection():
+    boxes, crowd = np.array([A, A], dtype=float), np.array([True])
+    images, scores = np.array([3, 7]), np.array([0.9, 0.8])
+    true = (np.array([A], dtype=float), np.array([3]), crowd)
+    assert match_checked(boxes, scores, images, *true, 0.5, crowd).tolist() == [
+        IGNORED,
+        FALSE_POSITIVE,
+    ]
 
 
 @pytest.mark.parametrize(

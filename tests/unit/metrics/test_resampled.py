@@ -123,6 +123,54 @@ def test_detections_score_as_if_their_images_were_repeated(kind, seed):
         assert value == pytest.approx(100 * np.nanmean(by_class), abs=1e-9)
 
 
+def test_detections_in_a_crowd_count_on_no_resample():
+    """Two images of one object that is found; the first has a crowd, the second false ones."""
+    cat, many, inside = (1, 1, 10, 10), (50, 50, 150, 150), (60, 60, 70, 70)
+    predictions = {
+        "ids": np.arange(2),
+        "classes": np.array(["cat"]),
+        "counted": np.array([0]),
+        "image": np.array([0, 0, 0, 1, 1]),
+        "label": np.zeros(5, dtype=int),
+        "score": np.array([0.5, 0.9, 0.8, 0.4, 0.9]),
+        "box": np.array([cat, inside, inside, cat, inside], dtype=float),
+        "true_image": np.array([0, 0, 1]),
+        "true_class": np.zeros(3, dtype=int),
+        "true_box": np.array([cat, many, cat], dtype=float),
+        "true_difficult": np.array([False, True, False]),
+    }
+    weights = resampled.resampling_weights(np.array([[2, 0], [0, 2], [1, 1]]))
+    crowd = predictions["true_difficult"]
+    values = resampled.detection_precisions(predictions | {"true_crowd": crowd}, weights, "area")
+    # Of both: the surest is false, so precision is 1/2 and 2/3; the envelope has 2/3 throughout.
+    np.testing.assert_allclose(values, [[1, 1 / 2, 2 / 3]])
+    without = resampled.detection_precisions(predictions, weights, "area")
+    np.testing.assert_allclose(without, [[1 / 3, 1 / 2, 2 / 5]])
+    none = {"true_crowd": np.zeros(3, dtype=bool)}
+    again = resampled.detection_precisions(predictions | none, weights, "area")
+    np.testing.assert_array_equal(again, without)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_detections_outside_of_all_crowds_score_as_without_them(seed):
+    """Crowds beyond the border of the images are no objects, and excuse nothing."""
+    predictions = detection(seed)
+    counts = counts_of(40, resamples=20)
+    plain = resampled_scores(predictions, counts, detection_ap())
+    objects = len(predictions["true_image"])
+    false = np.zeros(objects, dtype=bool)
+    far = {
+        "true_image": np.append(predictions["true_image"], [3, 4]),
+        "true_class": np.append(predictions["true_class"], [0, 1]),
+        "true_box": np.concatenate([predictions["true_box"], [[900, 900, 999, 999]] * 2]),
+        "true_difficult": np.append(predictions["true_difficult"], [True, True]),
+        "true_crowd": np.append(false, [True, True]),
+    }
+    for changes in ({"true_crowd": false}, far):
+        found = resampled_scores(predictions | changes, counts, detection_ap())
+        np.testing.assert_array_equal(found, plain)
+
+
 def test_a_detector_that_finds_nothing_scores_nothing():
     predictions = detection()
     empty = predictions | {

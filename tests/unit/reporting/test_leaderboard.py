@@ -12,6 +12,7 @@ from bench.reporting import columns, format, leaderboard, markdown, text
 from bench.reporting.warnings import warnings
 from bench.results import storage
 from bench.results.record import HyperparameterFacts
+from bench.statistics.cache import all_resampled_scores
 from bench.statistics.intervals import ConfidenceInterval, Estimate
 
 
@@ -415,6 +416,19 @@ def test_a_failed_baseline_is_none(tmp_path):
     table = leaderboard.load(tmp_path / "made").tables[0]
     assert table.baseline is None
     assert table.rows[0].gain is None
+
+
+def test_a_mean_over_a_class_that_others_lack_is_said(folder):
+    records, _ = storage.read_valid(folder / "made")
+    scores, _ = all_resampled_scores(records, None)
+    with_dog = {
+        path: record.model_copy(update={"per_class": {**record.per_class, "dog": 0.0}})
+        for path, record in records.items()
+        if record.method == "rotation"
+    }
+    rows = leaderboard.build(records | with_dog, scores).tables[0].rows
+    said = [row.method for row in rows if any("its mean counts dog" in w for w in row.warnings)]
+    assert said == ["rotation"]
 
 
 def test_a_failed_row_is_last_with_its_error(folder):

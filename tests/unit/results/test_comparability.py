@@ -1,7 +1,7 @@
 """What may share a table."""
 
 import pytest
-from made_up import FAILED, OTHER_RECIPE, PROBE, SUITE, save
+from made_up import FAILED, OTHER_RECIPE, PROBE, SUITE, encoder, save
 
 from bench.errors import UserError
 from bench.metrics import registry
@@ -44,6 +44,31 @@ def test_what_cannot_be_compared_is_refused(folder, change, message):
         storage.save(scored(entry, "mAP_step", storage.read_predictions(path, entry)), path)
     with pytest.raises(UserError, match=message):
         leaderboard.load(folder / "made")
+
+
+OTHER_WEIGHTS = encoder("rgb").model_copy(update={"weights_sha256": "e" * 64})
+
+
+def test_seeds_that_read_a_file_with_two_contents_are_refused(folder):
+    save(folder, "rotation", 0.8, files={"labels.csv": "a" * 64, "teacher.pth": "a" * 64})
+    save(folder, "rotation", 0.8, seed=1, files={"teacher.pth": "b" * 64})
+    message = r"rotation/seed1\.json differ in the content of teacher\.pth: they cannot share"
+    with pytest.raises(UserError, match=message):
+        leaderboard.load(folder / "made")
+
+
+def test_seeds_of_a_reference_that_are_of_two_weights_are_refused(folder):
+    save(folder, "imagenet", 2.0, seed=1, encoder=OTHER_WEIGHTS)
+    message = r"imagenet/seed1\.json differ in the weights of imagenet: they cannot share"
+    with pytest.raises(UserError, match=message):
+        leaderboard.load(folder / "made")
+
+
+def test_seeds_that_read_files_of_their_own_and_have_weights_of_their_own_share_a_row(folder):
+    save(folder, "rotation", 0.8, files={"shared.csv": "a" * 64, "draw0.csv": "a" * 64})
+    files = {"shared.csv": "a" * 64, "draw1.csv": "b" * 64}
+    save(folder, "rotation", 0.8, seed=1, files=files, encoder=OTHER_WEIGHTS)
+    assert len(leaderboard.load(folder / "made").tables[0].row("rotation").scored) == 2
 
 
 def test_the_digests_of_provenance_decide_nothing(folder):

@@ -90,6 +90,16 @@ def test_leftovers_are_swept_when_no_process_holds_them(tmp_path, monkeypatch, r
     assert list(temporary.iterdir()) == [foreign], "another program's"
 
 
+def test_writers_of_two_machines_that_have_one_number_write_two_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    path = tmp_path / "file"
+    with partial.open_partial(path) as one, partial.open_partial(path) as other:
+        one.write(b"one")
+        other.write(b"other")
+    assert Path(one.name).read_bytes() == b"one"
+    assert Path(other.name).read_bytes() == b"other"
+
+
 def test_a_partial_folder_becomes_the_target_or_is_gone(tmp_path):
     with partial.partial_folder(tmp_path / "whole") as folder:
         (folder / "file").touch()

@@ -3,7 +3,7 @@
 import tomllib
 
 import pytest
-from made_up import save
+from made_up import encoder, save
 
 from bench.encoders.pretraining import LearningRates, TrainingTrace
 from bench.errors import UserError
@@ -83,6 +83,25 @@ def test_a_section_is_put_at_the_end_in_place_of_an_older_one(made, records):
     tables = tomllib.loads(text)
     assert calibration.parse(tables, "file") == made
     assert tables["name"] == "made"
+
+
+def test_whatever_else_a_file_has_stays_where_a_section_is_replaced(made, records):
+    old = calibration.to_toml(calibration.calibrate(records[:3], {}))
+    comment = "# seeds are few: see [uncertainty] at the end\n"
+    suite = (
+        f'name = "made"\n{comment}seeds = 3\n\n{old}\n# of the probe\n[tasks.voc_cls]\nsize = 96\n'
+    )
+    text = calibration.put(suite, calibration.to_toml(made))
+    tables = tomllib.loads(text)
+    assert calibration.parse(tables, "file") == made
+    del tables["uncertainty"]
+    assert tables == {"name": "made", "seeds": 3, "tasks": {"voc_cls": {"size": 96}}}
+    assert comment in text and "# of the probe" in text
+
+
+def test_a_row_of_another_backbone_is_not_told_of(made, record):
+    other = encoder("rgb", backbone="resnet18")
+    assert calibration.task(made, record("rotation", 0, 30.0, encoder=other)) is None
 
 
 def test_the_file_beside_the_records_is_read_for_its_suite_alone(made, tmp_path):

@@ -153,6 +153,16 @@ def test_another_truth_is_trained_anew(task, context, tmp_path, monkeypatch):
         evaluate(task, changed(made, "train", fingerprint=other))
 
 
+def test_another_code_of_the_method_is_trained_anew(context, tmp_path, monkeypatch):
+    """Its encoder may compute other maps of equal weights."""
+    made = at(context, "voc_cls_finetune", tmp_path, learning_rates=(1e-3,))
+    evaluate("voc_cls_finetune", made)
+    stop_training(monkeypatch)
+    evaluate("voc_cls_finetune", dataclasses.replace(made))
+    with pytest.raises(Stopped):
+        evaluate("voc_cls_finetune", dataclasses.replace(made, method_digest="0" * 64))
+
+
 C4 = {
     "protocol": "c4",
     "size": 64,
