@@ -232,11 +232,15 @@ def add_spec(spec: specs.Spec) -> str:
 
 
 def _resolved(spec: specs.Spec) -> specs.Spec:
-    """A spec of a repository with the timm model that it is, and its commit."""
+    """A spec of a repository with the timm model that it is, its heads, and its commit.
+
+    What the spec says of the network wins.
+    """
     if spec.kind != "hf" or spec.option("revision"):
         return spec
     hub = importlib.import_module("bench.encoders.checkpoint.huggingface")
-    return spec.having(**hub.resolved(spec.target))
+    asked = {key: spec.option(key) for key in ("arch", "heads") if spec.option(key)}
+    return spec.having(**{**hub.resolved(spec.target), **asked})
 
 
 def module_of(path: Path) -> ModuleType:

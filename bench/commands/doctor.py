@@ -102,6 +102,8 @@ def diagnose(request: Request, reporter: Reporter) -> Diagnosis:
     seed_everything(0)
     untrained = untrained_network(encoder.backbone)
     images = some_images(context.images)
+    if len(images.labels) < 2:
+        raise UserError(f"suite {request.suite.name}: doctor compares images, and it has one")
     size = request.suite.pretraining.crop
     values = _features(encoder, name, images, size)
     stages = tuple(diagnostics.stage(key, value) for key, value in values.items())

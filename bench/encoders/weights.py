@@ -196,7 +196,8 @@ def identity(encoder: Encoder, name: str) -> str:
 
 def _hf(spec: Spec, context: Reading) -> Encoder:
     """A repository of the Hugging Face hub, in a layout of timm or transformers."""
-    path = context.read_file(weights_of(spec.target, spec.option("revision")))
+    needs_input = not spec.option("mean")
+    path = context.read_file(weights_of(spec.target, spec.option("revision"), needs_input))
     encoder = from_file(spec, path)
     encoder.origin["trained_on"] = spec.option("trained_on")
     return encoder

@@ -242,10 +242,14 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
         ValueError: an array is missing, does not fit the others or holds a wrong value; names it.
     """
     given = {name: checks.entry(predictions, name) for name in ("classes", *_ARRAYS)}
-    crowd = predictions.get("true_crowd", np.zeros(np.shape(given["true_difficult"]), dtype=bool))
     names = np.asarray(given["classes"])
     checks.axes("classes", names, "(C,)")
     num_classes = len(names)
+    difficult = checks.flags("true_difficult", given["true_difficult"], "(T,)")
+    crowd = np.zeros_like(difficult)
+    if "true_crowd" in predictions:
+        crowd = checks.flags("true_crowd", predictions["true_crowd"], "(T,)")
+        checks.alike(true_difficult=difficult, true_crowd=crowd)
     boxes = Boxes(
         box=checks.boxes("box", given["box"]),
         score=checks.scores("score", given["score"], "(D,)"),
@@ -254,8 +258,8 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
         true_box=checks.boxes("true_box", given["true_box"]),
         true_class=checks.integers("true_class", given["true_class"], "(T,)", num_classes),
         true_image=checks.integers("true_image", given["true_image"], "(T,)", num_images),
-        true_difficult=checks.flags("true_difficult", given["true_difficult"], "(T,)"),
-        true_crowd=checks.flags("true_crowd", crowd, "(T,)"),
+        true_difficult=difficult | crowd,
+        true_crowd=crowd,
         counted=checks.integers("counted", given["counted"], "(C,)", num_classes),
     )
     checks.alike(box=boxes.box, score=boxes.score, label=boxes.label, image=boxes.image)
@@ -264,7 +268,6 @@ def boxes_of(predictions: Mapping[str, Any], num_images: int) -> Boxes:
         true_class=boxes.true_class,
         true_image=boxes.true_image,
         true_difficult=boxes.true_difficult,
-        true_crowd=boxes.true_crowd,
     )
     if not len(boxes.counted) or len(np.unique(boxes.counted)) < len(boxes.counted):
         indices = boxes.counted.tolist()

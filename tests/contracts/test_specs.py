@@ -49,6 +49,7 @@ def test_a_spec_is_taken_apart(text, label, target, options):
         ("my model=file:a.pth?arch=resnet18", "a name has letters, digits, '.', '-' and '_'"),
         ("=timm:resnet18", "as in mine=timm:"),
         ("hf:dino-vits16", "must be hf:OWNER/REPO"),
+        ("imagenet@resnet18.a1_in1k=file:x.pth", "must be imagenet@resnet18=file:PATH"),
         ("hub:facebookresearch/dino", "must be hub:OWNER/REPO:ENTRY"),
         ("py:own.py", "must be py:PATH:FUNCTION"),
     ],

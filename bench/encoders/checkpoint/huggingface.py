@@ -49,13 +49,10 @@ def resolved(repository: str) -> dict[str, str]:
         UserError: it cannot be had, or is none of the kinds that are read.
     """
     path = _download(repository, "config.json")
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"hf:{repository}: config.json cannot be read ({error})") from None
-    arch = arch_of(config if isinstance(config, dict) else {})
+    config = _config(repository, path.parent.name)
+    arch = arch_of(config)
     if not arch:
-        kind = one_line(str(config.get("model_type") if isinstance(config, dict) else config))[:40]
+        kind = one_line(str(config.get("model_type")))[:40]
         known = ", ".join([*VITS, "resnet", "timm's own"])
         raise UserError(
             f"hf:{repository}: is a model of type {kind}; those of {known} are read; for another "
@@ -68,6 +65,16 @@ def resolved(repository: str) -> dict[str, str]:
     own_heads = {"heads": str(heads)} if config.get("model_type") in VITS and heads else {}
     arch = arch.partition(".")[0]
     return {"arch": arch, "revision": path.parent.name, "trained_on": source, **own_heads}
+
+
+def _config(repository: str, revision: str) -> Mapping[str, Any]:
+    """The config.json of a repository at a commit; empty if it has none of names and values."""
+    path = _download(repository, "config.json", revision)
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"hf:{repository}: config.json cannot be read ({error})") from None
+    return config if isinstance(config, dict) else {}
 
 
 def arch_of(config: Mapping[str, Any]) -> str:
@@ -91,8 +98,13 @@ def arch_of(config: Mapping[str, Any]) -> str:
     return VITS[kind].format(size=size, patch=patch)
 
 
-def weights_of(repository: str, revision: str) -> Path:
+def weights_of(repository: str, revision: str, needs_input: bool = True) -> Path:
     """The file of weights of a repository at a commit, the settings of the input beside it.
+
+    Args:
+        repository: OWNER/REPO.
+        revision: the commit.
+        needs_input: whether the settings of the input are needed.
 
     Raises:
         UserError: there is none, it is in several parts, or one of the files cannot be had.
@@ -104,7 +116,8 @@ def weights_of(repository: str, revision: str) -> Path:
             path = _download(repository, name, revision)
         except EntryNotFoundError:
             continue
-        _download_input(repository, revision)
+        if needs_input:
+            _download_input(repository, revision)
         return path
     raise UserError(
         f"hf:{repository}: has none of {', '.join(WEIGHTS)}; where the weights are in several "
@@ -120,6 +133,8 @@ def _download_input(repository: str, revision: str) -> None:
     """
     from huggingface_hub import _CACHED_NO_EXIST, try_to_load_from_cache
 
+    if "pretrained_cfg" in _config(repository, revision):
+        return  # of timm: it has the input
     name = SETTINGS_BESIDE[0]
     found = try_to_load_from_cache(repository, name, revision=revision)
     if not isinstance(found, str) and found is not _CACHED_NO_EXIST:

@@ -190,8 +190,13 @@ def _check_named(path: Path, named: Any, arch: str) -> None:
 def _encoder_state(path: Path, selection: Selection, arch: str) -> tuple[StateDict, list[str]]:
     """The selected part of the file by names that timm knows, and those of its classifier."""
     rename = selection.layout.rename
+    # torch computes next to nothing with floats of eight bits.
+    state = {
+        name: tensor.float() if tensor.is_floating_point() and tensor.itemsize == 1 else tensor
+        for name, tensor in selection.state.items()
+    }
     try:
-        state = rename(selection.state) if rename else dict(selection.state)
+        state = rename(state) if rename else state
     except UserError as error:
         raise UserError(f"{path}: {error} ({selection.layout.name})") from None
     heads = [f"{name}.{leaf}" for name in _classifiers(arch) for leaf in ("weight", "bias")]
@@ -350,7 +355,7 @@ def _check_values(path: Path, state: StateDict) -> None:
     for name, tensor in state.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_complex():
             raise UserError(f"{path}: {one_line(name)} is sparse, quantized or complex")
-        if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
+        if not bool(tensor.isfinite().all()):
             raise UserError(f"{path}: {one_line(name)} has values that are not finite")
 
 
