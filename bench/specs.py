@@ -161,7 +161,8 @@ def parse(text: str) -> Spec:
 def _reference(text: str, spec: Spec) -> Spec:
     """A spec of the ImageNet weights of a backbone, which its label names."""
     backbone = spec.label.partition("@")[2].partition(".")[0]
-    if spec.label != f"{REFERENCE}@{backbone}" or spec.kind != "file" or spec.option("arch") not in ("", backbone):
+    is_whole = spec.label == f"{REFERENCE}@{backbone}" and spec.option("arch") in ("", backbone)
+    if spec.kind != "file" or not is_whole:
         raise UserError(f"{text}: must be {REFERENCE}@{backbone}=file:PATH")
     return spec.having(arch=backbone)
 
