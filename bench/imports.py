@@ -73,7 +73,7 @@ def _imported(path: Path) -> Iterator[str]:
 
 
 def _package_of(path: Path, level: int) -> str:
-    """The dotted name of the package that so many dots in a file stand for."""
+    """The dotted name of the package that so many dots in a file are of."""
     folder = path.parent
     names = []
     while (folder / "__init__.py").is_file():
@@ -85,13 +85,16 @@ def _package_of(path: Path, level: int) -> str:
 def _files(name: str, package: str) -> Iterator[Path]:
     """The files of a module and of the packages that it is in, where they count."""
     top, *parts = name.split(".")
-    if top == OWN and not name.startswith(PLUGINS):
-        return
-    origin, folders = _located(top)
-    if top != OWN and top != package and _is_installed(origin or next(iter(folders), None)):
-        return
-    if origin is not None and top != OWN:
-        yield origin
+    if top == OWN:
+        if not name.startswith(PLUGINS):
+            return
+        _, folders = _located(".".join((top, parts.pop(0))))
+    else:
+        origin, folders = _located(top)
+        if top != package and _is_installed(origin or next(iter(folders), None)):
+            return
+        if origin is not None:
+            yield origin
     for part in parts:
         modules = [folder / f"{part}.py" for folder in folders]
         packages = [folder / part / "__init__.py" for folder in folders]
@@ -100,10 +103,10 @@ def _files(name: str, package: str) -> Iterator[Path]:
 
 
 @cache
-def _located(top: str) -> tuple[Path | None, tuple[Path, ...]]:
-    """The Python file of a top-level module, and the folders of its submodules."""
+def _located(name: str) -> tuple[Path | None, tuple[Path, ...]]:
+    """The Python file of a module, and the folders of its submodules."""
     try:
-        spec = importlib.util.find_spec(top) if top else None
+        spec = importlib.util.find_spec(name) if name else None
     except (ImportError, ValueError):  # of a module that says nothing of where it is from
         spec = None
     if spec is None:

@@ -38,7 +38,7 @@ def overlaps(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.flo
 
 
 def shares_inside(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Share of boxes (..., 4) that lies in boxes (..., 4), each in each, in 0..1."""
+    """Share of boxes (..., 4) that is in boxes (..., 4), each in each, in 0..1."""
     low, high = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
     share: NDArray[np.floating] = np.maximum(high - low + 1, 0).prod(-1) / areas(a)
     return share

@@ -84,6 +84,7 @@ def test_what_a_killed_process_had_recorded_stays(monkeypatch):
         yield from outcomes
 
     monkeypatch.setattr(execute.processes, "compute", lost)
+    monkeypatch.setattr(execute, "_about_method", lambda *_: {})
     monkeypatch.setattr(execute, "_save_failure", lambda cell, *_: f"{cell} was lost")
     job = SimpleNamespace(start=None, workers=2, request=None, context=lambda *_: None)
     results = list(execute._side_by_side([[first, second]], job, None))
