@@ -200,7 +200,8 @@ def test_a_record_is_of_the_code_with_which_its_method_began(
     record = storage.read(tmp_path / "out/smoke/voc_cls/edited/seed0.json")
     assert (record.status, record.method_digest) == ("ok", begun)
     assert code_digest([file]) != begun
-    assert "1 to run" in bench_run(str(file)).err, "by the code as it is now"
+    later = bench_run(str(file), "--dry-run")
+    assert "1 to run" in later.out + later.err, "by the code as it is now"
 
 
 UNSAVED = '''"""Unsaved: the truth as its own prediction, and something that no file can have."""

@@ -24,7 +24,7 @@ TUNED = {"imagenet", "random_init", "rotation"}  # fine-tuned in both suites
 TUNED_IN = {
     "mini": TUNED,
     "tiny": TUNED
-    | {"random_init-L", "supervised", "colorization"}
+    | {"random_init-L", "random_init-L-ab", "supervised", "colorization", "simclr"}
     | {"context_encoder", "bigan", "pix2pix", "cyclegan"},
 }
 
