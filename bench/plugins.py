@@ -24,9 +24,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from bench import specs
+from bench import own_code, specs
 from bench.errors import UserError, unknown
-from bench.imports import with_imported
 from bench.metrics import registry
 from bench.runtime.fingerprint import code_digest, digest, file_digest, harness_digest
 
@@ -543,7 +542,7 @@ def _describe_object(name: str, value: Any) -> Description:
 def own_digest(kind: Kind, name: str) -> str:
     """Digest of a plug-in's own code where it does not ship with the project; else empty.
 
-    Its own code is its file, what that imports (`bench.imports`), and of a task the metric beside
+    Its own code is its file, what that imports (`bench.own_code`), and of a task the metric beside
     it. What ships is identified by its version, which `bench check` watches.
     """
     where = source(kind, name)
@@ -553,10 +552,13 @@ def own_digest(kind: Kind, name: str) -> str:
         return _spec_digest(where.value)
     if where.path is None:
         return where.own
-    files = {*with_imported(where.path, where.module.partition(".")[0])} - {where.path}
+    package = where.module.partition(".")[0]
+    files = {*own_code.with_imported(where.path, package)} - {where.path}
     if kind == "tasks":
-        metric = where.path.with_name(f"{describe(kind, name).constants['metric']}.py")
-        files |= {metric} & {*_metrics}
+        metric = type(registry.find(describe(kind, name).constants["metric"])).__module__
+        is_own = own_code.is_own(metric) or (package and metric.partition(".")[0] == package)
+        if is_own and (file := sys.modules[metric].__file__):
+            files |= {*own_code.with_imported(Path(file), package)}
     own = _first_digest(where.path) if where.module else code_digest([where.path])
     others = sorted(map(_first_digest, files))
     return digest([own, *others]) if others else own

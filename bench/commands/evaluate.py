@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import os
 import threading
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from bench import imports, plugins
+from bench import own_code, plugins
 from bench.commands.request import CACHE, CACHE_VARIABLE, Request, checked_cache
 from bench.commands.run import run
 from bench.config import loader
@@ -24,7 +23,6 @@ from bench.errors import SHOWN, UserError, message, one_line
 from bench.reporting.leaderboard import Leaderboard
 from bench.results.record import LONGEST, plain_name
 from bench.runtime import switches, variables
-from bench.runtime.fingerprint import digest
 from bench.runtime.progress import Reporter
 from bench.training.context import Context
 
@@ -109,7 +107,7 @@ def _methods(model: Any, name: str) -> list[str]:
         for attribute in ("datasets", "pretrain"):
             if not hasattr(model, attribute):
                 raise UserError(f"{model.__name__}: has no `{attribute}`, so it is no method")
-        plugins.add_object("methods", name, model, _source_digest(model))
+        plugins.add_object("methods", name, model, own_code.class_digest(model))
     else:
         encoder = _encoder(model, name)
         plugins.add_object("methods", name, _method(encoder), identity(encoder, name))
@@ -143,64 +141,6 @@ def _texts(argument: str, value: Any) -> list[str]:
     if not isinstance(texts, Sequence) or not all(isinstance(text, str) for text in texts):
         raise UserError(f"{argument}: must be text or a list of texts, not {one_line(repr(value))}")
     return list(texts)
-
-
-def _source_digest(method: type) -> str:
-    """What identifies the code of a class: its source, and what its functions name.
-
-    Raises:
-        UserError: Python cannot say it.
-    """
-    found: dict[str, Any] = {}
-    todo: list[Any] = [method]
-    while todo:
-        value = todo.pop()
-        name = f"{value.__module__}.{value.__qualname__}"
-        if name in found or not imports.is_own(value.__module__):
-            continue
-        found[name] = _source(value)
-        named: list[tuple[str, Any]] = []
-        if isinstance(value, type):
-            todo += value.__bases__
-            named = [(key, part) for key, part in vars(value).items() if key[:2] != "__"]
-            functions = [getattr(part, "__func__", part) for _, part in named]
-        else:
-            functions = [value]
-        for function in filter(inspect.isfunction, functions):
-            closure = inspect.getclosurevars(function)
-            named += [*closure.globals.items(), *closure.nonlocals.items()]
-        for key, part in named:
-            if isinstance(part, type) or inspect.isfunction(part):
-                todo.append(part)
-            elif (text := _plain(part)) is not None:
-                found[f"{name}: {key}"] = text
-    return digest(found)
-
-
-def _plain(value: Any) -> str | None:
-    """A value of plain types as text that is the same in every process; None of any other."""
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | Path):
-        return repr(value)
-    if isinstance(value, dict):
-        parts = [_plain(item) for item in value.items()]
-    elif isinstance(value, list | tuple | set | frozenset):
-        parts = [_plain(item) for item in value]
-    else:
-        return None
-    texts = [part for part in parts if part is not None]
-    if len(texts) < len(parts):
-        return None
-    ordered = texts if isinstance(value, list | tuple) else sorted(texts)
-    return f"{type(value).__name__}({', '.join(ordered)})"
-
-
-def _source(value: Any) -> str:
-    try:
-        return inspect.getsource(value)
-    except (OSError, TypeError):
-        raise UserError(
-            f"{value.__name__}: its source cannot be read; write it into a file and give its path"
-        ) from None
 
 
 def _encoder(model: object, name: str) -> Encoder:

@@ -345,7 +345,7 @@ def evaluate(
     _check_predictions(cell.task, metric, result)
     per_class = registry.per_class(metric, result.predictions)
     nothing_to_score = [n for n in metric.classes(result.predictions) if n not in per_class]
-    trained = [PRETRAINING] if plugins.load("methods", cell.method).datasets else []
+    trained = [PRETRAINING] if method["recipe"] else []
     splits = {
         name: split
         for dataset in {*trained, context.settings.dataset}

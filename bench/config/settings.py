@@ -17,7 +17,7 @@ from bench import plugins
 from bench.config.schema import Recipe, Suite, TaskSettings, tuples
 from bench.errors import UserError, from_validation, unknown
 from bench.runtime.files import read_cached, write_cached
-from bench.runtime.fingerprint import code_digest, digest, harness_digest
+from bench.runtime.fingerprint import digest
 
 
 def recipe(suite: Suite, method: str) -> Recipe:
@@ -72,10 +72,8 @@ def _recipe_model(method: str) -> type[BaseModel]:
 
 def _kept(kind: plugins.Kind, name: str, section: dict[str, Any], cache: Path) -> Path:
     """Cache path of the resolved settings of a plug-in's file."""
-    file = plugins.source(kind, name).path
     # The model may be of the harness, as those of fine-tuned tasks are.
-    code = [harness_digest(), code_digest([file] if file else [])]
-    key = digest([kind, name, code, json.loads(json.dumps(section))])
+    key = digest([kind, name, plugins.code(kind, name), json.loads(json.dumps(section))])
     return cache / "settings" / f"{key[:32]}.json"
 
 

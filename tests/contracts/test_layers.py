@@ -16,7 +16,7 @@ BENCH = ROOT / "bench"
 ORDER = (
     *("cli", "commands", "reporting", "statistics", "results"),
     *("evaluation", "training", "encoders", "data"),
-    *("config", "plugins", "specs", "imports", "metrics", "execution", "runtime", "errors"),
+    *("config", "plugins", "specs", "own_code", "metrics", "execution", "runtime", "errors"),
 )
 PLUGINS = ("methods", "tasks")
 FACE = ("__init__", "__main__")  # of the package itself: loads what is asked for

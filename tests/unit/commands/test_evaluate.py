@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from torch import nn
 
 import bench as ssl_gap
-from bench import plugins
+from bench import own_code, plugins
 from bench.commands import evaluate as module
 from bench.encoders.encoder import Encoder
 from bench.encoders.pretraining import Pretraining
@@ -203,10 +203,18 @@ def test_what_a_plug_in_s_file_switches_decides_nothing(own_plugins, context):
 
 
 OWN = '''
+import functools
+
 WIDTH = 8
 RATE = 0.1
 NAMES = {"ape", "bee"}
 LAYERS = {"stem": (8, {"a", "b"}), "head": [None, 1.5, True]}
+DEPTH, POWER, SHIFT, BASE, START = 3, 4, 5, 6, 7
+
+
+@functools.cache
+def shifted(x):
+    return x + SHIFT
 
 
 def scaled(x):
@@ -231,6 +239,16 @@ class Own(Base):
 
     width = WIDTH
     names = NAMES
+
+    def __init__(self):
+        self.depth = DEPTH
+
+    @property
+    def base(self):
+        return BASE
+
+    def powers(self, start=START):
+        return [x**POWER for x in range(shifted(start))]
 
     def pretrain(self, context):
         return scaled(self.width), LAYERS
@@ -268,23 +286,34 @@ def own_class(tmp_path, monkeypatch):
         ('"stem": (8', '"stem": (9'),
         ('{"a", "b"}', '{"a", "c"}'),
         ("[None, 1.5, True]", "[None, True, 1.5]"),
+        ("3, 4, 5, 6, 7", "9, 4, 5, 6, 7"),  # of __init__
+        ("3, 4, 5, 6, 7", "3, 9, 5, 6, 7"),  # of a function within a function
+        ("3, 4, 5, 6, 7", "3, 4, 9, 6, 7"),  # of a function that is kept
+        ("3, 4, 5, 6, 7", "3, 4, 5, 9, 7"),  # of a property
+        ("3, 4, 5, 6, 7", "3, 4, 5, 6, 9"),  # of a default
     ],
 )
 def test_what_a_class_names_is_part_of_its_code(own_class, told, instead):
     assert told in OWN
-    first = module._source_digest(own_class())
-    assert module._source_digest(own_class(OWN.replace(told, instead))) != first
+    first = own_code.class_digest(own_class())
+    assert own_code.class_digest(own_class(OWN.replace(told, instead))) != first
 
 
 def test_equal_classes_have_one_digest_whatever_the_order_of_their_sets(own_class):
-    first = module._source_digest(own_class())
-    assert module._source_digest(own_class(f"UNNAMED = 3\n{OWN}")) == first
+    first = own_code.class_digest(own_class())
+    assert own_code.class_digest(own_class(f"UNNAMED = 3\n{OWN}")) == first
     a, b = next((a, b) for a, b in combinations("abcdefghijklm", 2) if [*{a, b}] != [*{b, a}])
     one, other = (
         own_class(OWN.replace('{"ape", "bee"}', f'{{"{x}", "{y}"}}')) for x, y in (a + b, b + a)
     )
     assert [*one.names] != [*other.names]
-    assert module._source_digest(one) == module._source_digest(other)
+    assert own_code.class_digest(one) == own_code.class_digest(other)
+
+
+def test_classes_of_packages_differ_by_their_names_and_by_what_they_set():
+    derived = [plugins.load("methods", f"random_init-{name}") for name in ("L", "ab")]
+    digests = {own_code.class_digest(each) for each in (*derived, nn.Linear, nn.Conv2d)}
+    assert len(digests) == 4
 
 
 def test_a_class_without_a_source_is_one_line(requests):

@@ -1,4 +1,4 @@
-"""Which files are a plug-in's own code: its own, and those that it imports."""
+"""Which files are a plug-in's own code: its own, and those that it own_code."""
 
 import shutil
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import filelock
 import pytest
 
-from bench import imports, plugins
+from bench import own_code, plugins
 from bench.errors import UserError
 from bench.runtime.fingerprint import code_digest
 
@@ -23,7 +23,7 @@ class Flip:
 
 def forget():
     """What this process knows of files; a new one looks again."""
-    imports._located.cache_clear()
+    own_code._located.cache_clear()
     plugins._first_digest.cache_clear()
 
 
@@ -68,7 +68,7 @@ import absent
 def test_a_plugin_that_imports_no_own_file_is_its_file(own_digest, write):
     digest = own_digest(FOREIGN)
     assert digest == code_digest([plugins.source("methods", "flip").path])
-    assert imports.with_imported(write("foreign.py", FOREIGN)) == [write("foreign.py", FOREIGN)]
+    assert own_code.with_imported(write("foreign.py", FOREIGN)) == [write("foreign.py", FOREIGN)]
 
 
 IMPORTS = ("import helper", "from helper import rate", "def f():\n    import helper as h")
@@ -112,30 +112,30 @@ def test_the_files_of_a_package_are_found_by_relative_imports(write):
     write("tools/unused.py")
     write("beyond.py")
     path = write("plugin.py", "import tools\n")
-    assert imports.with_imported(path) == sorted([path, *files])
+    assert own_code.with_imported(path) == sorted([path, *files])
 
 
 def test_a_module_of_a_package_brings_the_packages_that_it_is_in(write):
     files = [write("tools/__init__.py"), write("tools/a/__init__.py"), write("tools/a/b.py")]
     write("tools/other.py")
     path = write("plugin.py", "from tools.a import b, something\n")
-    assert imports.with_imported(path) == sorted([path, *files])
+    assert own_code.with_imported(path) == sorted([path, *files])
 
 
 def test_a_shipped_plugin_that_is_imported_counts(write):
     lines = "from bench.methods.rotation import Rotation\nfrom bench.tasks import knn\n"
     path = write("plugin.py", lines)
     shipped = [plugins.source("methods", "rotation"), plugins.source("tasks", "knn")]
-    found = {file.resolve() for file in imports.with_imported(path)}
+    found = {file.resolve() for file in own_code.with_imported(path)}
     assert {path, *(source.path.resolve() for source in shipped)} <= found
     assert {file.parent.name for file in found - {path}} == {"methods", "tasks"}
 
 
 def test_an_installed_package_counts_for_its_own_plugins_alone(write):
     path, start = write("plugin.py", "import filelock\n"), Path(filelock.__file__)
-    assert imports.with_imported(path) == [path]
-    assert imports.with_imported(start) == [start]
-    own = imports.with_imported(start, "filelock")
+    assert own_code.with_imported(path) == [path]
+    assert own_code.with_imported(start) == [start]
+    own = own_code.with_imported(start, "filelock")
     assert len(own) > 1
     assert all(file.is_relative_to(start.parent) for file in own)
 
@@ -164,3 +164,9 @@ def test_another_metric_beside_a_task_is_another_task(write, tmp_path):
     metric = tmp_path / "class_accuracy.py"
     metric.write_text(metric.read_text().replace("right / np", "0.5 * right / np"))
     assert digest() != first
+
+
+def test_modules_beside_a_file_are_found_where_their_folder_is_no_package(write):
+    files = [write("space/losses.py"), write("space/parts.py")]
+    main = write("space/main.py", "from . import losses\nfrom .parts import y\n")
+    assert own_code.with_imported(main) == sorted([main, *files])
