@@ -328,7 +328,7 @@ def test_a_suite_without_settings_for_a_task_says_so(bench, tmp_path):
 
 
 EIGHT = [
-    *("synthetic.train=8", "synthetic.test=1", "synthetic.pretraining=1", "synthetic.validation=1"),
+    *("synthetic.train=8", "synthetic.test=2", "synthetic.pretraining=1", "synthetic.validation=1"),
     "datasets.voc.min_positives=1",
 ]
 SMALLEST, USUAL = "test_efficientnet", "tf_efficientnet_lite0"  # by timm's names
