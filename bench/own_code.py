@@ -71,7 +71,7 @@ def class_digest(given: type) -> str:
     """
     found: dict[str, Any] = {}
     todo: list[Any] = [given]
-    visited: list[Any] = []  # kept, so that no other object gets the number of one
+    visited: list[Any] = []
     while todo:
         value = todo.pop()
         if any(value is other for other in visited):

@@ -225,7 +225,7 @@ def test_a_model_that_the_harness_defines_is_resolved_again_when_the_harness_cha
 ):
     suite = loader.load("mini")
     before = settings.resolved_task_settings(suite, "voc_det", tmp_path)
-    monkeypatch.setattr(settings, "harness_digest", lambda: "0" * 64)
+    monkeypatch.setattr(settings.plugins, "harness_digest", lambda: "0" * 64)
     monkeypatch.setattr(DetectionSettings, "model_dump", lambda self, mode: {"another": "default"})
     assert settings.resolved_task_settings(suite, "voc_det", tmp_path) == {"another": "default"}
     monkeypatch.undo()
