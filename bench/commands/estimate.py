@@ -141,8 +141,8 @@ def measure(records: Collection[Record], once: float, megabytes: Mapping[str, fl
         views = record.pretraining.views_seen
         if views:
             rates[record.method].append(1000 * record.pretraining.seconds / views)
-        if record.status == "ok":
-            tasks[record.task].append(record.timings.get("evaluate", 0.0))
+        if record.status == "ok" and "evaluate" in record.timings:
+            tasks[record.task].append(record.timings["evaluate"])
     about_it = next(iter(records)).environment
     return Costs(
         machine=f"{about_it['processor']}, {about_it['device']}, {about_it['threads']} threads",
